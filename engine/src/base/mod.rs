@@ -1,0 +1,11 @@
+//! Tools with no mail in them.
+
+pub mod block;
+pub mod bounded;
+pub mod cell;
+pub mod checksum;
+pub mod map;
+pub mod prng;
+pub mod slots;
+pub mod time;
+pub mod wheel;

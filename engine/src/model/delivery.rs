@@ -1,0 +1,51 @@
+//! A delivery: one message, one site, one range of its recipients. The unit of scheduling.
+
+use std::sync::Arc;
+
+use crate::base::block::Block;
+use crate::base::time::Wall;
+use crate::model::connection::ShardId;
+use crate::model::message::{MessageId, Place};
+
+/// What travels from the spool to the scheduler and on to a connection.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub message: MessageId,
+    /// The shard whose spool holds the message.
+    pub home: ShardId,
+    /// The record with envelope and body.
+    pub place: Place,
+    /// The recipients, as indices into the envelope: `first..first + count`.
+    pub first: u16,
+    pub count: u16,
+    /// Failed attempts so far that were the message's own (a site's throttling counts none).
+    pub attempts: u16,
+    /// When it was accepted; expiry counts from here.
+    pub accepted: Wall,
+    /// The record's block while it is in memory; dropped when memory is short, then read again.
+    pub record: Option<RecordInMemory>,
+}
+
+/// A record inside a block that is still in memory.
+#[derive(Clone, Debug)]
+pub struct RecordInMemory {
+    pub block: Arc<Block>,
+    /// Where the record begins inside the block.
+    pub at: u32,
+}
+
+impl Delivery {
+    /// The recipients as indices into the envelope.
+    #[must_use]
+    pub fn recipients(&self) -> std::ops::Range<u16> {
+        self.first..self.first + self.count
+    }
+}
+
+/// Names a permit lent to a connection, by the site's owner: (owner, slot, generation).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseId {
+    pub owner: ShardId,
+    pub slot: u32,
+    pub generation: u32,
+}

@@ -1,0 +1,91 @@
+//! What names a message and where its bytes lie.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base::block::Block;
+
+/// Bits of a [`MessageId`] that count messages within one segment.
+const ORDINAL_BITS: u32 = 24;
+
+/// The most messages one segment can name.
+pub const ORDINAL_MAX: u32 = (1 << ORDINAL_BITS) - 1;
+
+/// Names one segment for ever: a process-wide sequence of 40 bits, never reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentSeq(pub u64);
+
+/// Names one accepted message for as long as the spool holds it: (segment sequence u40, ordinal u24).
+/// A copy of the message keeps the name, so it survives cleaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub u64);
+
+impl MessageId {
+    #[must_use]
+    pub fn new(segment: SegmentSeq, ordinal: u32) -> Self {
+        assert!(ordinal <= ORDINAL_MAX && segment.0 < 1 << (64 - ORDINAL_BITS));
+        Self(segment.0 << ORDINAL_BITS | u64::from(ordinal))
+    }
+
+    /// The segment it was accepted into.
+    #[must_use]
+    pub fn segment(self) -> SegmentSeq {
+        SegmentSeq(self.0 >> ORDINAL_BITS)
+    }
+
+    #[must_use]
+    pub fn ordinal(self) -> u32 {
+        u32::try_from(self.0 & u64::from(ORDINAL_MAX)).unwrap_or(0)
+    }
+}
+
+/// As people see it: in the 250 reply, the Received header, logs and tools.
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}-{:06X}", self.segment().0, self.ordinal())
+    }
+}
+
+/// Where a record lies: the whole record, header included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub segment: SegmentSeq,
+    /// Bytes from the start of the segment file; a multiple of 64.
+    pub offset: u32,
+    /// Length of the record in bytes, header included, padding not.
+    pub bytes: u32,
+}
+
+/// Bytes inside a frozen block, shared without copying.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    pub block: Arc<Block>,
+    pub at: u32,
+    pub bytes: u32,
+}
+
+impl Slice {
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.block.bytes()[self.at as usize..self.at as usize + self.bytes as usize]
+    }
+
+    /// A part of this slice; `at` counts from its start.
+    #[must_use]
+    pub fn part(&self, at: u32, bytes: u32) -> Self {
+        assert!(at + bytes <= self.bytes, "a part lies inside its whole");
+        Self { block: Arc::clone(&self.block), at: self.at + at, bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_keeps_segment_and_ordinal() {
+        let id = MessageId::new(SegmentSeq(0xff_ffff_ffff), ORDINAL_MAX);
+        assert_eq!((id.segment(), id.ordinal()), (SegmentSeq(0xff_ffff_ffff), ORDINAL_MAX));
+        assert_eq!(MessageId::new(SegmentSeq(26), 10).to_string(), "1A-00000A");
+    }
+}

@@ -1,0 +1,10 @@
+//! The nouns of mail as plain values: what crosses the border between two rooms is one of these.
+
+pub mod address;
+pub mod connection;
+pub mod delivery;
+pub mod message;
+pub mod note;
+pub mod outcome;
+pub mod route;
+pub mod settings;

@@ -1,0 +1,120 @@
+//! What one shard tells another: one way, nobody waits for an answer.
+
+use std::sync::Arc;
+
+use crate::base::block::Block;
+use crate::model::connection::ShardId;
+use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
+use crate::model::message::{MessageId, Place};
+use crate::model::outcome::{RangeOutcome, Reply};
+use crate::model::route::{Bearing, Target};
+use crate::model::settings::SiteSettings;
+
+/// One note; boxed where the parts are large, so that a mailbox slot stays small.
+#[derive(Debug)]
+pub enum Note {
+    /// To the owner of a site: queue this.
+    Deliver(Box<Parcel>),
+    /// Owner to executing shard: open a connection under this permit.
+    Open(Box<Opening>),
+    /// Owner to executing shard: deliver this on the connection of the lease.
+    Work { lease: LeaseId, delivery: Box<Delivery> },
+    /// Owner to executing shard: no more work comes; end the connection politely.
+    Close { lease: LeaseId },
+    /// Executing shard to owner: what became of one delivery of the lease.
+    Done { lease: LeaseId, done: Box<Done> },
+    /// Executing shard to owner: the peer's end is known (or was waited for long enough): the
+    /// permit is free. Every delivery of the lease was reported done before.
+    Ended { lease: LeaseId, why: LeaseEnd },
+    /// Owner to home: durable facts about a message.
+    Settle(Box<Settlement>),
+    /// Home to executing shard (strict outcomes only): the settlement is on disk.
+    Settled { lease: LeaseId },
+    /// Any shard to home: read this record for me.
+    Fetch { lease: LeaseId, message: MessageId, place: Place },
+    /// Home's answer; `None`: it cannot be read, the message is set aside.
+    Fetched { lease: LeaseId, message: MessageId, record: Option<RecordInMemory> },
+}
+
+/// A delivery on its way to the owner of its site.
+#[derive(Debug)]
+pub struct Parcel {
+    pub bearing: Bearing,
+    pub delivery: Delivery,
+}
+
+/// What an executing shard needs to open a connection for a site it does not own.
+#[derive(Debug)]
+pub struct Opening {
+    pub lease: LeaseId,
+    pub target: Arc<Target>,
+    pub settings: Arc<SiteSettings>,
+}
+
+/// What became of one delivery.
+#[derive(Debug)]
+pub struct Done {
+    pub message: MessageId,
+    pub result: Attempt,
+}
+
+/// The result of one attempt at one delivery.
+#[derive(Debug)]
+pub enum Attempt {
+    /// All recipients were delivered with this reply.
+    Delivered(Reply),
+    /// Recipients fared differently, or not all well; indices into the envelope, in order,
+    /// together covering the delivery's range.
+    Mixed(Vec<RecipientResult>),
+    /// Never tried, or cut off before its final dot was answered without the site's word:
+    /// goes back to the front of the queue, costs the message no attempt.
+    NotTried,
+    /// The site asked to slow down (421, 4.7.x and the like): back to the queue, costs the
+    /// message no attempt; the site waits.
+    Throttled(Reply),
+    /// The record could not be read: the message is set aside.
+    Unreadable,
+}
+
+/// One recipient's reply, classified.
+#[derive(Clone, Debug)]
+pub struct RecipientResult {
+    pub recipient: u16,
+    pub class: Class,
+    pub reply: Reply,
+}
+
+/// What a reply says about the recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Delivered,
+    /// Try again later, on the message's own clock.
+    Deferred,
+    /// For good.
+    Failed,
+}
+
+/// Why a lease ended.
+#[derive(Debug)]
+pub enum LeaseEnd {
+    /// Closed after work, by either side, without complaint.
+    Finished,
+    /// No host of the site could be connected or greeted us properly.
+    Unreachable(Reply),
+    /// The site turned us away (421 or 4xx before any transaction).
+    TurnedAway(Reply),
+    /// This machine could not open a connection.
+    Local(Reply),
+}
+
+/// Outcomes of a message, on their way to its home's spool.
+#[derive(Debug)]
+pub struct Settlement {
+    pub message: MessageId,
+    pub place: Place,
+    pub outcomes: Vec<RangeOutcome>,
+    /// The lease whose next final dot waits for this (strict outcomes).
+    pub strict: Option<(ShardId, LeaseId)>,
+    /// The record, where a DSN may have to quote it.
+    pub record: Option<(Arc<Block>, u32)>,
+}

@@ -1,0 +1,3 @@
+//! Mail is made safe: segments, commits, recovery, reclaim.
+
+pub mod files;

@@ -1,0 +1,1 @@
+//! Headers we read and write.

@@ -1,0 +1,5 @@
+//! Grammars: bytes to values and back; no I/O, no clock, no state kept between calls.
+
+pub mod envelope;
+pub mod header;
+pub mod smtp;
