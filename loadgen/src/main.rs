@@ -1,1 +1,3 @@
-fn main(){}
+//! The load generator as a program.
+
+fn main() {}
