@@ -1,0 +1,10 @@
+//! What was acknowledged, what arrived, and what the difference proves.
+
+mod acknowledged;
+mod arrived;
+mod planes;
+mod verdict;
+
+pub use acknowledged::{AckLedger, Outcome};
+pub use arrived::ArrivalLedger;
+pub use verdict::{Verdict, compare};

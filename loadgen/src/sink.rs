@@ -1,0 +1,125 @@
+//! Stands for the mail servers of the world: takes, checks, delays, refuses, and counts.
+
+mod behaviour;
+mod clerk;
+mod command;
+mod conversation;
+mod driver;
+mod host;
+mod inspection;
+mod plan;
+mod report;
+mod text;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{self, Sender};
+use mio::Waker;
+
+use crate::loopback;
+
+pub use behaviour::{Behaviour, Stage};
+pub use plan::{Capabilities, SinkHost, SinkPlan};
+pub use report::{HostReport, SinkProgress, SinkReport};
+
+use driver::{Driver, Order};
+use host::HostCounters;
+use report::ThreadReport;
+
+/// A running sink: its hosts are dealt out to its threads, each host to one.
+pub struct Sink {
+    hosts: Vec<SinkHost>,
+    counters: Arc<Vec<HostCounters>>,
+    threads: Vec<SinkThread>,
+}
+
+struct SinkThread {
+    orders: Sender<Order>,
+    waker: Arc<Waker>,
+    handle: JoinHandle<io::Result<ThreadReport>>,
+}
+
+impl Sink {
+    /// Binds every host, then starts the threads.
+    pub fn start(plan: SinkPlan) -> io::Result<Self> {
+        loopback::raise_open_files();
+        for host in &plan.hosts {
+            loopback::require_loopback(host.address)?;
+        }
+        let counters: Arc<Vec<_>> =
+            Arc::new(plan.hosts.iter().map(|_| HostCounters::default()).collect());
+        let count = plan.threads.clamp(1, plan.hosts.len().max(1));
+        let mut drivers = Vec::new();
+        for thread in 0..count {
+            let (orders, inbox) = channel::unbounded();
+            drivers.push((orders, Driver::new(&plan, thread, count, &counters, inbox)?));
+        }
+        let mut threads = Vec::new();
+        for (index, (orders, driver)) in drivers.into_iter().enumerate() {
+            let waker = driver.waker();
+            let name = format!("loadgen-sink-{index}");
+            let handle = std::thread::Builder::new().name(name).spawn(move || driver.run())?;
+            threads.push(SinkThread { orders, waker, handle });
+        }
+        Ok(Self { hosts: plan.hosts, counters, threads })
+    }
+
+    pub fn hosts(&self) -> &[SinkHost] {
+        &self.hosts
+    }
+
+    /// Changes what a host does, for connections old and new; in force when this returns.
+    pub fn set_behaviour(&self, host_index: usize, behaviour: Behaviour) -> io::Result<()> {
+        assert!(host_index < self.hosts.len(), "a sink of {} hosts", self.hosts.len());
+        let (done, wait) = channel::bounded(1);
+        let thread = &self.threads[host_index % self.threads.len()];
+        thread.order(Order::Behave { host_index, behaviour, done })?;
+        wait.recv().map_err(|_| thread_gone())?
+    }
+
+    /// Begins a new count of concurrent connections; returns the maximum per host since the last.
+    pub fn mark_run(&self) -> io::Result<Vec<u64>> {
+        let mut maxima = vec![0; self.hosts.len()];
+        for thread in &self.threads {
+            let (done, wait) = channel::bounded(1);
+            thread.order(Order::MarkRun { done })?;
+            for (host_index, maximum) in wait.recv().map_err(|_| thread_gone())? {
+                maxima[host_index] = maximum;
+            }
+        }
+        Ok(maxima)
+    }
+
+    /// What has come so far, per host and in all.
+    pub fn progress(&self) -> SinkProgress {
+        SinkProgress::new(&self.hosts, &self.counters)
+    }
+
+    /// Closes everything and tells what came.
+    pub fn stop(self) -> SinkReport {
+        let mut total = ThreadReport::new();
+        for thread in self.threads {
+            // A thread that already ended has its report ready.
+            drop(thread.order(Order::Stop));
+            match thread.handle.join() {
+                Ok(Ok(report)) => total.merge(&report),
+                Ok(Err(error)) => total.fail(format!("a sink thread failed: {error}")),
+                Err(_) => total.fail("a sink thread panicked".to_owned()),
+            }
+        }
+        SinkReport::new(total, SinkProgress::new(&self.hosts, &self.counters))
+    }
+}
+
+impl SinkThread {
+    fn order(&self, order: Order) -> io::Result<()> {
+        self.orders.send(order).map_err(|_| thread_gone())?;
+        self.waker.wake()
+    }
+}
+
+fn thread_gone() -> io::Error {
+    io::Error::new(io::ErrorKind::BrokenPipe, "the thread of this host has ended")
+}

@@ -1,0 +1,43 @@
+//! How a host of the sink treats its clients.
+
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Takes everything.
+    Accept,
+    /// Says 421 4.7.0 instead of a banner, and closes.
+    Throttle421,
+    /// Says 421 4.7.0 to a command, and closes.
+    Throttle421At(Stage),
+    /// Closes the listener, so that connects are refused; open connections go on.
+    Refuse,
+    /// Says 451 4.3.0 to every RCPT.
+    TempfailRcpt,
+    /// Says 550 5.1.1 to every RCPT.
+    RejectRcpt,
+    /// Takes the text, then says 451 4.3.0.
+    TempfailData,
+    /// Takes the text, then says 554 5.7.1.
+    RejectData,
+    /// Says 451 4.7.1 the first time it meets a recipient.
+    Greylist,
+    /// Takes the message, then closes without a reply: whoever sends it again makes a duplicate.
+    CloseAfterDot,
+    /// Takes connections and bytes, and never says a word.
+    Silent,
+    /// Waits so long before every reply.
+    Slow(Duration),
+    /// Says 421 4.7.0 to connections beyond so many.
+    ConnectionCap(u64),
+}
+
+/// The command, or the end of a text, that is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Ehlo,
+    Mail,
+    Rcpt,
+    Data,
+    Dot,
+}

@@ -1,0 +1,111 @@
+//! Looks at one message as its text comes in: is it the one that the source wrote?
+
+use crc_fast::{CrcAlgorithm, Digest};
+use memchr::memmem::Finder;
+
+use crate::message::{TOKEN_NAME, Token, crc32c, finish};
+
+/// A header block that outgrows this is corrupted: relays add a few hundred bytes each.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// What a connection keeps of its head buffer between messages.
+const HEAD_BYTES_KEPT: usize = 4 * 1024;
+
+/// The inspection of one message; reused for the next of the same connection.
+pub(super) struct Inspection {
+    head: Vec<u8>,
+    part: Part,
+    body: Digest,
+    bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Head,
+    Body,
+    Oversized,
+}
+
+/// What an inspection finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    Intact(Token),
+    /// It bears the mark, and is not what was written.
+    Corrupted(&'static str),
+    Unmarked,
+}
+
+impl Inspection {
+    pub(super) fn new() -> Self {
+        let body = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        Self { head: Vec::new(), part: Part::Head, body, bytes: 0 }
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.head.clear();
+        self.head.shrink_to(HEAD_BYTES_KEPT);
+        self.part = Part::Head;
+        self.body.reset();
+        self.bytes = 0;
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn take(&mut self, text: &[u8]) {
+        self.bytes += text.len() as u64;
+        match self.part {
+            Part::Body => self.body.update(text),
+            Part::Head => self.take_head(text),
+            Part::Oversized => {}
+        }
+    }
+
+    /// The blank line may be cut anywhere, so the search begins a little before the new text.
+    fn take_head(&mut self, text: &[u8]) {
+        let known = self.head.len();
+        let room = HEAD_BYTES_MAX - known;
+        self.head.extend_from_slice(&text[..text.len().min(room)]);
+        let from = known.saturating_sub(3);
+        if let Some(found) = memchr::memmem::find(&self.head[from..], b"\r\n\r\n") {
+            let head_bytes = from + found + 2;
+            self.head.truncate(head_bytes);
+            self.part = Part::Body;
+            self.body.update(&text[head_bytes + 2 - known..]);
+        } else if self.head.len() == HEAD_BYTES_MAX {
+            self.part = Part::Oversized;
+        }
+    }
+
+    pub(super) fn finish(&self, marks: &Finder<'_>) -> Finding {
+        let Some(at) = mark(&self.head, marks) else {
+            return Finding::Unmarked;
+        };
+        match self.part {
+            Part::Head => return Finding::Corrupted("it ends inside the header block"),
+            Part::Oversized => return Finding::Corrupted("its header block is too large"),
+            Part::Body => {}
+        }
+        let text = &self.head[at..];
+        match Token::read(text) {
+            Err(reason) => Finding::Corrupted(reason),
+            Ok((token, end)) if crc32c(&text[end..]) != token.head_crc => {
+                Finding::Corrupted("its header lines were changed")
+            }
+            Ok((token, _)) if finish(&self.body) != token.body_crc => {
+                Finding::Corrupted("its body was changed")
+            }
+            Ok((token, _)) => Finding::Intact(token),
+        }
+    }
+}
+
+/// The searcher for the mark, made once per thread.
+pub(super) fn marks() -> Finder<'static> {
+    Finder::new(TOKEN_NAME)
+}
+
+/// Where the token line begins: the mark at the start of a line.
+fn mark(head: &[u8], marks: &Finder<'_>) -> Option<usize> {
+    marks.find_iter(head).find(|at| *at == 0 || head[at - 1] == b'\n')
+}
