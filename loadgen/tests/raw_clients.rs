@@ -101,6 +101,20 @@ fn headers_added_above_the_mark_are_no_corruption() {
 }
 
 #[test]
+fn a_report_names_the_recipients_that_bounced() {
+    let sink = sink();
+    let (mut client, _) = Client::connect(&sink);
+    send_text(
+        &mut client,
+        b"From: <>\r\n\r\nFinal-Recipient: rfc822; u5-0@d.test\r\nAction: failed\r\n.\r\n",
+    );
+    let mut acknowledged = AckLedger::default();
+    acknowledged.record(5, 0, Outcome::Acknowledged);
+    let verdict = compare(&acknowledged, &sink.stop().arrivals);
+    assert_eq!((verdict.bounced, verdict.lost, verdict.unmarked), (1, 0, 1), "{verdict}");
+}
+
+#[test]
 fn a_message_under_a_wrong_envelope_is_corrupted() {
     let sink = sink();
     let (mut client, _) = Client::connect(&sink);

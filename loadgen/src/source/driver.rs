@@ -248,7 +248,10 @@ impl Driver {
                 Ok(0) => break,
                 Ok(count) => {
                     session.handle_bytes(&self.scratch[..count], now, &mut self.desk);
-                    seat.failures = 0;
+                    // A 421 for a banner is no success: the wait must go on growing.
+                    if session.has_begun() {
+                        seat.failures = 0;
+                    }
                     if count < READ_BYTES && !announced_end {
                         return;
                     }
