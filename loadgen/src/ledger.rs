@@ -7,4 +7,4 @@ mod verdict;
 
 pub use acknowledged::{AckLedger, Outcome};
 pub use arrived::ArrivalLedger;
-pub use verdict::{Verdict, compare};
+pub use verdict::{Verdict, compare, compare_accounting};

@@ -102,7 +102,7 @@ impl Sink {
         let mut total = ThreadReport::new();
         for thread in self.threads {
             // A thread that already ended has its report ready.
-            drop(thread.order(Order::Stop));
+            thread.order(Order::Stop).ok();
             match thread.handle.join() {
                 Ok(Ok(report)) => total.merge(&report),
                 Ok(Err(error)) => total.fail(format!("a sink thread failed: {error}")),

@@ -61,7 +61,7 @@ impl Source {
         self.shared.stop(clock::now_ns());
         for waker in &self.wakers {
             // A loop that already ended has nothing to hear.
-            drop(waker.wake());
+            waker.wake().ok();
         }
     }
 

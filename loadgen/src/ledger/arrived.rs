@@ -13,6 +13,7 @@ const EXAMPLES_MAX: usize = 20;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ArrivalLedger {
     counts: Planes,
+    bounces: Planes,
     /// Messages that carried the mark of the run and were not what the source wrote.
     pub corrupted: u64,
     /// Messages without a mark: bounces, or mail of others.
@@ -29,6 +30,17 @@ impl ArrivalLedger {
     pub fn record(&mut self, sequence: u64, index: usize) {
         let count = self.counts.at(sequence, index);
         *count = count.saturating_add(1);
+    }
+
+    /// Notes that a report names this recipient as not reached.
+    pub fn record_bounce(&mut self, sequence: u64, index: usize) {
+        let count = self.bounces.at(sequence, index);
+        *count = count.saturating_add(1);
+    }
+
+    /// How many reports named this recipient.
+    pub fn bounces(&self, sequence: u64, index: usize) -> u8 {
+        self.bounces.value(sequence, index)
     }
 
     /// Notes a corrupted message; `explain` is called for the first few only.
@@ -59,6 +71,10 @@ impl ArrivalLedger {
             let sum = self.counts.at(sequence, index);
             *sum = sum.saturating_add(count);
         }
+        for (sequence, index, count) in other.bounces.iter() {
+            let sum = self.bounces.at(sequence, index);
+            *sum = sum.saturating_add(count);
+        }
         self.corrupted += other.corrupted;
         self.unmarked += other.unmarked;
         self.foreign += other.foreign;
@@ -67,7 +83,8 @@ impl ArrivalLedger {
         self.explanations.extend(other.explanations.iter().take(room).cloned());
     }
 
-    /// Writes a line `sequence index count` per recipient, after the other counts.
+    /// Writes a line `sequence index count` per recipient, after the other counts; a count of
+    /// reports reads `bounced-1`.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{TITLE}")?;
         writeln!(out, "- {} corrupted", self.corrupted)?;
@@ -80,6 +97,9 @@ impl ArrivalLedger {
         for (sequence, index, count) in self.iter() {
             writeln!(out, "{sequence} {index} {count}")?;
         }
+        for (sequence, index, count) in self.bounces.iter() {
+            writeln!(out, "{sequence} {index} bounced-{count}")?;
+        }
         out.flush()
     }
 
@@ -91,8 +111,12 @@ impl ArrivalLedger {
             match fields.next()? {
                 "-" => *ledger.total(last)? = middle,
                 sequence => {
+                    let (planes, count) = match last.strip_prefix("bounced-") {
+                        Some(count) => (&mut ledger.bounces, count),
+                        None => (&mut ledger.counts, last),
+                    };
                     let index = usize::try_from(middle).ok()?;
-                    *ledger.counts.at(sequence.parse().ok()?, index) = last.parse().ok()?;
+                    *planes.at(sequence.parse().ok()?, index) = count.parse().ok()?;
                 }
             }
             Some(())

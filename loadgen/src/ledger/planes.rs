@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 /// Sequences in a page: 4 KiB of bytes.
-const PAGE_SEQUENCES: u64 = 4096;
+const PAGE_SEQUENCES: u64 = 1 << 12;
+const PAGE_BYTES: usize = 1 << 12;
 
 /// A byte per recipient; zero is "never heard of".
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Planes {
     /// Key: recipient index, then page number.
-    pages: BTreeMap<(usize, u64), Box<[u8; PAGE_SEQUENCES as usize]>>,
+    pages: BTreeMap<(usize, u64), Box<[u8; PAGE_BYTES]>>,
 }
 
 impl Planes {
@@ -17,7 +18,7 @@ impl Planes {
         let page = self
             .pages
             .entry((index, sequence / PAGE_SEQUENCES))
-            .or_insert_with(|| Box::new([0; PAGE_SEQUENCES as usize]));
+            .or_insert_with(|| Box::new([0; PAGE_BYTES]));
         &mut page[place(sequence)]
     }
 
@@ -40,7 +41,6 @@ impl Planes {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "below the size of a page")]
 fn place(sequence: u64) -> usize {
     (sequence % PAGE_SEQUENCES) as usize
 }

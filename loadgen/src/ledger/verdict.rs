@@ -16,7 +16,13 @@ pub struct Verdict {
     pub acknowledged: u64,
     /// Acknowledged and arrived at least once.
     pub delivered: u64,
-    /// Acknowledged and never arrived: includes what still waits, so compare when all is calm.
+    /// Acknowledged, never arrived, and reported to the sender as not reached.
+    pub bounced: u64,
+    /// Delivered, and reported as not reached all the same.
+    pub delivered_and_bounced: u64,
+    /// Acknowledged, neither arrived nor bounced, and known to the caller otherwise.
+    pub accounted: u64,
+    /// Acknowledged and never arrived nor bounced: includes what still waits, so compare when all is calm.
     pub lost: u64,
     /// Arrivals beyond the first, of any recipient.
     pub duplicated: u64,
@@ -48,6 +54,16 @@ impl Verdict {
 
 /// Holds what arrived against what was acknowledged.
 pub fn compare(acknowledged: &AckLedger, arrived: &ArrivalLedger) -> Verdict {
+    compare_accounting(acknowledged, arrived, |_, _| false)
+}
+
+/// The same, where the caller can account for recipients that neither arrived nor bounced,
+/// because they still wait in a queue or were set aside and reported.
+pub fn compare_accounting(
+    acknowledged: &AckLedger,
+    arrived: &ArrivalLedger,
+    is_accounted: impl Fn(u64, usize) -> bool,
+) -> Verdict {
     let mut verdict = Verdict {
         corrupted: arrived.corrupted,
         unmarked: arrived.unmarked,
@@ -61,8 +77,14 @@ pub fn compare(acknowledged: &AckLedger, arrived: &ArrivalLedger) -> Verdict {
             continue;
         }
         verdict.acknowledged += 1;
+        let has_bounced = arrived.bounces(sequence, index) > 0;
         if arrived.count(sequence, index) > 0 {
             verdict.delivered += 1;
+            verdict.delivered_and_bounced += u64::from(has_bounced);
+        } else if has_bounced {
+            verdict.bounced += 1;
+        } else if is_accounted(sequence, index) {
+            verdict.accounted += 1;
         } else {
             verdict.lost += 1;
             verdict.example("lost", verdict.lost, sequence, index);
@@ -98,8 +120,11 @@ impl fmt::Display for Verdict {
         let rows = [
             ("acknowledged recipients", self.acknowledged),
             ("delivered", self.delivered),
+            ("bounced", self.bounced),
+            ("accounted for otherwise", self.accounted),
             ("lost", self.lost),
             ("duplicated", self.duplicated),
+            ("delivered and bounced", self.delivered_and_bounced),
             ("corrupted messages", self.corrupted),
             ("invented", self.invented),
             ("unacknowledged but arrived", self.unacknowledged_but_arrived),
@@ -137,6 +162,11 @@ mod tests {
         let verdict = compare(&acknowledged, &arrived);
         assert_eq!((verdict.acknowledged, verdict.delivered, verdict.lost), (2, 1, 1));
         assert_eq!((verdict.duplicated, verdict.invented), (1, 1));
+        let accounting = compare_accounting(&acknowledged, &arrived, |sequence, _| sequence == 1);
+        assert_eq!((accounting.lost, accounting.accounted), (0, 1));
+        arrived.record_bounce(1, 0);
+        let verdict = compare(&acknowledged, &arrived);
+        assert_eq!((verdict.lost, verdict.bounced, verdict.delivered_and_bounced), (0, 1, 0));
         assert_eq!((verdict.unacknowledged_but_arrived, verdict.refused_but_arrived), (1, 1));
         assert!(!verdict.is_clean());
     }
@@ -154,6 +184,7 @@ mod tests {
         arrived.smuggled = 3;
         arrived.record(7, 1);
         arrived.record(7, 1);
+        arrived.record_bounce(7, 2);
         file.clear();
         arrived.write_to(&mut file).unwrap();
         assert_eq!(ArrivalLedger::read_from(file.as_slice()).unwrap(), arrived);

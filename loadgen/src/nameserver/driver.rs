@@ -113,10 +113,10 @@ impl Driver {
             match order {
                 Order::Update { change, done } => {
                     change(&mut self.zone);
-                    drop(done.send(()));
+                    done.send(()).ok();
                 }
                 Order::Asked { name, done } => {
-                    drop(done.send(self.names.get(&name).copied().unwrap_or(0)));
+                    done.send(self.names.get(&name).copied().unwrap_or(0)).ok();
                 }
                 Order::Stop => self.stopping = true,
             }
@@ -130,7 +130,7 @@ impl Driver {
                 Ok((count, from)) => {
                     if let Some(answer) = self.answer(&bytes[..count], true) {
                         // A full socket loses it, as a network does; the client asks again.
-                        drop(self.udp.send_to(&answer, from));
+                        self.udp.send_to(&answer, from).ok();
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -1,5 +1,6 @@
 //! How a host of the sink treats its clients.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,33 @@ pub enum Behaviour {
     Slow(Duration),
     /// Says 421 4.7.0 to connections beyond so many.
     ConnectionCap(u64),
+}
+
+impl FromStr for Behaviour {
+    type Err = String;
+
+    /// Reads the names of the command line: `greylist`, `slow=20` (milliseconds), `cap=5`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (word, number) = text.split_once('=').unwrap_or((text, ""));
+        let wanted =
+            || number.parse::<u64>().map_err(|_| format!("{word} needs a number: {word}=5"));
+        Ok(match word {
+            "accept" => Self::Accept,
+            "throttle" => Self::Throttle421,
+            "throttle-mail" => Self::Throttle421At(Stage::Mail),
+            "refuse" => Self::Refuse,
+            "tempfail-rcpt" => Self::TempfailRcpt,
+            "reject-rcpt" => Self::RejectRcpt,
+            "tempfail-data" => Self::TempfailData,
+            "reject-data" => Self::RejectData,
+            "greylist" => Self::Greylist,
+            "close-after-dot" => Self::CloseAfterDot,
+            "silent" => Self::Silent,
+            "slow" => Self::Slow(Duration::from_millis(wanted()?)),
+            "cap" => Self::ConnectionCap(wanted()?),
+            _ => return Err(format!("{text:?} is no behaviour")),
+        })
+    }
 }
 
 /// The command, or the end of a text, that is answered.

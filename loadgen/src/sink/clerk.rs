@@ -81,7 +81,12 @@ impl Clerk {
     pub(super) fn enter(&mut self, host: usize, message: &Inspection, to: &[Addressee], now: u64) {
         self.hosts[host].count_message(to.len() as u64, now);
         match message.finish(&self.marks) {
-            Finding::Unmarked => self.records.ledger.unmarked += 1,
+            Finding::Unmarked => {
+                self.records.ledger.unmarked += 1;
+                for (sequence, index) in message.reported() {
+                    self.records.ledger.record_bounce(sequence, index);
+                }
+            }
             Finding::Corrupted(reason) => {
                 let bytes = message.bytes();
                 self.records.ledger.record_corrupted(|| {

@@ -292,12 +292,12 @@ impl Driver {
                 Order::Behave { host_index, behaviour, done } => {
                     let result = self.behave(host_index, behaviour);
                     // Whoever asked may have stopped waiting.
-                    drop(done.send(result));
+                    done.send(result).ok();
                 }
                 Order::MarkRun { done } => {
                     let hosts = &self.clerk.hosts;
                     let mark = |door: &Door| (door.host, hosts[door.host].mark_run());
-                    drop(done.send(self.doors.iter().map(mark).collect()));
+                    done.send(self.doors.iter().map(mark).collect()).ok();
                 }
                 Order::Stop => self.stopping = true,
             }

@@ -1,18 +1,25 @@
-//! Looks at one message as its text comes in: is it the one that the source wrote?
+//! Looks at one message as its text comes in: is it the one that the source wrote, or a report
+//! that says which recipients could not be reached?
 
 use crc_fast::{CrcAlgorithm, Digest};
 use memchr::memmem::Finder;
 
-use crate::message::{TOKEN_NAME, Token, crc32c, finish};
+use crate::message::{TOKEN_NAME, Token, crc32c, finish, read_recipient};
 
 /// A header block that outgrows this is corrupted: relays add a few hundred bytes each.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// What a connection keeps of its head buffer between messages.
 const HEAD_BYTES_KEPT: usize = 4 * 1024;
 
+/// Kept of a message without a mark, to look for the recipients of a report in it.
+const REPORT_BYTES_MAX: usize = 64 * 1024;
+const REPORTED: &[u8] = b"final-recipient:";
+
 /// The inspection of one message; reused for the next of the same connection.
 pub(super) struct Inspection {
     head: Vec<u8>,
+    /// The body, cut to its bound, of a message without a mark.
+    report: Vec<u8>,
     part: Part,
     body: Digest,
     bytes: u64,
@@ -22,6 +29,8 @@ pub(super) struct Inspection {
 enum Part {
     Head,
     Body,
+    /// The body of a message without a mark.
+    Report,
     Oversized,
 }
 
@@ -37,12 +46,13 @@ pub(super) enum Finding {
 impl Inspection {
     pub(super) fn new() -> Self {
         let body = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        Self { head: Vec::new(), part: Part::Head, body, bytes: 0 }
+        Self { head: Vec::new(), report: Vec::new(), part: Part::Head, body, bytes: 0 }
     }
 
     pub(super) fn begin(&mut self) {
         self.head.clear();
         self.head.shrink_to(HEAD_BYTES_KEPT);
+        self.report = Vec::new();
         self.part = Part::Head;
         self.body.reset();
         self.bytes = 0;
@@ -55,10 +65,27 @@ impl Inspection {
     pub(super) fn take(&mut self, text: &[u8]) {
         self.bytes += text.len() as u64;
         match self.part {
-            Part::Body => self.body.update(text),
             Part::Head => self.take_head(text),
+            Part::Body | Part::Report => self.take_body(text),
             Part::Oversized => {}
         }
+    }
+
+    /// The recipients that a report (RFC 3464) names, by sequence and index.
+    pub(super) fn reported(&self) -> impl Iterator<Item = (u64, usize)> + '_ {
+        self.report.split(|byte| *byte == b'\n').filter_map(|line| {
+            let (name, value) = line.split_at_checked(REPORTED.len())?;
+            if !name.eq_ignore_ascii_case(REPORTED) {
+                return None;
+            }
+            let address = value.rsplit(|byte| *byte == b';').next()?.trim_ascii();
+            read_recipient(address)
+        })
+    }
+
+    fn take_report(&mut self, text: &[u8]) {
+        let room = REPORT_BYTES_MAX - self.report.len();
+        self.report.extend_from_slice(&text[..text.len().min(room)]);
     }
 
     /// The blank line may be cut anywhere, so the search begins a little before the new text.
@@ -70,10 +97,19 @@ impl Inspection {
         if let Some(found) = memchr::memmem::find(&self.head[from..], b"\r\n\r\n") {
             let head_bytes = from + found + 2;
             self.head.truncate(head_bytes);
-            self.part = Part::Body;
-            self.body.update(&text[head_bytes + 2 - known..]);
+            let is_marked = memchr::memmem::find(&self.head, TOKEN_NAME).is_some();
+            self.part = if is_marked { Part::Body } else { Part::Report };
+            self.take_body(&text[head_bytes + 2 - known..]);
         } else if self.head.len() == HEAD_BYTES_MAX {
             self.part = Part::Oversized;
+        }
+    }
+
+    fn take_body(&mut self, text: &[u8]) {
+        if self.part == Part::Body {
+            self.body.update(text);
+        } else {
+            self.take_report(text);
         }
     }
 
@@ -84,7 +120,7 @@ impl Inspection {
         match self.part {
             Part::Head => return Finding::Corrupted("it ends inside the header block"),
             Part::Oversized => return Finding::Corrupted("its header block is too large"),
-            Part::Body => {}
+            Part::Body | Part::Report => {}
         }
         let text = &self.head[at..];
         match Token::read(text) {

@@ -53,7 +53,7 @@ struct Seat {
 
 enum Link {
     Connecting { stream: TcpStream, since_ns: u64 },
-    Open { stream: TcpStream, session: Session },
+    Open { stream: TcpStream, session: Box<Session> },
     Waiting { until_ns: u64 },
     Closed,
 }
@@ -226,7 +226,7 @@ impl Driver {
             Ok(true) => {
                 self.desk.records.record(super::Phase::Connect, now.saturating_sub(since_ns));
                 add(&self.desk.shared.counters.connections);
-                let mut session = Session::new();
+                let mut session = Box::new(Session::new());
                 session.handle_connected(now);
                 self.seats[index].link = Link::Open { stream, session };
             }
@@ -248,7 +248,10 @@ impl Driver {
                 Ok(0) => break,
                 Ok(count) => {
                     session.handle_bytes(&self.scratch[..count], now, &mut self.desk);
-                    seat.failures = 0;
+                    // A 421 for a banner is no success: the wait must go on growing.
+                    if session.has_begun() {
+                        seat.failures = 0;
+                    }
                     if count < READ_BYTES && !announced_end {
                         return;
                     }

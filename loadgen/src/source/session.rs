@@ -114,6 +114,11 @@ impl Session {
         self.standing
     }
 
+    /// Says whether it came to a first message.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun > 0
+    }
+
     /// Says whether nothing but the answer to QUIT is awaited.
     pub(super) fn has_said_quit(&self) -> bool {
         self.expected.front() == Some(&Expected::Quit)
