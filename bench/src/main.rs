@@ -1,1 +1,38 @@
-fn main() {}
+//! `postrider-bench`: one question per command, answered side by side with a rival on this machine.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its answer")]
+
+mod cpu;
+mod engine;
+mod figures;
+mod postfix;
+mod relay;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(about = "How fast, and against whom: interleaved runs on this machine")]
+struct Arguments {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Subcommand)]
+enum Question {
+    /// Durable relay: sessions without pipelining, one next hop, source and sink on the same cores.
+    Relay(relay::Options),
+}
+
+/// What postrider is held against. Each is started privately in a scratch folder.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rival {
+    /// Debian's package `postfix`, with the settings in `bench/postfix/`.
+    Postfix,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().question {
+        Question::Relay(options) => relay::run(&options),
+    }
+}
