@@ -1,1 +1,7 @@
 //! SMTP as bytes.
+
+pub mod address;
+pub mod command;
+pub mod dot;
+pub mod line;
+pub mod text;
