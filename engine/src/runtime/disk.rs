@@ -1,0 +1,432 @@
+//! The spool folder: who holds it, which segment files it has, how their bytes are read.
+//!
+//! ```text
+//! spool/lock                  held exclusively (flock) while an engine runs; names its pid
+//! spool/segments/00000042.seg a segment file, written in full before it got this name
+//! spool/segments/00000043.new one being made when the engine ended: removed at the next start
+//! ```
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use memmap2::{Advice, Mmap, MmapMut};
+
+use crate::spool::files::FileId;
+
+mod maker;
+
+pub use maker::{NewSegment, SegmentMaker, Sequences};
+
+/// Commits are aligned to this, so every segment is a multiple of it.
+pub const BLOCK_BYTES: u32 = 4096;
+
+/// The largest number that fits a file's name.
+const FILE_MAX: u32 = 99_999_999;
+
+/// Files looked at in one folder; more than any disk of segments has.
+const SEGMENTS_MAX: usize = 1_000_000;
+
+/// An open spool folder. Nobody else can open it while this lives.
+#[derive(Debug)]
+pub struct SpoolFolder {
+    segments: PathBuf,
+    /// Whether the file system takes `O_DIRECT`.
+    direct: bool,
+    /// In order of their ids, as found at the start.
+    found: Vec<FileId>,
+    /// Released by the kernel, however the process ends.
+    _lock: File,
+}
+
+/// Why the spool cannot be used: one line that names the path and the way out.
+#[derive(Debug)]
+pub enum SpoolError {
+    /// Another process holds it.
+    Locked { path: PathBuf, pid: Box<str> },
+    /// A file among the segments that no engine made; it is never touched.
+    Foreign { path: PathBuf },
+    /// A segment whose bytes were refused, with the reason.
+    Refused { path: PathBuf, cause: Box<str> },
+    /// The kernel refused.
+    Io { path: PathBuf, doing: &'static str, cause: io::Error },
+}
+
+/// The bytes of one segment file, for reading only.
+#[derive(Debug)]
+pub struct SegmentBytes {
+    bytes: Held,
+    /// Blocks that the disk would not give, from the file's start; they read as zeros.
+    pub unreadable_blocks: Vec<u32>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Mapped(Mmap),
+    /// Copied block by block, because some could not be read.
+    Copied(MmapMut),
+}
+
+impl SpoolFolder {
+    /// Opens the folder, made if missing (only its owner may look inside), and locks it.
+    ///
+    /// # Errors
+    /// See [`SpoolError`]; nothing was changed but for empty folders made and unfinished segments
+    /// removed.
+    pub fn open(path: &Path) -> Result<Self, SpoolError> {
+        let segments = path.join("segments");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&segments)
+            .map_err(io_error(&segments, "make the folder"))?;
+        make_durable(path).map_err(io_error(path, "sync"))?;
+        let lock = lock(&path.join("lock"))?;
+        let found = list(&segments)?;
+        let direct = takes_direct(&segments).map_err(io_error(&segments, "write a test file"))?;
+        if !direct {
+            tracing::warn!(
+                path = %segments.display(),
+                "this file system has no O_DIRECT: commits go one at a time; ext4 or XFS is faster"
+            );
+        }
+        Ok(Self { segments, direct, found, _lock: lock })
+    }
+
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// The segment files found when the folder was opened, oldest first.
+    #[must_use]
+    pub fn found(&self) -> &[FileId] {
+        &self.found
+    }
+
+    /// Hands each segment found to `see`, in order; `see` says why it refuses one.
+    ///
+    /// # Errors
+    /// The first file that cannot be opened or was refused. Blocks that cannot be read are not an
+    /// error: they are zeros, and in [`SegmentBytes::unreadable_blocks`].
+    pub fn for_each_segment<E: fmt::Display>(
+        &self,
+        mut see: impl FnMut(FileId, &[u8]) -> Result<(), E>,
+    ) -> Result<(), SpoolError> {
+        for file in &self.found {
+            let segment = self.read_segment(*file)?;
+            see(*file, segment.as_bytes()).map_err(|cause| SpoolError::Refused {
+                path: self.path_of(*file),
+                cause: cause.to_string().into(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The bytes of one segment, mapped; every page was read once, so that a bad one shows here
+    /// and not as a SIGBUS.
+    ///
+    /// # Errors
+    /// The file cannot be opened or mapped, or has no segment's length.
+    pub fn read_segment(&self, file: FileId) -> Result<SegmentBytes, SpoolError> {
+        let path = self.path_of(file);
+        let opened = File::open(&path).map_err(io_error(&path, "open"))?;
+        let length = opened.metadata().map_err(io_error(&path, "look at"))?.len();
+        if !is_segment_length(length) {
+            return Err(SpoolError::Refused { path, cause: "no segment has this length".into() });
+        }
+        read_bytes(&opened).map_err(io_error(&path, "map"))
+    }
+
+    /// Opens a segment for reading and writing, `O_DIRECT` if the folder can. Each shard that
+    /// uses a file opens it for itself.
+    ///
+    /// # Errors
+    /// The kernel's, with the path.
+    pub fn open_segment(&self, file: FileId) -> Result<OwnedFd, SpoolError> {
+        let path = self.path_of(file);
+        let opened = self.options().open(&path).map_err(io_error(&path, "open"))?;
+        Ok(opened.into())
+    }
+
+    #[must_use]
+    pub fn path_of(&self, file: FileId) -> PathBuf {
+        self.segments.join(format!("{:08}.seg", file.0))
+    }
+
+    fn options(&self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        if self.direct {
+            options.custom_flags(libc::O_DIRECT);
+        }
+        options
+    }
+}
+
+impl SegmentBytes {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Held::Mapped(map) => map,
+            Held::Copied(copy) => copy,
+        }
+    }
+}
+
+/// Syncs the folder and the one it lies in: a segment is only as durable as the way to it.
+fn make_durable(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    File::open(path.join(".."))?.sync_all()
+}
+
+/// Takes the lock and leaves our pid in it for whoever comes second.
+fn lock(path: &Path) -> Result<File, SpoolError> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(io_error(path, "open"))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let read = Read::by_ref(&mut file).take(20).read_to_string(&mut pid);
+            let known = read.is_ok() && pid.trim().parse::<u32>().is_ok();
+            let pid = if known { pid.trim().into() } else { "unknown".into() };
+            return Err(SpoolError::Locked { path: path.into(), pid });
+        }
+        Err(TryLockError::Error(cause)) => return Err(io_error(path, "lock")(cause)),
+    }
+    let write_pid = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    write_pid.map_err(io_error(path, "write"))?;
+    Ok(file)
+}
+
+/// All segments by id; removes what was being made, refuses what is not ours.
+fn list(segments: &Path) -> Result<Vec<FileId>, SpoolError> {
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(segments).map_err(io_error(segments, "list"))?;
+    for entry in entries {
+        let entry = entry.map_err(io_error(segments, "list"))?;
+        let path = entry.path();
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        match (is_file, entry.file_name().to_str().and_then(parse_name)) {
+            (true, Some((_, Stage::Unfinished))) => {
+                std::fs::remove_file(&path).map_err(io_error(&path, "remove"))?;
+            }
+            (true, Some((file, Stage::Finished))) if found.len() < SEGMENTS_MAX => found.push(file),
+            _ => return Err(SpoolError::Foreign { path }),
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+enum Stage {
+    Unfinished,
+    Finished,
+}
+
+fn parse_name(name: &str) -> Option<(FileId, Stage)> {
+    let (number, ending) = name.split_once('.')?;
+    let stage = match ending {
+        "seg" => Stage::Finished,
+        "new" => Stage::Unfinished,
+        _ => return None,
+    };
+    let is_ours = number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_digit());
+    if is_ours { Some((FileId(number.parse().ok()?), stage)) } else { None }
+}
+
+fn is_segment_length(length: u64) -> bool {
+    length > 0 && length.is_multiple_of(u64::from(BLOCK_BYTES)) && u32::try_from(length).is_ok()
+}
+
+/// Whether `O_DIRECT` really works here: some file systems accept the flag and refuse the write.
+fn takes_direct(segments: &Path) -> io::Result<bool> {
+    let path = segments.join("99999999.new");
+    let result = try_direct(&path);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EOPNOTSUPP) => Ok(false),
+            // A full disk answers only where the flag was taken.
+            Some(libc::ENOSPC | libc::EDQUOT) => Ok(true),
+            _ => Err(error),
+        },
+    }
+}
+
+fn try_direct(path: &Path) -> io::Result<()> {
+    let block = MmapMut::map_anon(BLOCK_BYTES as usize)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)?;
+    file.write_all_at(&block, 0)
+}
+
+fn read_bytes(file: &File) -> io::Result<SegmentBytes> {
+    // SAFETY: the folder is locked, segments are never truncated, and only the engine that holds
+    // the lock writes them, not while they are being read.
+    let map = unsafe { Mmap::map(file)? };
+    match map.advise(Advice::PopulateRead) {
+        Ok(()) => Ok(SegmentBytes { bytes: Held::Mapped(map), unreadable_blocks: Vec::new() }),
+        Err(_) => copy_readable(map.len(), |block, at| file.read_exact_at(block, at)),
+    }
+}
+
+/// Reads block by block and leaves zeros where that fails: what is lost is told by checksums, as
+/// any other damage, and the rest of the segment is kept.
+fn copy_readable(
+    length: usize,
+    read: impl Fn(&mut [u8], u64) -> io::Result<()>,
+) -> io::Result<SegmentBytes> {
+    let mut copy = MmapMut::map_anon(length)?;
+    let mut unreadable_blocks = Vec::new();
+    for (number, block) in (0u32..).zip(copy.chunks_mut(BLOCK_BYTES as usize)) {
+        if read(block, u64::from(number) * u64::from(BLOCK_BYTES)).is_err() {
+            block.fill(0);
+            unreadable_blocks.push(number);
+        }
+    }
+    Ok(SegmentBytes { bytes: Held::Copied(copy), unreadable_blocks })
+}
+
+fn io_error<'a>(path: &'a Path, doing: &'static str) -> impl FnOnce(io::Error) -> SpoolError + 'a {
+    move |cause| SpoolError::Io { path: path.into(), doing, cause }
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path, pid } => write!(
+                f,
+                "the spool is in use by process {pid} ({} is locked): stop it first, or set \
+                 another spool.path",
+                path.display()
+            ),
+            Self::Foreign { path } => write!(
+                f,
+                "{} is no segment of a spool: move it away, nothing but segments may be there",
+                path.display()
+            ),
+            Self::Refused { path, cause } => {
+                write!(f, "{} is not used: {cause}; it was left as it is", path.display())
+            }
+            Self::Io { path, doing, cause } => {
+                write!(f, "cannot {doing} {}: {cause}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for SpoolError {}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn write(folder: &Path, name: &str, bytes: &[u8]) {
+        std::fs::create_dir_all(folder.join("segments")).unwrap();
+        std::fs::write(folder.join("segments").join(name), bytes).unwrap();
+    }
+
+    #[test]
+    fn a_missing_folder_is_made_for_its_owner_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a/spool");
+        let folder = SpoolFolder::open(&path).unwrap();
+        assert!(folder.found().is_empty());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::read_dir(path.join("segments")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_second_opening_is_refused_with_the_pid() {
+        let home = tempfile::tempdir().unwrap();
+        let first = SpoolFolder::open(home.path()).unwrap();
+        let text = SpoolFolder::open(home.path()).unwrap_err().to_string();
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+        drop(first);
+        SpoolFolder::open(home.path()).unwrap();
+    }
+
+    #[test]
+    fn segments_are_seen_in_order_and_unfinished_ones_removed() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), "00000007.seg", &[7; 4096]);
+        write(home.path(), "00000002.seg", &[2; 8192]);
+        write(home.path(), "00000009.new", b"half");
+        let folder = SpoolFolder::open(home.path()).unwrap();
+        let mut seen = Vec::new();
+        let see = |file, bytes: &[u8]| {
+            seen.push((file, bytes.len(), bytes[0]));
+            Ok::<(), &str>(())
+        };
+        folder.for_each_segment(see).unwrap();
+        assert_eq!(seen, [(FileId(2), 8192, 2), (FileId(7), 4096, 7)]);
+        assert!(!home.path().join("segments/00000009.new").exists());
+    }
+
+    #[test]
+    fn a_foreign_file_is_refused_and_left_alone() {
+        for name in ["notes.txt", "7.seg", "0000000a.seg", "00000001.seg.bak", "000000001.seg"] {
+            let home = tempfile::tempdir().unwrap();
+            write(home.path(), name, b"mine");
+            let error = SpoolFolder::open(home.path()).unwrap_err();
+            assert!(matches!(error, SpoolError::Foreign { .. }), "{error}");
+            assert!(error.to_string().contains(name));
+            assert_eq!(std::fs::read(home.path().join("segments").join(name)).unwrap(), b"mine");
+        }
+    }
+
+    #[test]
+    fn a_refused_segment_is_named_with_the_reason() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), "00000001.seg", &[1; 4096]);
+        let folder = SpoolFolder::open(home.path()).unwrap();
+        let newer = |_, _: &[u8]| Err("format 9 needs a newer postrider");
+        let text = folder.for_each_segment(newer).unwrap_err().to_string();
+        assert!(text.contains("00000001.seg") && text.contains("format 9"), "{text}");
+    }
+
+    #[test]
+    fn a_file_of_no_segments_length_is_refused() {
+        for bytes in [0, 1, 4095, 4097] {
+            let home = tempfile::tempdir().unwrap();
+            write(home.path(), "00000001.seg", &vec![1; bytes]);
+            let folder = SpoolFolder::open(home.path()).unwrap();
+            assert!(folder.read_segment(FileId(1)).is_err(), "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn unreadable_blocks_cost_only_themselves() {
+        let read = |block: &mut [u8], at: u64| {
+            block.fill(u8::try_from(at / 4096).unwrap() + 1);
+            if at == 4096 { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+        };
+        let segment = copy_readable(3 * 4096, read).unwrap();
+        assert_eq!(segment.unreadable_blocks, [1]);
+        let bytes = segment.as_bytes();
+        assert_eq!((bytes[0], bytes[4096], bytes[8191], bytes[8192]), (1, 0, 0, 3));
+    }
+}
