@@ -1,1 +1,3 @@
 //! What happened.
+
+pub mod counters;
