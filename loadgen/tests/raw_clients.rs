@@ -171,6 +171,15 @@ fn chunks_are_taken_whatever_their_cut() {
 }
 
 #[test]
+fn a_chunk_without_recipients_is_refused_whole() {
+    let sink = sink();
+    sink.set_behaviour(0, Behaviour::RejectRcpt).unwrap();
+    let (mut client, _) = Client::connect(&sink);
+    client.send(format!("{ENVELOPE}BDAT 6 LAST\r\nQUIT\r\nBDAT 0 LAST\r\nNOOP\r\n").as_bytes());
+    assert_eq!(client.codes(5), ["250", "550", "503", "503", "250"]);
+}
+
+#[test]
 fn concurrent_max_is_exact_through_any_order_of_ends() {
     let sink = sink();
     let open = |count: usize| -> Vec<_> { (0..count).map(|_| Client::connect(&sink).0).collect() };

@@ -22,7 +22,8 @@ pub struct Verdict {
     pub delivered_and_bounced: u64,
     /// Acknowledged, neither arrived nor bounced, and known to the caller otherwise.
     pub accounted: u64,
-    /// Acknowledged and never arrived nor bounced: includes what still waits, so compare when all is calm.
+    /// Acknowledged, and neither arrived nor bounced: includes what still waits, so compare when
+    /// all is calm.
     pub lost: u64,
     /// Arrivals beyond the first, of any recipient.
     pub duplicated: u64,

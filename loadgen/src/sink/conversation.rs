@@ -34,6 +34,10 @@ enum Receiving {
         left: u64,
         last: bool,
     },
+    /// A chunk without a transaction, which must not be taken for commands.
+    Refused {
+        left: u64,
+    },
     /// Bytes are thrown away.
     Nothing,
 }
@@ -81,6 +85,7 @@ impl Conversation {
                 Receiving::Commands => self.take_line(left, now, clerk),
                 Receiving::Text => self.take_text(left, now, clerk),
                 Receiving::Chunk { .. } => self.take_chunk(left, now, clerk),
+                Receiving::Refused { left: chunk } => self.drop_chunk(chunk, left.len(), clerk),
                 Receiving::Nothing => left.len(),
             };
         }
@@ -184,9 +189,7 @@ impl Conversation {
 
     fn handle_bdat(&mut self, bytes: u64, last: bool, now: u64, clerk: &mut Clerk) {
         if self.recipients.is_empty() || !clerk.capabilities.chunking {
-            // Without a transaction the bytes still follow, and are no commands: give up on it.
-            self.reply_out_of_order(clerk);
-            self.ending = Ending::AfterReplies;
+            self.drop_chunk(bytes, 0, clerk);
             return;
         }
         if self.inspection.bytes() == 0 {
@@ -196,6 +199,18 @@ impl Conversation {
         if bytes == 0 {
             self.finish_chunk(last, now, clerk);
         }
+    }
+
+    /// Uses up to `held` bytes of a refused chunk; the reply comes behind its end (RFC 3030 2).
+    fn drop_chunk(&mut self, chunk: u64, held: usize, clerk: &Clerk) -> usize {
+        let used = usize::try_from(chunk).map_or(held, |chunk| chunk.min(held));
+        let left = chunk - used as u64;
+        self.receiving = Receiving::Refused { left };
+        if left == 0 {
+            self.receiving = Receiving::Commands;
+            self.reply_out_of_order(clerk);
+        }
+        used
     }
 
     fn take_chunk(&mut self, bytes: &[u8], now: u64, clerk: &mut Clerk) -> usize {
