@@ -16,6 +16,8 @@ use crate::shard::event::QuestionId;
 
 mod lookup;
 mod table;
+#[cfg(test)]
+mod zone;
 
 use lookup::Dns;
 pub use lookup::{QUERIES_MAX, ResolverError, SOCKETS_MAX};
@@ -152,7 +154,7 @@ mod tests {
     use std::rc::Rc;
     use std::time::Duration;
 
-    use super::lookup::tests::{Zone, settings, start_server};
+    use super::zone::{Zone, settings, start_server};
     use super::*;
 
     fn ask(questions: &Questions, shard: u16, question: u32, domain: &str) {

@@ -302,12 +302,12 @@ fn is_host_name(name: &str) -> bool {
 }
 
 /// Lower case, without the trailing dot.
-fn bare(name: &str) -> Box<str> {
+pub(super) fn bare(name: &str) -> Box<str> {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
 }
 
 /// The name as one that no search domain is appended to.
-fn absolute(name: &str) -> Option<Name> {
+pub(super) fn absolute(name: &str) -> Option<Name> {
     if bare(name).is_empty() {
         return None;
     }
@@ -344,112 +344,13 @@ impl fmt::Display for ResolverError {
 impl std::error::Error for ResolverError {}
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::mpsc;
+mod tests {
+    use hickory_proto::op::Message;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, UdpSocket};
 
-    use hickory_proto::op::{Message, MessageType};
-    use hickory_proto::rr::Record;
-    use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX};
-    use tokio::net::UdpSocket;
-
+    use super::super::zone::{Zone, settings, start_server};
     use super::*;
-
-    /// What the test's server knows. Other names below `.test` do not exist.
-    #[derive(Default)]
-    pub(in crate::runtime::resolver) struct Zone {
-        records: BTreeMap<String, Vec<Record>>,
-        failing: Vec<(String, RecordType)>,
-    }
-
-    impl Zone {
-        fn add(mut self, owner: &str, ttl: u32, data: RData) -> Self {
-            let record = Record::from_rdata(absolute(owner).unwrap(), ttl, data);
-            self.records.entry(owner.to_owned()).or_default().push(record);
-            self
-        }
-
-        pub(in crate::runtime::resolver) fn mx(
-            self,
-            owner: &str,
-            preference: u16,
-            host: &str,
-        ) -> Self {
-            let exchange = absolute(host).unwrap_or_else(Name::root);
-            self.add(owner, 300, RData::MX(MX::new(preference, exchange)))
-        }
-
-        pub(in crate::runtime::resolver) fn a(self, owner: &str, address: [u8; 4]) -> Self {
-            self.add(owner, 200, RData::A(A(address.into())))
-        }
-
-        fn aaaa(self, owner: &str, address: &str) -> Self {
-            self.add(owner, 100, RData::AAAA(AAAA(address.parse().unwrap())))
-        }
-
-        /// The server answers SERVFAIL to this.
-        fn failing(mut self, owner: &str, kind: RecordType) -> Self {
-            self.failing.push((owner.to_owned(), kind));
-            self
-        }
-
-        fn respond(&self, query: &Message) -> Message {
-            let mut response = query.clone();
-            response.metadata.message_type = MessageType::Response;
-            response.metadata.recursion_available = true;
-            response.additionals.clear();
-            let asked = &query.queries[0];
-            let name = bare(&asked.name().to_ascii()).into_string();
-            let kind = asked.query_type();
-            let code = match self.records.get(&name) {
-                _ if self.failing.contains(&(name.clone(), kind)) => ResponseCode::ServFail,
-                None => ResponseCode::NXDomain,
-                Some(records) => {
-                    let fits = |record: &&Record| {
-                        [kind, RecordType::CNAME].contains(&record.record_type())
-                    };
-                    response.add_answers(records.iter().filter(fits).cloned());
-                    ResponseCode::NoError
-                }
-            };
-            response.metadata.response_code = code;
-            response
-        }
-    }
-
-    pub(in crate::runtime::resolver) struct Server {
-        address: SocketAddr,
-        questions: mpsc::Receiver<(String, RecordType)>,
-    }
-
-    impl Server {
-        /// How often this was asked since the last call; forgets all other questions.
-        pub(in crate::runtime::resolver) fn asked(&self, name: &str, kind: RecordType) -> usize {
-            self.questions.try_iter().filter(|asked| asked.0 == name && asked.1 == kind).count()
-        }
-    }
-
-    pub(in crate::runtime::resolver) async fn start_server(zone: Zone) -> Server {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let (asked, questions) = mpsc::channel();
-        tokio::spawn(async move {
-            let mut buffer = [0; 4096];
-            while let Ok((bytes, peer)) = socket.recv_from(&mut buffer).await {
-                let query = Message::from_vec(&buffer[..bytes]).unwrap();
-                let first = &query.queries[0];
-                let name = bare(&first.name().to_ascii()).into_string();
-                drop(asked.send((name, first.query_type())));
-                let response = zone.respond(&query).to_vec().unwrap();
-                socket.send_to(&response, peer).await.unwrap();
-            }
-        });
-        Server { address, questions }
-    }
-
-    pub(in crate::runtime::resolver) fn settings(server: &Server) -> DnsSettings {
-        DnsSettings { servers: vec![server.address], timeout: Duration::from_secs(6) }
-    }
 
     async fn resolve(zone: Zone, question: Question) -> Answer {
         let server = start_server(zone).await;
@@ -563,14 +464,52 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn an_alias_is_followed() {
-        let alias = RData::CNAME(CNAME(absolute("b.test").unwrap()));
         let zone = Zone::default()
-            .add("a.test", 50, alias)
+            .alias("a.test", "b.test")
             .mx("b.test", 0, "mx.b.test")
             .a("mx.b.test", [192, 0, 2, 1]);
         let answer = mail_hosts(zone, "a.test").await;
         assert_eq!(answer.result, Ok(vec![host(0, "mx.b.test", &["192.0.2.1"])]));
         assert_eq!(answer.ttl, Duration::from_secs(50));
+    }
+
+    #[tokio::test]
+    async fn an_answer_too_long_for_a_datagram_is_fetched_whole() {
+        let (udp, tcp) = loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            // The same port may be taken for TCP: try another then.
+            if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+                break (udp, tcp);
+            }
+        };
+        let address = udp.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok((bytes, peer)) = udp.recv_from(&mut buffer).await {
+                let mut cut = Zone::default()
+                    .mx("a.test", 0, "mx.a.test")
+                    .respond(&Message::from_vec(&buffer[..bytes]).unwrap());
+                cut.answers.clear();
+                cut.metadata.truncation = true;
+                udp.send_to(&cut.to_vec().unwrap(), peer).await.unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let exchange = |zone: Zone, n| zone.mx("a.test", n, &format!("mx{n}.{n}.a.test"));
+            let zone = (0..200).fold(Zone::default(), exchange).a("mx7.7.a.test", [192, 0, 2, 7]);
+            while let Ok(bytes) = stream.read_u16().await {
+                let mut query = vec![0; usize::from(bytes)];
+                stream.read_exact(&mut query).await.unwrap();
+                let response = zone.respond(&Message::from_vec(&query).unwrap()).to_vec().unwrap();
+                stream.write_u16(response.len().try_into().unwrap()).await.unwrap();
+                stream.write_all(&response).await.unwrap();
+            }
+        });
+        let settings = DnsSettings { servers: vec![address], timeout: Duration::from_secs(6) };
+        let dns = Arc::new(Dns::new(&settings).unwrap());
+        let answer = dns.answer(&Question::MailHosts("a.test".into())).await;
+        assert_eq!(answer.result, Ok(vec![host(7, "mx7.7.a.test", &["192.0.2.7"])]));
     }
 
     #[tokio::test]
