@@ -119,6 +119,13 @@ impl SpoolFolder {
     ) -> Result<(), SpoolError> {
         for file in &self.found {
             let segment = self.read_segment(*file)?;
+            if !segment.unreadable_blocks.is_empty() {
+                tracing::error!(
+                    path = %self.path_of(*file).display(),
+                    blocks = segment.unreadable_blocks.len(),
+                    "the disk cannot read parts of this segment: look at its health"
+                );
+            }
             see(*file, segment.as_bytes()).map_err(|cause| SpoolError::Refused {
                 path: self.path_of(*file),
                 cause: cause.to_string().into(),

@@ -5,5 +5,6 @@ pub mod crypto;
 pub mod disk;
 pub mod listen;
 pub mod probe;
+pub mod resolver;
 pub mod signals;
 pub mod tls;

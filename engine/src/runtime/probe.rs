@@ -15,7 +15,7 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Below this limit glommio refuses to start an executor.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
-/// Descriptors for what nobody counts: rings, eventfds, logs, DNS sockets, libraries.
+/// Descriptors for what nobody counts: rings, eventfds, logs, libraries.
 const DESCRIPTORS_SPARE: u64 = 256;
 
 /// What this run will ask of the kernel, all shards together.
@@ -23,7 +23,7 @@ const DESCRIPTORS_SPARE: u64 = 256;
 pub struct Needs {
     pub connections_in: u64,
     pub connections_out: u64,
-    /// Segment files, listeners and other descriptors held open.
+    /// Segment files, listeners, the resolver's sockets and other descriptors held open.
     pub files: u64,
 }
 
