@@ -35,7 +35,7 @@ impl Scheduler {
         let site = &self.sites[number];
         let probing = match site.gate {
             Gate::Closed { .. } => return None,
-            Gate::Probing { .. } if site.in_flight > 0 => return None,
+            Gate::Probing { .. } if site.in_flight > 0 || site.fruitless > 0 => return None,
             Gate::Probing { .. } => true,
             Gate::Open => false,
         };
@@ -43,7 +43,7 @@ impl Scheduler {
         if let Some(lease) = pick(site, near, |lane| lane.idle) {
             return Some(lease);
         }
-        let room = site.in_use < site.pace.settings.connections;
+        let room = site.in_use < site.pace.settings.connections && site.fruitless == 0;
         if room && (!probing || site.working == 0) {
             return self.open(now, number);
         }
@@ -53,7 +53,8 @@ impl Scheduler {
     /// Takes a permit and lends it.
     fn open(&mut self, now: Now, number: u32) -> Option<u32> {
         let shard = self.executing_shard(&self.sites[number]);
-        let lease = self.leases.open(number, shard, now.mono)?;
+        let share = self.sites[number].pace.settings.messages_per_connection;
+        let lease = self.leases.open(number, shard, share, now.mono)?;
         let site = &mut self.sites[number];
         site.in_use += 1;
         site.working += 1;
@@ -71,7 +72,8 @@ impl Scheduler {
     /// A small site is delivered here; a hot one where it has fewest connections, then where
     /// most of its mail lies.
     fn executing_shard(&self, site: &Site) -> ShardId {
-        if !self.is_hot(site) {
+        let hot_with_it = site.in_use + 1 >= HOT_LEASES;
+        if self.shards == 1 || !(hot_with_it || self.is_hot(site)) {
             return self.shard;
         }
         let load = |shard: &ShardId| {
@@ -94,7 +96,7 @@ impl Scheduler {
         let site = &mut self.sites[number];
         site.in_flight += 1;
         self.in_flight += 1;
-        let share = site.pace.settings.messages_per_connection;
+        let share = site.pace.settings.messages_per_connection.min(self.leases[lease].share);
         let id = self.leases[lease].id;
         self.actions.push_back(Action::Work { to: shard, lease: id, delivery });
         if self.leases[lease].given >= share {
@@ -164,11 +166,10 @@ impl Scheduler {
         }
     }
 
-    /// Whether a hot site at its limit has clearly more connections on `shard` than elsewhere:
-    /// one of them is recalled, and its permit lent to another shard. One at a time.
+    /// Whether a hot site has clearly more connections on `shard` than elsewhere: one of them is
+    /// recalled, so that the next opens on another shard. One at a time, so that it comes to rest.
     fn is_lopsided(&self, site: &Site, shard: ShardId) -> bool {
-        let all_lent = site.in_use >= site.pace.settings.connections && site.in_use == site.working;
-        if !all_lent || site.ready == 0 || !self.is_hot(site) {
+        if site.in_use != site.working || !self.is_hot(site) {
             return false;
         }
         let fewest = (0..self.shards).map(|shard| site.peek(ShardId(shard)).leases).min();

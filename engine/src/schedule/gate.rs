@@ -21,6 +21,8 @@ const UNREACHABLE_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 const LOCAL_WAIT: Duration = Duration::from_secs(1);
 /// Doublings beyond this change nothing: the longest wait was reached before.
 const DOUBLINGS_MAX: u32 = 20;
+/// Up to this many doublings a wait is a matter of seconds.
+const BRIEF_DOUBLINGS: u32 = 3;
 
 /// What happened at a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,16 @@ impl Gate {
         let until = now.plus(wait(cause, before, settings));
         let blamed = u32::from(cause != Trouble::Local);
         Some(Self::Closed { until, cause, doublings: (before + blamed).min(DOUBLINGS_MAX) })
+    }
+
+    /// Whether mail that arrives now will soon be on its way, so that its body is worth keeping.
+    pub(super) fn is_brief(self) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Closed { doublings, .. } | Self::Probing { doublings } => {
+                doublings <= BRIEF_DOUBLINGS
+            }
+        }
     }
 
     /// The state when the time of a closed gate is over.

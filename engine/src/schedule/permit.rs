@@ -51,6 +51,8 @@ pub(super) struct Lease {
     /// In the order given.
     flights: [Option<Flight>; WORK_AHEAD_MAX],
     pub(super) given: u32,
+    /// What it is given at most: the executing side ends by itself after so many.
+    pub(super) share: u32,
     /// Deliveries the site had a word to say about.
     pub(super) answered: u32,
     /// Deliveries it gave back untried.
@@ -67,6 +69,12 @@ impl Lease {
         let free = self.flights.iter_mut().find(|slot| slot.is_none());
         *free.expect("work is given within WORK_AHEAD_MAX") = Some(flight);
         self.given += 1;
+    }
+
+    /// Gave work back, and has not seen one answer: a server that hangs up on everyone must not be
+    /// called again at once.
+    pub(super) fn is_fruitless(&self) -> bool {
+        self.returned > 0 && self.answered == 0
     }
 
     /// The earliest given delivery of this message.
@@ -100,7 +108,7 @@ impl Leases {
     }
 
     /// A new lease, if there is a name left for it.
-    pub(super) fn open(&mut self, site: u32, shard: ShardId, now: Mono) -> Option<u32> {
+    pub(super) fn open(&mut self, site: u32, shard: ShardId, share: u32, now: Mono) -> Option<u32> {
         let (slot, generation) = self.names.take()?;
         let lease = Lease {
             id: LeaseId { owner: self.owner, slot, generation },
@@ -111,6 +119,7 @@ impl Leases {
             links: Links::ALONE,
             flights: [const { None }; WORK_AHEAD_MAX],
             given: 0,
+            share,
             answered: 0,
             returned: 0,
             idle_since: now,

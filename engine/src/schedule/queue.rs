@@ -150,10 +150,12 @@ impl Scheduler {
         }
     }
 
+    /// Keeps the record, if there is memory for it and the site is not closed for long.
     fn insert_ready(&mut self, now: Now, mut flight: Flight) -> u32 {
-        let record = flight.delivery.record.take();
-        let record = self.records.keep(record, flight.delivery.place.bytes);
         let number = self.bearings[flight.bearing].site;
+        let brief = self.sites[number].gate.is_brief();
+        let record = flight.delivery.record.take().filter(|_| brief);
+        let record = self.records.keep(record, flight.delivery.place.bytes);
         self.sites[number].ready += 1;
         self.insert(now, &flight, Wait::Ready(record))
     }

@@ -35,6 +35,7 @@ impl Scheduler {
         let number = self.leases[slot].site;
         self.end_willingness(slot);
         let Some(mut lease) = self.leases.end(slot) else { return };
+        self.sites[number].fruitless -= u32::from(lease.is_fruitless());
         while let Some(flight) = lease.take_last() {
             self.land(number);
             lease.returned += 1;
@@ -64,12 +65,12 @@ impl Scheduler {
             }
             // Its connection is gone or going: more work would only come back as well.
             Attempt::NotTried => {
-                self.leases[slot].returned += 1;
+                self.mark(slot, |lease| lease.returned += 1);
                 self.end_willingness(slot);
                 self.put_back(now, flight);
             }
             Attempt::Throttled(reply) => {
-                self.leases[slot].answered += 1;
+                self.mark(slot, |lease| lease.answered += 1);
                 self.end_willingness(slot);
                 self.put_back(now, flight);
                 self.complain(now, number, Trouble::Throttled, reply);
@@ -87,7 +88,7 @@ impl Scheduler {
             LeaseEnd::Local(reply) => {
                 self.complain(now, number, Trouble::Local, reply);
             }
-            LeaseEnd::Finished if is_fruitless(lease) && !self.stopping => {
+            LeaseEnd::Finished if lease.is_fruitless() && !self.stopping => {
                 let text = "connection ended before anything was delivered";
                 self.blame(now, number, Reply::local(451, Enhanced(4, 4, 2), text));
             }
@@ -138,9 +139,8 @@ impl Scheduler {
     /// The site said something about a delivery. While the gate is closed that proves nothing: it
     /// belongs to the time before.
     fn note_answer(&mut self, slot: u32) {
-        let lease = &mut self.leases[slot];
-        lease.answered += 1;
-        let site = &mut self.sites[lease.site];
+        self.mark(slot, |lease| lease.answered += 1);
+        let site = &mut self.sites[self.leases[slot].site];
         if let Gate::Probing { .. } = site.gate {
             site.gate = Gate::Open;
             let site = site.key.name().into();
@@ -245,6 +245,15 @@ impl Scheduler {
         self.actions.push_back(Action::Settle { home: delivery.home, settlement });
     }
 
+    /// Notes something about a lease; its site knows how many are fruitless.
+    fn mark(&mut self, slot: u32, change: impl FnOnce(&mut Lease)) {
+        let lease = &mut self.leases[slot];
+        let site = &mut self.sites[lease.site];
+        site.fruitless -= u32::from(lease.is_fruitless());
+        change(lease);
+        site.fruitless += u32::from(lease.is_fruitless());
+    }
+
     fn land(&mut self, number: u32) {
         self.sites[number].in_flight -= 1;
         self.in_flight -= 1;
@@ -277,10 +286,4 @@ fn each_reply(
             outcome: outcome(same[0].reply.clone()),
         });
     }
-}
-
-/// Gave work back and ended without one answer: a server that hangs up on everyone must not be
-/// called again at once.
-fn is_fruitless(lease: &Lease) -> bool {
-    lease.returned > 0 && lease.answered == 0
 }

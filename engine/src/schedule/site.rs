@@ -35,6 +35,9 @@ pub(super) struct Site {
     pub(super) in_use: u32,
     /// Leases that still take work.
     pub(super) working: u32,
+    /// Leases that gave work back unanswered. Their end may close the gate, so nothing new is
+    /// tried before it is known.
+    pub(super) fruitless: u32,
     pub(super) gate: Gate,
     /// The last complaint, for expiry notices and explain.
     pub(super) last_reply: Option<Reply>,
@@ -88,6 +91,7 @@ impl Site {
             in_flight: 0,
             in_use: 0,
             working: 0,
+            fruitless: 0,
             gate: Gate::Open,
             last_reply: None,
             fifos: Fifos::default(),
