@@ -1,0 +1,105 @@
+//! What the timing wheel wakes: one thing of one site, never a site that has nothing to do.
+
+use super::Scheduler;
+use super::gate::Gate;
+use super::retry::FifoKey;
+use super::site::Site;
+use crate::base::time::{Mono, Now};
+
+/// How long an empty site is remembered, from when its gate is open again: a lull between two
+/// messages should not forget its state.
+const SITE_LINGER: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Which thing of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The first of a retry FIFO is due.
+    Retry(FifoKey),
+    /// A bucket of deliveries deferred before a restart is due.
+    Restored,
+    /// An expiry bucket has ended.
+    Expiry,
+    /// A connection has been without work for long enough.
+    Idle,
+    /// A closed gate opens.
+    Gate,
+    /// The site has been empty for long enough.
+    Linger,
+}
+
+/// One timer. It counts only if its site still has it armed for this very moment: timers cannot
+/// be taken off the wheel.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    site: u32,
+    serial: u32,
+    kind: Kind,
+    at: Mono,
+}
+
+impl Scheduler {
+    /// Sets an alarm, unless it rings earlier anyway; whoever it wakes sets the next one.
+    pub(super) fn arm(&mut self, number: u32, kind: Kind, at: Mono) {
+        let site = &mut self.sites[number];
+        let serial = site.serial;
+        let Some(armed) = site.armed(kind) else { return };
+        if at < *armed {
+            *armed = at;
+            self.wheel.insert(at, Alarm { site: number, serial, kind, at });
+        }
+    }
+
+    pub(super) fn ring(&mut self, now: Now, alarm: &Alarm) {
+        let Alarm { site: number, serial, kind, at } = *alarm;
+        if !self.sites.current(number, serial).is_some_and(|site| disarm(site, kind, at)) {
+            return;
+        }
+        self.wakes += 1;
+        match kind {
+            Kind::Retry(key) => self.release_fifo(now, number, key),
+            Kind::Restored => self.release_restored(now, number),
+            Kind::Expiry => self.expire_due(now, number),
+            Kind::Idle => self.close_idle(now, number),
+            Kind::Gate => self.open_gate(number),
+            Kind::Linger => return self.reclaim(now, number),
+        }
+        // A gate may have opened, a strict domain may have left.
+        self.dispatch(now, number);
+    }
+
+    /// Notes that a site may have become empty.
+    pub(super) fn note_if_empty(&mut self, now: Now, number: u32) {
+        if self.sites[number].is_empty() {
+            self.sites[number].empty_since = now.mono;
+            self.arm(number, Kind::Linger, now.mono.plus(SITE_LINGER));
+        }
+    }
+
+    fn reclaim(&mut self, now: Now, number: u32) {
+        let site = &self.sites[number];
+        if !site.is_empty() {
+            return;
+        }
+        let reopens = match site.gate {
+            Gate::Closed { until, .. } => until,
+            Gate::Open | Gate::Probing { .. } => site.empty_since,
+        };
+        let end = reopens.max(site.empty_since).plus(SITE_LINGER);
+        if end > now.mono {
+            self.arm(number, Kind::Linger, end);
+        } else {
+            self.sites.remove(number);
+        }
+    }
+}
+
+/// Whether the alarm was set for this moment; it no longer is.
+fn disarm(site: &mut Site, kind: Kind, at: Mono) -> bool {
+    match site.armed(kind) {
+        Some(armed) if *armed == at => {
+            *armed = Mono::NEVER;
+            true
+        }
+        _ => false,
+    }
+}

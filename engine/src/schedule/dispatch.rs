@@ -1,0 +1,241 @@
+//! Who delivers what next: permits are lent, leases fed and taken back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::alarm::Kind;
+use super::gate::Gate;
+use super::list::List;
+use super::permit::{Listed, Mood, WORK_AHEAD_MAX};
+use super::site::Site;
+use super::{Action, Scheduler};
+use crate::base::time::{Now, Wall};
+use crate::model::connection::ShardId;
+use crate::model::note::Opening;
+
+/// From this many connections on, a site is worth more than one core.
+const HOT_LEASES: u32 = 4;
+/// Or from this many ready deliveries on.
+const HOT_READY: u32 = 8;
+/// How much younger a delivery may be that is preferred because its body is near: no lane waits
+/// longer than this behind another.
+const LOCALITY_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Scheduler {
+    /// Gives out work of a site until permits, leases or deliveries run out.
+    pub(super) fn dispatch(&mut self, now: Now, number: u32) {
+        while !self.stopping && self.sites[number].ready > 0 {
+            let Some(lease) = self.lease_for_work(now, number) else { return };
+            self.give(now, lease);
+        }
+    }
+
+    /// An idle connection first, then a new one, then one that can take work ahead.
+    fn lease_for_work(&mut self, now: Now, number: u32) -> Option<u32> {
+        let site = &self.sites[number];
+        let probing = match site.gate {
+            Gate::Closed { .. } => return None,
+            Gate::Probing { .. } if site.in_flight > 0 || site.fruitless > 0 => return None,
+            Gate::Probing { .. } => true,
+            Gate::Open => false,
+        };
+        let near = self.oldest_lane(site)?;
+        if let Some(lease) = pick(site, near, |lane| lane.idle) {
+            return Some(lease);
+        }
+        let room = site.in_use < site.pace.settings.connections && site.fruitless == 0;
+        if room && (!probing || site.working == 0) {
+            return self.open(now, number);
+        }
+        if probing { None } else { pick(site, near, |lane| lane.busy) }
+    }
+
+    /// Takes a permit and lends it.
+    fn open(&mut self, now: Now, number: u32) -> Option<u32> {
+        let shard = self.executing_shard(&self.sites[number]);
+        let share = self.sites[number].pace.settings.messages_per_connection;
+        let lease = self.leases.open(number, shard, share, now.mono)?;
+        let site = &mut self.sites[number];
+        site.in_use += 1;
+        site.working += 1;
+        site.lane(shard).leases += 1;
+        assert!(site.in_use <= site.pace.settings.connections, "a limit is never exceeded");
+        let opening = Opening {
+            lease: self.leases[lease].id,
+            target: Arc::clone(&site.target),
+            settings: Arc::clone(&site.pace.settings),
+        };
+        self.actions.push_back(Action::Open { to: shard, opening });
+        Some(lease)
+    }
+
+    /// A small site is delivered here; a hot one where it has fewest connections, then where
+    /// most of its mail lies.
+    fn executing_shard(&self, site: &Site) -> ShardId {
+        let hot_with_it = site.in_use + 1 >= HOT_LEASES;
+        if self.shards == 1 || !(hot_with_it || self.is_hot(site)) {
+            return self.shard;
+        }
+        let load = |shard: &ShardId| {
+            let lane = site.peek(*shard);
+            (lane.leases, std::cmp::Reverse(lane.ready.len()))
+        };
+        (0..self.shards).map(ShardId).min_by_key(load).unwrap_or(self.shard)
+    }
+
+    fn is_hot(&self, site: &Site) -> bool {
+        self.shards > 1 && (site.in_use >= HOT_LEASES || site.ready > HOT_READY)
+    }
+
+    fn give(&mut self, now: Now, lease: u32) {
+        let (number, shard) = (self.leases[lease].site, self.leases[lease].shard);
+        let Some(id) = self.next_for(&self.sites[number], shard) else { return };
+        let flight = self.remove(now, id);
+        let delivery = flight.delivery.clone();
+        self.leases[lease].give(flight);
+        let site = &mut self.sites[number];
+        site.in_flight += 1;
+        self.in_flight += 1;
+        let share = site.pace.settings.messages_per_connection.min(self.leases[lease].share);
+        let id = self.leases[lease].id;
+        self.actions.push_back(Action::Work { to: shard, lease: id, delivery });
+        if self.leases[lease].given >= share {
+            self.retire(lease);
+        } else {
+            self.relist(now, lease);
+        }
+    }
+
+    /// The next delivery for a connection on `shard`.
+    fn next_for(&self, site: &Site, shard: ShardId) -> Option<u32> {
+        let oldest = site.peek(self.oldest_lane(site)?).ready.front()?;
+        if !self.is_hot(site) {
+            return Some(oldest);
+        }
+        let near = site.peek(shard).ready.front().filter(|near| {
+            let younger = self.accepted(*near).since(self.accepted(oldest));
+            younger <= LOCALITY_PATIENCE
+        });
+        near.or(Some(oldest))
+    }
+
+    /// The lane whose first delivery is the oldest.
+    pub(super) fn oldest_lane(&self, site: &Site) -> Option<ShardId> {
+        let heads = site.lanes().filter_map(|(shard, lane)| Some((shard, lane.ready.front()?)));
+        heads.min_by_key(|(_, head)| self.entries[*head].age()).map(|(shard, _)| shard)
+    }
+
+    fn accepted(&self, id: u32) -> Wall {
+        self.entries[id].accepted
+    }
+
+    /// No more work for this lease.
+    pub(super) fn end_willingness(&mut self, slot: u32) {
+        if self.leases[slot].mood != Mood::Willing {
+            return;
+        }
+        self.unlist(slot);
+        let lease = &mut self.leases[slot];
+        lease.mood = Mood::Spent;
+        let site = &mut self.sites[lease.site];
+        site.working -= 1;
+        site.lane(lease.shard).leases -= 1;
+    }
+
+    /// No more work for this lease, and it is told to close once it has none left.
+    fn retire(&mut self, slot: u32) {
+        self.end_willingness(slot);
+        let lease = &mut self.leases[slot];
+        if lease.mood == Mood::Spent && lease.outstanding() == 0 {
+            lease.mood = Mood::Closing;
+            self.actions.push_back(Action::Close { to: lease.shard, lease: lease.id });
+        }
+    }
+
+    /// After a delivery of the lease was done: shall it go on?
+    pub(super) fn review(&mut self, now: Now, slot: u32) {
+        let lease = &self.leases[slot];
+        let site = &self.sites[lease.site];
+        let surplus = site.working > site.pace.settings.connections;
+        let stopped = self.stopping && lease.outstanding() == 0;
+        if lease.mood != Mood::Willing || surplus || stopped || self.is_lopsided(site, lease.shard)
+        {
+            self.retire(slot);
+        } else {
+            self.relist(now, slot);
+        }
+    }
+
+    /// Whether a hot site has clearly more connections on `shard` than elsewhere: one of them is
+    /// recalled, so that the next opens on another shard. One at a time, so that it comes to rest.
+    fn is_lopsided(&self, site: &Site, shard: ShardId) -> bool {
+        if site.in_use != site.working || !self.is_hot(site) {
+            return false;
+        }
+        let fewest = (0..self.shards).map(|shard| site.peek(ShardId(shard)).leases).min();
+        site.peek(shard).leases >= fewest.unwrap_or(0) + 2
+    }
+
+    /// Puts a lease into the list that says how much it can take.
+    fn relist(&mut self, now: Now, slot: u32) {
+        self.unlist(slot);
+        let lease = &mut self.leases[slot];
+        let (number, shard, outstanding) = (lease.site, lease.shard, lease.outstanding());
+        let lane = self.sites[number].lane(shard);
+        if outstanding == 0 {
+            lease.listed = Listed::Idle;
+            lease.idle_since = now.mono;
+            lane.idle.push_back(&mut self.leases, slot);
+            let wait = self.sites[number].pace.settings.idle_timeout;
+            self.arm(number, Kind::Idle, now.mono.plus(wait));
+        } else if outstanding < WORK_AHEAD_MAX {
+            lease.listed = Listed::Busy;
+            lane.busy.push_back(&mut self.leases, slot);
+        }
+    }
+
+    fn unlist(&mut self, slot: u32) {
+        let lease = &mut self.leases[slot];
+        let listed = std::mem::replace(&mut lease.listed, Listed::No);
+        let lane = self.sites[lease.site].lane(lease.shard);
+        match listed {
+            Listed::No => {}
+            Listed::Idle => lane.idle.remove(&mut self.leases, slot),
+            Listed::Busy => lane.busy.remove(&mut self.leases, slot),
+        }
+    }
+
+    /// Closes what has been without work for too long, and sets the alarm for the next.
+    pub(super) fn close_idle(&mut self, now: Now, number: u32) {
+        let timeout = self.sites[number].pace.settings.idle_timeout;
+        while let Some(slot) = self.longest_idle(number) {
+            let end = self.leases[slot].idle_since.plus(timeout);
+            if end > now.mono {
+                return self.arm(number, Kind::Idle, end);
+            }
+            self.retire(slot);
+        }
+    }
+
+    /// Closes idle connections: all of them when stopping, else those above a lowered limit.
+    pub(super) fn trim(&mut self, number: u32) {
+        while let Some(slot) = self.longest_idle(number) {
+            let site = &self.sites[number];
+            if !self.stopping && site.working <= site.pace.settings.connections {
+                return;
+            }
+            self.retire(slot);
+        }
+    }
+
+    fn longest_idle(&self, number: u32) -> Option<u32> {
+        let fronts = self.sites[number].lanes().filter_map(|(_, lane)| lane.idle.front());
+        fronts.min_by_key(|slot| self.leases[*slot].idle_since)
+    }
+}
+
+/// A lease from the lists that `list` names: near the delivery if possible, the last used one, so
+/// that surplus connections can fall idle.
+fn pick(site: &Site, near: ShardId, list: impl Fn(&super::site::Lane) -> List) -> Option<u32> {
+    list(&site.peek(near)).back().or_else(|| site.lanes().find_map(|(_, lane)| list(lane).back()))
+}

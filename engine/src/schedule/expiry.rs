@@ -1,0 +1,69 @@
+//! Giving up: every waiting delivery is in a bucket of its site that ends when its time is over.
+
+use std::time::Duration;
+
+use super::Scheduler;
+use super::alarm::Kind;
+use super::bucket::bucket_end;
+use super::permit::Flight;
+use super::settle::whole;
+use crate::base::time::{Now, Wall};
+use crate::model::delivery::Delivery;
+use crate::model::outcome::{Enhanced, Outcome, Reply};
+
+/// Width of buckets that end far off; the failure comes up to this much late.
+const COARSE: Duration = Duration::from_secs(60);
+/// Width of buckets that end soon, for settings that give up after minutes.
+const FINE: Duration = Duration::from_secs(1);
+/// What "soon" is.
+const FINE_REACH: Duration = Duration::from_secs(3600);
+/// Deliveries failed in one alarm; the rest follow a tick later.
+const EXPIRIES_PER_ALARM: usize = 256;
+
+/// The bucket of a delivery that expires at `at`.
+pub(super) fn expiry_bucket(now: Now, at: Wall) -> u32 {
+    let width = if at.since(now.wall) <= FINE_REACH { FINE } else { COARSE };
+    bucket_end(now.mono_at(at), width)
+}
+
+impl Scheduler {
+    /// When a delivery's own time is over: its domain's setting counts, not its site's.
+    pub(super) fn expires_at(&self, delivery: &Delivery, bearing: u32) -> Wall {
+        let policy = &self.policies[self.bearings[bearing].policy];
+        delivery.accepted.plus(policy.settings.expire)
+    }
+
+    pub(super) fn arm_expiry(&mut self, number: u32) {
+        if let Some(next) = self.sites[number].expiry.next() {
+            self.arm(number, Kind::Expiry, next);
+        }
+    }
+
+    pub(super) fn expire_due(&mut self, now: Now, number: u32) {
+        for _ in 0..EXPIRIES_PER_ALARM {
+            let Some(id) = self.sites[number].expiry.front_due(now.mono) else { break };
+            let flight = self.remove(now, id);
+            self.fail_expired(now, flight);
+        }
+        self.arm_expiry(number);
+    }
+
+    /// Fails a delivery whose time is over, with the last complaint of its site.
+    pub(super) fn fail_expired(&mut self, now: Now, flight: Flight) {
+        let Flight { delivery, bearing } = flight;
+        let site = &self.sites[self.bearings[bearing].site];
+        let reply = expired(site.last_reply.as_ref());
+        let outcome = whole(&delivery, delivery.attempts, Outcome::Failed { reply });
+        self.settle(delivery, vec![outcome], None);
+        self.let_go(now, bearing);
+    }
+}
+
+/// The reply of our own for a delivery whose time is over.
+pub(super) fn expired(last: Option<&Reply>) -> Reply {
+    let text = match last {
+        Some(last) => format!("delivery time expired; last reply: {last}"),
+        None => "delivery time expired".to_owned(),
+    };
+    Reply::local(550, Enhanced(5, 4, 7), &text)
+}

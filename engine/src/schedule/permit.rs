@@ -1,0 +1,171 @@
+//! Leases: permits of a site lent to connections, wherever those are executed.
+
+use super::list::{Linked, Links};
+use crate::base::slots::Slots;
+use crate::base::time::Mono;
+use crate::model::connection::ShardId;
+use crate::model::delivery::{Delivery, LeaseId};
+use crate::model::message::MessageId;
+
+/// Deliveries a lease may have at once: one under way, one ready to share its flight.
+pub(super) const WORK_AHEAD_MAX: usize = 2;
+/// More connections than one machine has ports for.
+const LEASES_MAX: u32 = 1 << 20;
+
+/// A delivery out of the queue; it holds on to its bearing.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) delivery: Delivery,
+    pub(super) bearing: u32,
+}
+
+/// Whether a lease gets more work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// It takes work.
+    Willing,
+    /// It had its share or lost its connection: no more work, told to close once it has none.
+    Spent,
+    /// Told to close, its end is expected.
+    Closing,
+}
+
+/// Which list of its lane a lease is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    No,
+    Idle,
+    Busy,
+}
+
+/// One permit of one site.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) id: LeaseId,
+    pub(super) site: u32,
+    /// The shard that executes it.
+    pub(super) shard: ShardId,
+    pub(super) mood: Mood,
+    pub(super) listed: Listed,
+    links: Links,
+    /// In the order given.
+    flights: [Option<Flight>; WORK_AHEAD_MAX],
+    pub(super) given: u32,
+    /// What it is given at most: the executing side ends by itself after so many.
+    pub(super) share: u32,
+    /// Deliveries the site had a word to say about.
+    pub(super) answered: u32,
+    /// Deliveries it gave back untried.
+    pub(super) returned: u32,
+    pub(super) idle_since: Mono,
+}
+
+impl Lease {
+    pub(super) fn outstanding(&self) -> usize {
+        self.flights.iter().flatten().count()
+    }
+
+    pub(super) fn give(&mut self, flight: Flight) {
+        let free = self.flights.iter_mut().find(|slot| slot.is_none());
+        *free.expect("work is given within WORK_AHEAD_MAX") = Some(flight);
+        self.given += 1;
+    }
+
+    /// Gave work back, and has not seen one answer: a server that hangs up on everyone must not be
+    /// called again at once.
+    pub(super) fn is_fruitless(&self) -> bool {
+        self.returned > 0 && self.answered == 0
+    }
+
+    /// The earliest given delivery of this message.
+    pub(super) fn take(&mut self, message: MessageId) -> Option<Flight> {
+        let is_it = |slot: &Option<Flight>| {
+            slot.as_ref().is_some_and(|flight| flight.delivery.message == message)
+        };
+        let at = self.flights.iter().position(is_it)?;
+        let taken = self.flights[at].take();
+        self.flights[at..].rotate_left(1);
+        taken
+    }
+
+    /// What was given last and not reported done.
+    pub(super) fn take_last(&mut self) -> Option<Flight> {
+        self.flights.iter_mut().rev().find_map(Option::take)
+    }
+}
+
+/// All leases of one owner, by slot.
+#[derive(Debug)]
+pub(super) struct Leases {
+    owner: ShardId,
+    names: Slots,
+    slots: Vec<Option<Lease>>,
+}
+
+impl Leases {
+    pub(super) fn new(owner: ShardId) -> Self {
+        Self { owner, names: Slots::new(LEASES_MAX), slots: Vec::new() }
+    }
+
+    /// A new lease, if there is a name left for it.
+    pub(super) fn open(&mut self, site: u32, shard: ShardId, share: u32, now: Mono) -> Option<u32> {
+        let (slot, generation) = self.names.take()?;
+        let lease = Lease {
+            id: LeaseId { owner: self.owner, slot, generation },
+            site,
+            shard,
+            mood: Mood::Willing,
+            listed: Listed::No,
+            links: Links::ALONE,
+            flights: [const { None }; WORK_AHEAD_MAX],
+            given: 0,
+            share,
+            answered: 0,
+            returned: 0,
+            idle_since: now,
+        };
+        if slot as usize == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[slot as usize] = Some(lease);
+        Some(slot)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.taken()
+    }
+
+    /// The slot behind a name, if the lease has not ended.
+    pub(super) fn find(&self, id: LeaseId) -> Option<u32> {
+        let current = id.owner == self.owner
+            && self.names.is_current(id.slot, id.generation)
+            && self.slots[id.slot as usize].is_some();
+        current.then_some(id.slot)
+    }
+
+    pub(super) fn end(&mut self, slot: u32) -> Option<Lease> {
+        let lease = self.slots[slot as usize].take()?;
+        self.names.give_back(slot, lease.id.generation);
+        Some(lease)
+    }
+}
+
+impl std::ops::Index<u32> for Leases {
+    type Output = Lease;
+
+    fn index(&self, slot: u32) -> &Lease {
+        self.slots[slot as usize].as_ref().expect("only live leases are listed")
+    }
+}
+
+impl std::ops::IndexMut<u32> for Leases {
+    fn index_mut(&mut self, slot: u32) -> &mut Lease {
+        self.slots[slot as usize].as_mut().expect("only live leases are listed")
+    }
+}
+
+impl Linked for Leases {
+    fn links(&mut self, slot: u32) -> &mut Links {
+        &mut self[slot].links
+    }
+}

@@ -1,0 +1,118 @@
+//! When a deferred delivery is tried again: waits by attempt, spread by jitter lanes, in FIFOs
+//! that are sorted because everyone in one of them waits equally long.
+
+use std::time::Duration;
+
+use super::list::List;
+use super::tick::WAIT_MAX;
+use crate::base::map::stable_hash;
+use crate::base::time::Mono;
+use crate::model::message::MessageId;
+
+/// Messages deferred together come back in eight groups, not as one herd.
+pub(super) const JITTER_LANES: u64 = 8;
+/// Attempts beyond this share FIFOs; retry lists with more distinct waits than this are rare, and
+/// then only lose sharpness.
+const ATTEMPT_CLASSES: u16 = 32;
+
+/// Names one FIFO of a site: attempt class and jitter lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FifoKey(u16);
+
+/// Deliveries that wait equally long; the first is due first.
+#[derive(Debug)]
+pub(super) struct Fifo {
+    pub(super) list: List,
+    /// When the last one is due: a newcomer is never due before it, even if a reload has made the
+    /// waits shorter.
+    pub(super) last: Mono,
+    /// When its alarm rings.
+    pub(super) armed: Mono,
+}
+
+/// The FIFOs of one site that hold something: few, sorted by key.
+#[derive(Debug, Default)]
+pub(super) struct Fifos(Vec<(FifoKey, Fifo)>);
+
+impl FifoKey {
+    pub(super) fn new(message: MessageId, attempts: u16) -> Self {
+        let class = attempts.clamp(1, ATTEMPT_CLASSES) - 1;
+        let lane = u16::try_from(lane_of(message)).unwrap_or(0);
+        Self(class * 8 + lane)
+    }
+}
+
+impl Fifos {
+    pub(super) fn get(&mut self, key: FifoKey) -> Option<&mut Fifo> {
+        let index = self.0.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        Some(&mut self.0[index].1)
+    }
+
+    pub(super) fn get_or_add(&mut self, key: FifoKey) -> &mut Fifo {
+        let index = self.0.binary_search_by_key(&key, |(key, _)| *key).unwrap_or_else(|index| {
+            let fifo = Fifo { list: List::EMPTY, last: Mono::default(), armed: Mono::NEVER };
+            self.0.insert(index, (key, fifo));
+            index
+        });
+        &mut self.0[index].1
+    }
+
+    /// The first of each.
+    pub(super) fn heads(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter_map(|(_, fifo)| fifo.list.front())
+    }
+
+    /// Forgets a FIFO that holds nothing.
+    pub(super) fn drop_if_empty(&mut self, key: FifoKey) {
+        if let Ok(index) = self.0.binary_search_by_key(&key, |(key, _)| *key)
+            && self.0[index].1.list.is_empty()
+        {
+            self.0.remove(index);
+        }
+    }
+}
+
+/// The jitter lane of a message: the same for all its attempts.
+pub(super) fn lane_of(message: MessageId) -> u64 {
+    stable_hash(&message.0.to_le_bytes()) % JITTER_LANES
+}
+
+/// The wait after the `attempts`th failed attempt, with the jitter of `lane`: lanes lie evenly
+/// from 12.5 % below the set wait to 12.5 % above it.
+pub(super) fn wait_after(retry: &[Duration], attempts: u16, lane: u64) -> Duration {
+    /// A retry list is never empty where settings were checked; if one is, wait as Postfix does.
+    const WAIT_WITHOUT_LIST: Duration = Duration::from_secs(300);
+    assert!(attempts > 0, "the first attempt needs no wait");
+    let set =
+        retry.get(usize::from(attempts) - 1).or_else(|| retry.last()).unwrap_or(&WAIT_WITHOUT_LIST);
+    let set = u64::try_from((*set).min(WAIT_MAX).as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(set / 56 * (49 + 2 * lane))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_an_eighth_and_the_last_wait_repeats() {
+        let retry = [Duration::from_millis(500), Duration::from_secs(300)];
+        for (attempts, set) in
+            [(1, 500_000), (2, 300_000_000), (3, 300_000_000), (900, 300_000_000)]
+        {
+            let waits: Vec<u128> = (0..JITTER_LANES)
+                .map(|lane| wait_after(&retry, attempts, lane).as_micros())
+                .collect();
+            assert!(waits.is_sorted() && waits[0] < waits[7]);
+            assert!(waits[0].abs_diff(set * 7 / 8) <= 1 && waits[7].abs_diff(set * 9 / 8) <= 1);
+        }
+    }
+
+    #[test]
+    fn lanes_are_used_evenly() {
+        let mut used = [0; 8];
+        for id in 0..8000 {
+            used[usize::try_from(lane_of(MessageId(id))).unwrap()] += 1;
+        }
+        assert!(used.iter().all(|count| (800..1200).contains(count)), "{used:?}");
+    }
+}

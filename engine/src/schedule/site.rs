@@ -1,0 +1,228 @@
+//! What is paced together: the queues of one site, its permits in use, and its state.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::alarm::Kind;
+use super::bucket::Buckets;
+use super::gate::Gate;
+use super::list::{List, NONE};
+use super::policy::Pace;
+use super::retry::Fifos;
+use crate::base::map::Map;
+use crate::base::time::Mono;
+use crate::model::connection::ShardId;
+use crate::model::outcome::Reply;
+use crate::model::route::{SiteKey, Target};
+
+/// One site. It lives as long as it holds something, and a little longer.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) key: SiteKey,
+    /// Tells it from an earlier site in the same slot.
+    pub(super) serial: u32,
+    pub(super) target: Arc<Target>,
+    pub(super) pace: Pace,
+    /// Policies of its domains: number, and how many domains fall under it.
+    pub(super) policies: Vec<(usize, u32)>,
+    /// By shard; as many as were needed so far.
+    lanes: Vec<Lane>,
+    pub(super) ready: u32,
+    pub(super) deferred: u32,
+    pub(super) in_flight: u32,
+    /// Permits: leases from their opening until their end is known.
+    pub(super) in_use: u32,
+    /// Leases that still take work.
+    pub(super) working: u32,
+    /// Leases that gave work back unanswered. Their end may close the gate, so nothing new is
+    /// tried before it is known.
+    pub(super) fruitless: u32,
+    pub(super) gate: Gate,
+    /// The last complaint, for expiry notices and explain.
+    pub(super) last_reply: Option<Reply>,
+    pub(super) fifos: Fifos,
+    pub(super) restored: Buckets,
+    pub(super) expiry: Buckets,
+    pub(super) alarms: Alarms,
+    pub(super) empty_since: Mono,
+}
+
+/// What a site has to do with one shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lane {
+    /// Ready deliveries whose home it is.
+    pub(super) ready: List,
+    /// Leases without work, longest idle first.
+    pub(super) idle: List,
+    /// Leases that could take one more delivery ahead.
+    pub(super) busy: List,
+    /// Leases it executes that still take work.
+    pub(super) leases: u32,
+}
+
+/// When the alarms of a site ring, [`Mono::NEVER`] where none is set. FIFOs have their own.
+#[derive(Debug)]
+pub(super) struct Alarms {
+    pub(super) restored: Mono,
+    pub(super) expiry: Mono,
+    pub(super) idle: Mono,
+    pub(super) gate: Mono,
+    pub(super) linger: Mono,
+}
+
+impl Lane {
+    const EMPTY: Self =
+        Self { ready: List::EMPTY, idle: List::EMPTY, busy: List::EMPTY, leases: 0 };
+}
+
+impl Site {
+    fn new(serial: u32, target: Arc<Target>, pace: Pace) -> Self {
+        let never = Mono::NEVER;
+        Self {
+            key: target.site.clone(),
+            serial,
+            target,
+            pace,
+            policies: Vec::new(),
+            lanes: Vec::new(),
+            ready: 0,
+            deferred: 0,
+            in_flight: 0,
+            in_use: 0,
+            working: 0,
+            fruitless: 0,
+            gate: Gate::Open,
+            last_reply: None,
+            fifos: Fifos::default(),
+            restored: Buckets::default(),
+            expiry: Buckets::default(),
+            alarms: Alarms {
+                restored: never,
+                expiry: never,
+                idle: never,
+                gate: never,
+                linger: never,
+            },
+            empty_since: never,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready == 0 && self.deferred == 0 && self.in_flight == 0 && self.in_use == 0
+    }
+
+    pub(super) fn lane(&mut self, shard: ShardId) -> &mut Lane {
+        let index = usize::from(shard.0);
+        if index >= self.lanes.len() {
+            self.lanes.resize(index + 1, Lane::EMPTY);
+        }
+        &mut self.lanes[index]
+    }
+
+    /// A lane as it is, for looking only.
+    pub(super) fn peek(&self, shard: ShardId) -> Lane {
+        self.lanes.get(usize::from(shard.0)).copied().unwrap_or(Lane::EMPTY)
+    }
+
+    /// The lanes in use so far, each with its shard.
+    pub(super) fn lanes(&self) -> impl Iterator<Item = (ShardId, &Lane)> {
+        (0..).map(ShardId).zip(&self.lanes)
+    }
+
+    /// The moment an alarm rings; `None` for a FIFO that is gone.
+    pub(super) fn armed(&mut self, kind: Kind) -> Option<&mut Mono> {
+        Some(match kind {
+            Kind::Retry(key) => return self.fifos.get(key).map(|fifo| &mut fifo.armed),
+            Kind::Restored => &mut self.alarms.restored,
+            Kind::Expiry => &mut self.alarms.expiry,
+            Kind::Idle => &mut self.alarms.idle,
+            Kind::Gate => &mut self.alarms.gate,
+            Kind::Linger => &mut self.alarms.linger,
+        })
+    }
+
+    /// One more domain under `policy`; whether that policy is new here.
+    pub(super) fn join(&mut self, policy: usize) -> bool {
+        match self.policies.iter_mut().find(|(number, _)| *number == policy) {
+            Some((_, domains)) => {
+                *domains += 1;
+                false
+            }
+            None => {
+                self.policies.push((policy, 1));
+                true
+            }
+        }
+    }
+
+    /// One domain fewer under `policy`; whether other policies are left alone now.
+    pub(super) fn leave(&mut self, policy: usize) -> bool {
+        let Some(at) = self.policies.iter().position(|(number, _)| *number == policy) else {
+            return false;
+        };
+        self.policies[at].1 -= 1;
+        if self.policies[at].1 > 0 {
+            return false;
+        }
+        self.policies.swap_remove(at);
+        !self.policies.is_empty()
+    }
+}
+
+/// All sites that hold something.
+#[derive(Debug, Default)]
+pub(super) struct Sites {
+    slots: Slab<Site>,
+    by_key: Map<SiteKey, u32>,
+    next_serial: u32,
+}
+
+impl Sites {
+    pub(super) fn find(&self, key: &SiteKey) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(super) fn add(&mut self, target: Arc<Target>, pace: Pace) -> u32 {
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let key = target.site.clone();
+        let number = self.slots.insert(Site::new(self.next_serial, target, pace));
+        let number = u32::try_from(number).unwrap_or(NONE);
+        assert!(number != NONE, "sites are fewer than deliveries");
+        self.by_key.insert(key, number);
+        number
+    }
+
+    pub(super) fn remove(&mut self, number: u32) {
+        let site = self.slots.remove(number as usize);
+        self.by_key.remove(&site.key);
+    }
+
+    /// The site in this slot, if it is still the one with this serial.
+    pub(super) fn current(&mut self, number: u32, serial: u32) -> Option<&mut Site> {
+        self.slots.get_mut(number as usize).filter(|site| site.serial == serial)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// All of them, for a reload or a stop.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.slots.iter().filter_map(|(number, _)| u32::try_from(number).ok()).collect()
+    }
+}
+
+impl std::ops::Index<u32> for Sites {
+    type Output = Site;
+
+    fn index(&self, number: u32) -> &Site {
+        &self.slots[number as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Sites {
+    fn index_mut(&mut self, number: u32) -> &mut Site {
+        &mut self.slots[number as usize]
+    }
+}

@@ -1,0 +1,723 @@
+//! The scheduler against a small model of executing shards, homes and time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::base::block::BlockBuilder;
+use crate::base::prng::Prng;
+use crate::base::time::Wall;
+use crate::model::delivery::RecordInMemory;
+use crate::model::message::{MessageId, Place, SegmentSeq};
+use crate::model::note::{Attempt, Class, Done, LeaseEnd, RecipientResult};
+use crate::model::outcome::{Enhanced, RangeOutcome};
+use crate::model::route::{Bearing, MailHost, SiteKey};
+use crate::model::settings::SiteSettings;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const START: Now = Now { mono: Mono(5_000_000_000_000), wall: Wall(1_700_000_000_000_000_000) };
+const BODY_MEMORY: u64 = 4_000;
+
+/// A connection as the shard that executes it sees it.
+struct Connection {
+    lease: LeaseId,
+    to: ShardId,
+    site: SiteKey,
+    work: VecDeque<Delivery>,
+    given: u32,
+    share: u32,
+    closing: bool,
+}
+
+struct World {
+    scheduler: Scheduler,
+    budget: Arc<Budget>,
+    now: Now,
+    table: SiteTable,
+    connections: Vec<Connection>,
+    /// Final outcomes by (message, recipient); `None` while there is none.
+    fates: BTreeMap<(u64, u16), Option<Outcome>>,
+    outcomes: Vec<(MessageId, RangeOutcome)>,
+    relocated: Vec<(Mono, MessageId)>,
+    facts: Vec<Fact>,
+    way: Way,
+    /// Deliveries handed to each shard.
+    worked: [usize; 4],
+    next_message: u64,
+}
+
+fn hosts() -> Way {
+    let address: SocketAddr = "192.0.2.1:25".parse().unwrap();
+    Way::Hosts(vec![MailHost { name: "mx.example".into(), addresses: vec![address] }])
+}
+
+fn reply(code: u16, text: &str) -> Reply {
+    Reply::remote(code, None, text)
+}
+
+fn settings() -> SiteSettings {
+    SiteSettings { connections: 3, ..SiteSettings::default() }
+}
+
+impl World {
+    fn new(shards: u16, default: SiteSettings) -> Self {
+        let budget = Arc::new(Budget::new(BODY_MEMORY));
+        let durability = OutcomeDurability::Grouped;
+        let scheduler = Scheduler::new(ShardId(0), shards, durability, Arc::clone(&budget), START);
+        Self {
+            scheduler,
+            budget,
+            now: START,
+            table: SiteTable { default, by_domain: Vec::new() },
+            connections: Vec::new(),
+            fates: BTreeMap::new(),
+            outcomes: Vec::new(),
+            relocated: Vec::new(),
+            facts: Vec::new(),
+            way: hosts(),
+            worked: [0; 4],
+            next_message: 0,
+        }
+    }
+
+    /// Hands in a fresh message.
+    fn send(&mut self, domain: &str, home: u16, count: u16) -> MessageId {
+        self.next_message += 1;
+        let message = MessageId::new(SegmentSeq(1), u32::try_from(self.next_message).unwrap());
+        for recipient in 0..count {
+            self.fates.insert((message.0, recipient), None);
+        }
+        let block = BlockBuilder::zeroed(64).freeze();
+        let delivery = Delivery {
+            message,
+            home: ShardId(home),
+            place: Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 },
+            first: 0,
+            count,
+            attempts: 0,
+            accepted: self.now.wall,
+            record: Some(RecordInMemory { block, at: 0 }),
+        };
+        self.hand_in(domain.into(), delivery, None);
+        message
+    }
+
+    fn send_some(&mut self, count: usize) {
+        for _ in 0..count {
+            self.send("a.example", 0, 1);
+        }
+    }
+
+    fn hand_in(&mut self, domain: Arc<str>, delivery: Delivery, due: Option<Mono>) {
+        let site = match &self.way {
+            Way::Hosts(_) => SiteKey::MxSet("mx.example".into()),
+            _ => SiteKey::Unroutable((*domain).into()),
+        };
+        let target = Target { site, way: self.way.clone(), fresh_until: self.now.mono };
+        let bearing = Bearing { domain, target: Arc::new(target) };
+        let parcel = Parcel { bearing, delivery };
+        self.scheduler.handle_parcel(self.now, parcel, &self.table, due);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.scheduler.poll_action() {
+            match action {
+                Action::Open { to, opening } => self.opened(to, &opening),
+                Action::Work { to, lease, delivery } => self.given(to, lease, delivery),
+                Action::Close { lease, .. } => {
+                    let connection = self.connection(lease);
+                    assert!(!connection.closing && connection.work.is_empty());
+                    connection.closing = true;
+                }
+                Action::Settle { settlement, .. } => self.settled(settlement),
+                Action::Relocate { domain, delivery } => {
+                    assert!(delivery.record.is_none(), "a deferred delivery keeps no body");
+                    self.relocated.push((self.now.mono, delivery.message));
+                    self.hand_in(domain, delivery, None);
+                }
+                Action::Report(fact) => self.facts.push(fact),
+            }
+        }
+        self.check_busy();
+    }
+
+    fn opened(&mut self, to: ShardId, opening: &Opening) {
+        let site = opening.target.site.clone();
+        let open = self.connections.iter().filter(|one| one.site == site).count();
+        let max = opening.settings.connections as usize;
+        assert!(open < max, "{open} of {max} permits in use, and one more opened");
+        self.connections.push(Connection {
+            lease: opening.lease,
+            to,
+            site,
+            work: VecDeque::new(),
+            given: 0,
+            share: opening.settings.messages_per_connection,
+            closing: false,
+        });
+    }
+
+    fn given(&mut self, to: ShardId, lease: LeaseId, delivery: Delivery) {
+        self.worked[usize::from(to.0)] += 1;
+        let connection = self.connection(lease);
+        assert!(connection.to == to && !connection.closing);
+        connection.given += 1;
+        assert!(connection.given <= connection.share, "a connection is given its share at most");
+        connection.work.push_back(delivery);
+        assert!(connection.work.len() <= 2);
+    }
+
+    fn settled(&mut self, settlement: Settlement) {
+        for outcome in settlement.outcomes {
+            for recipient in outcome.first..outcome.first + outcome.count {
+                let fate = self.fates.get_mut(&(settlement.message.0, recipient)).unwrap();
+                assert!(fate.is_none(), "recipient {recipient} settled again: {outcome:?}");
+                if outcome.outcome.is_final() {
+                    *fate = Some(outcome.outcome.clone());
+                }
+            }
+            self.outcomes.push((settlement.message, outcome));
+        }
+    }
+
+    fn connection(&mut self, lease: LeaseId) -> &mut Connection {
+        self.connections.iter_mut().find(|one| one.lease == lease).unwrap()
+    }
+
+    /// Reports the first delivery of a connection.
+    fn done(&mut self, at: usize, result: impl FnOnce(&Delivery) -> Attempt) {
+        let connection = &mut self.connections[at];
+        let delivery = connection.work.pop_front().unwrap();
+        let done = Done { message: delivery.message, result: result(&delivery) };
+        let lease = connection.lease;
+        self.scheduler.handle_done(self.now, lease, done);
+        self.carry_out();
+    }
+
+    fn deliver(&mut self, at: usize) {
+        self.done(at, |_| Attempt::Delivered(reply(250, "ok")));
+    }
+
+    /// Gives back what a connection has, in order, and ends it.
+    fn end(&mut self, at: usize, why: LeaseEnd) {
+        let lease = self.connections[at].lease;
+        while !self.connections[at].work.is_empty() {
+            self.done(at, |_| Attempt::NotTried);
+        }
+        self.connections.remove(at);
+        self.scheduler.handle_ended(self.now, lease, why);
+        self.carry_out();
+    }
+
+    fn pass(&mut self, wait: Duration) {
+        let end = self.now.mono.plus(wait);
+        while self.now.mono < end {
+            let next = self.scheduler.next_wakeup().unwrap_or(end).min(end);
+            let step = next.since(self.now.mono).max(Duration::from_nanos(1));
+            self.now = Now { mono: self.now.mono.plus(step), wall: self.now.wall.plus(step) };
+            self.scheduler.handle_time(self.now);
+            self.carry_out();
+        }
+    }
+
+    /// Everything works from now on, until nothing is left.
+    fn calm(&mut self) {
+        self.way = hosts();
+        for _ in 0..5_000 {
+            while let Some(at) = self.connections.iter().position(|one| !one.work.is_empty()) {
+                self.deliver(at);
+            }
+            while let Some(at) = self.connections.iter().position(|one| one.closing) {
+                self.end(at, LeaseEnd::Finished);
+            }
+            let Some(next) = self.scheduler.next_wakeup() else { return };
+            self.pass(next.since(self.now.mono) + Duration::from_millis(1));
+        }
+        panic!("no calm: {:?}", self.scheduler.counts());
+    }
+
+    /// Every recipient has its final outcome, but for the messages that were set aside.
+    fn check_fates(&self, seed: u64, aside: usize) {
+        let set_aside: Vec<&str> = self
+            .facts
+            .iter()
+            .filter_map(|fact| match fact {
+                Fact::MessageSetAside { message, .. } => Some(&**message),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(set_aside.len(), aside);
+        for ((message, _), _) in self.fates.iter().filter(|(_, fate)| fate.is_none()) {
+            let name = MessageId(*message).to_string();
+            assert!(set_aside.contains(&&*name), "seed {seed}: {name} was lost");
+        }
+    }
+
+    /// Nothing waits without a reason: an open site with ready mail has lent all its permits, or
+    /// awaits the end of a lease that came to nothing.
+    fn check_busy(&self) {
+        let key = SiteKey::MxSet("mx.example".into());
+        let Some(number) = self.scheduler.sites.find(&key) else { return };
+        let site = &self.scheduler.sites[number];
+        let lent = self.connections.iter().filter(|one| one.site == key).count();
+        assert_eq!(site.in_use as usize, lent);
+        if site.ready == 0 || self.scheduler.stopping {
+            return;
+        }
+        let waits = site.in_use >= site.pace.settings.connections || site.fruitless > 0;
+        match site.gate {
+            gate::Gate::Open => assert!(waits, "mail waits for no reason"),
+            gate::Gate::Probing { .. } => assert!(waits || site.in_flight > 0, "nobody probes"),
+            gate::Gate::Closed { .. } => {}
+        }
+    }
+
+    fn view(&self) -> SiteView {
+        self.scheduler.explain(self.now, &SiteKey::MxSet("mx.example".into())).unwrap()
+    }
+
+    fn failed(&self, message: MessageId) -> Option<&Reply> {
+        match self.fates[&(message.0, 0)].as_ref()? {
+            Outcome::Failed { reply } => Some(reply),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn last_next(&self) -> Wall {
+        match &self.outcomes.last().unwrap().1.outcome {
+            Outcome::Deferred { next, .. } => *next,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn mixed(delivery: &Delivery, classes: impl Fn(u16) -> (Class, u16)) -> Attempt {
+    let result = |recipient| {
+        let (class, code) = classes(recipient);
+        RecipientResult { recipient, class, reply: reply(code, "so it is") }
+    };
+    Attempt::Mixed(delivery.recipients().map(result).collect())
+}
+
+/// Any order of results, ends, reloads and waits: no permit too many, no delivery lost or
+/// settled twice, the budget even.
+#[test]
+fn permits_hold_and_every_delivery_ends_exactly_once() {
+    for seed in 0..60 {
+        let mut prng = Prng::new(seed);
+        let mut pick = |bound: u64| usize::try_from(prng.below(bound)).unwrap();
+        let shards = u16::try_from(1 + pick(3)).unwrap();
+        let mut world = World::new(shards, settings());
+        let mut aside = 0;
+        for _ in 0..400 {
+            match pick(12) {
+                0..5 => {
+                    world.way = match pick(12) {
+                        0 => Way::Failed(reply(550, "no such domain")),
+                        1 => Way::Deferred(reply(451, "resolver down")),
+                        _ => hosts(),
+                    };
+                    let domain = ["a.example", "b.example", "c.example"][pick(3)];
+                    let home = u16::try_from(pick(u64::from(shards))).unwrap();
+                    world.send(domain, home, u16::try_from(1 + pick(4)).unwrap());
+                }
+                5..9 if !world.connections.is_empty() => {
+                    let at = pick(world.connections.len() as u64);
+                    if world.connections[at].work.is_empty() {
+                        continue;
+                    }
+                    let (kind, mask) = (pick(10), pick(1 << 8));
+                    aside += usize::from(kind == 0);
+                    world.done(at, |delivery| match kind {
+                        0 => Attempt::Unreadable,
+                        1 => Attempt::NotTried,
+                        2 => Attempt::Throttled(reply(421, "slow down")),
+                        3..6 => mixed(delivery, |recipient| match mask >> (2 * recipient) & 3 {
+                            0 => (Class::Delivered, 250),
+                            1 => (Class::Failed, 550),
+                            _ => (Class::Deferred, 450),
+                        }),
+                        _ => Attempt::Delivered(reply(250, "ok")),
+                    });
+                }
+                9 if !world.connections.is_empty() => {
+                    let at = pick(world.connections.len() as u64);
+                    let why = match pick(5) {
+                        0 => LeaseEnd::Unreachable(reply(451, "no route")),
+                        1 => LeaseEnd::TurnedAway(reply(421, "busy")),
+                        2 => LeaseEnd::Local(reply(451, "no port")),
+                        _ => LeaseEnd::Finished,
+                    };
+                    world.end(at, why);
+                }
+                10 => world.pass(Duration::from_millis(1 << pick(24))),
+                _ => {
+                    let connections = u32::try_from(1 + pick(6)).unwrap();
+                    let own = SiteSettings {
+                        connections,
+                        messages_per_connection: u32::try_from(1 + pick(5)).unwrap(),
+                        ..settings()
+                    };
+                    world.table.by_domain = vec![("b.example".into(), own)];
+                    if pick(4) == 0 {
+                        world.scheduler.handle_settings(world.now, &world.table);
+                        world.carry_out();
+                    }
+                }
+            }
+        }
+        if !world.connections.is_empty() {
+            assert_eq!(world.view().connections as usize, world.connections.len());
+        }
+        world.calm();
+        let counts = world.scheduler.counts();
+        assert_eq!((counts.queued, counts.in_flight, counts.leases, counts.sites), (0, 0, 0, 0));
+        assert_eq!(world.budget.used(), 0, "seed {seed}");
+        world.check_fates(seed, aside);
+    }
+}
+
+#[test]
+fn retries_come_back_in_order_and_within_the_jitter() {
+    let mut world = World::new(1, settings());
+    let mut deferred = BTreeMap::new();
+    for _ in 0..200 {
+        let message = world.send("a.example", 0, 1);
+        world.done(0, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+        deferred.insert(message, world.now.mono);
+        let promised = world.last_next();
+        let wait = promised.since(world.now.wall);
+        assert!(wait >= 5 * MINUTE * 7 / 8 && wait <= 5 * MINUTE * 9 / 8 + SECOND / 100);
+        world.pass(Duration::from_millis(100));
+    }
+    world.calm();
+    assert_eq!(world.relocated.len(), 200);
+    let mut last: BTreeMap<u64, MessageId> = BTreeMap::new();
+    for (at, message) in &world.relocated {
+        let waited = at.since(deferred[message]);
+        assert!(waited >= 5 * MINUTE * 7 / 8 && waited <= 5 * MINUTE * 9 / 8 + SECOND / 10);
+        let before = last.insert(retry::lane_of(*message), *message);
+        assert!(before.is_none_or(|before| before < *message), "a lane keeps its order");
+    }
+    assert_eq!(last.len(), 8);
+}
+
+#[test]
+fn a_delivery_expires_wherever_it_waits() {
+    let short = SiteSettings { expire: 10 * MINUTE, connections: 1, ..settings() };
+    let mut world = World::new(1, short);
+    let flying = world.send("a.example", 0, 1);
+    let ready = world.send("a.example", 0, 1);
+    let retried = world.send("a.example", 0, 1);
+    let ahead = world.send("a.example", 0, 1);
+    // One under way and one ahead; the third is answered after the first two made room.
+    world.done(0, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+    world.done(0, |_| Attempt::Throttled(reply(421, "later, later")));
+    assert!(matches!(world.view().waits_for, WaitsFor::Throttled { .. }));
+    world.end(0, LeaseEnd::Finished);
+    for _ in 0..40 {
+        world.pass(30 * SECOND);
+        while !world.connections.is_empty() {
+            world.end(0, LeaseEnd::TurnedAway(reply(421, "later, later")));
+        }
+    }
+    for message in [flying, ready, retried, ahead] {
+        let reply = world.failed(message).expect("its time is over");
+        assert_eq!(reply.status(), Enhanced(5, 4, 7));
+        assert!(reply.text.contains("later, later"), "{reply}");
+    }
+    assert_eq!(world.scheduler.counts().queued, 0);
+}
+
+#[test]
+fn expiry_comes_neither_early_nor_more_than_a_bucket_late() {
+    let mut world = World::new(1, SiteSettings { connections: 0, ..settings() });
+    let message = world.send("a.example", 0, 1);
+    world.pass(5 * 24 * 60 * MINUTE - SECOND);
+    assert!(world.failed(message).is_none());
+    world.pass(62 * SECOND);
+    assert!(world.failed(message).is_some());
+}
+
+#[test]
+fn throttling_burns_no_attempt_and_waits_double() {
+    let mut world = World::new(1, settings());
+    world.send("a.example", 0, 1);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let from = world.now.mono;
+        world.done(0, |_| Attempt::Throttled(reply(421, "slow down")));
+        world.end(0, LeaseEnd::Finished);
+        while world.connections.is_empty() {
+            world.pass(SECOND / 20);
+        }
+        waits.push(world.now.mono.since(from).as_secs());
+        assert_eq!(world.connections[0].work[0].attempts, 0);
+    }
+    assert_eq!(waits, [1, 2, 4, 8]);
+    assert_eq!(world.outcomes.len(), 0);
+    world.deliver(0);
+    assert_eq!(world.outcomes[0].1.attempts, 1);
+    assert!(
+        matches!(&world.facts[..], [Fact::SiteClosed { .. }, Fact::SiteOpened { .. }]),
+        "one trouble, told once: {:?}",
+        world.facts
+    );
+}
+
+#[test]
+fn an_unreachable_site_costs_one_delivery_an_attempt_and_is_probed_by_one() {
+    let mut world = World::new(1, settings());
+    let messages: Vec<_> = (0..9).map(|_| world.send("a.example", 0, 1)).collect();
+    assert_eq!(world.connections.len(), 3);
+    for _ in 0..3 {
+        world.end(0, LeaseEnd::Unreachable(reply(451, "no route to host")));
+    }
+    assert_eq!(world.outcomes.len(), 1);
+    assert_eq!(world.outcomes[0].0, messages[0]);
+    assert_eq!(world.view().ready, 8);
+    assert!(matches!(world.view().waits_for, WaitsFor::Unreachable { .. }));
+    world.pass(2 * SECOND);
+    assert_eq!((world.connections.len(), world.connections[0].work.len()), (1, 1));
+    assert_eq!(world.view().waits_for, WaitsFor::Probe);
+    world.deliver(0);
+    assert_eq!(world.connections.len(), 3);
+}
+
+#[test]
+fn a_server_that_hangs_up_on_everyone_is_not_called_again_at_once() {
+    let mut world = World::new(1, settings());
+    world.send("a.example", 0, 1);
+    world.end(0, LeaseEnd::Finished);
+    assert!(world.connections.is_empty());
+    assert_eq!(world.outcomes.len(), 1);
+    assert!(matches!(world.outcomes[0].1.outcome, Outcome::Deferred { .. }));
+}
+
+#[test]
+fn a_hot_site_is_delivered_evenly_by_both_shards() {
+    for connections in [4, 6, 20] {
+        let mut world = World::new(2, SiteSettings { connections, ..settings() });
+        for round in 0..4000u16 {
+            world.send("a.example", round % 2, 1);
+            if round % 4 == 3 {
+                // Four connections of changing places finish one each; told ones end.
+                for step in 0..4 {
+                    let busy: Vec<usize> = (0..world.connections.len())
+                        .filter(|at| !world.connections[*at].work.is_empty())
+                        .collect();
+                    let turn = usize::from(round) + step;
+                    world.deliver(busy[turn % busy.len()]);
+                    while let Some(at) = world.connections.iter().position(|one| one.closing) {
+                        world.end(at, LeaseEnd::Finished);
+                    }
+                }
+            }
+        }
+        let all = world.worked[0] + world.worked[1];
+        assert!((40..=60).contains(&(world.worked[1] * 100 / all)), "{:?}", world.worked);
+    }
+}
+
+#[test]
+fn a_small_site_stays_with_its_owner() {
+    let mut world = World::new(2, settings());
+    for round in 0..50u16 {
+        world.send("a.example", round % 2, 1);
+        world.deliver(0);
+    }
+    assert_eq!(world.worked[..2], [50, 0]);
+    assert_eq!(world.connections.len(), 1);
+}
+
+#[test]
+fn what_was_not_tried_keeps_its_place() {
+    let mut world = World::new(1, SiteSettings { connections: 2, ..settings() });
+    let messages: Vec<_> = (0..8).map(|_| world.send("a.example", 0, 1)).collect();
+    world.deliver(0);
+    world.deliver(1);
+    let mut settled = vec![messages[0], messages[1]];
+    // Both connections are lost with two deliveries each.
+    world.end(1, LeaseEnd::Finished);
+    world.end(0, LeaseEnd::Finished);
+    while let Some(at) = (0..world.connections.len())
+        .filter(|at| !world.connections[*at].work.is_empty())
+        .min_by_key(|at| world.connections[*at].work[0].message)
+    {
+        settled.push(world.connections[at].work[0].message);
+        world.deliver(at);
+    }
+    settled[..2].sort_unstable();
+    assert_eq!(settled, messages);
+}
+
+#[test]
+fn a_mixed_result_is_split_into_runs() {
+    let mut world = World::new(1, settings());
+    let message = world.send("a.example", 0, 7);
+    let codes = [250, 250, 450, 451, 550, 450, 250];
+    world.done(0, |delivery| {
+        mixed(delivery, |recipient| {
+            let code = codes[usize::from(recipient)];
+            let class = match code {
+                250 => Class::Delivered,
+                550 => Class::Failed,
+                _ => Class::Deferred,
+            };
+            (class, code)
+        })
+    });
+    let runs: Vec<(u16, u16, bool)> = world
+        .outcomes
+        .iter()
+        .map(|(_, one)| (one.first, one.count, one.outcome.is_final()))
+        .collect();
+    let expected =
+        [(0, 2, true), (2, 1, false), (3, 1, false), (4, 1, true), (5, 1, false), (6, 1, true)];
+    assert_eq!(runs, expected);
+    assert_eq!(world.view().deferred, 2, "one delivery for each run of deferred recipients");
+    world.pass(6 * MINUTE);
+    let again: Vec<_> = world
+        .connections
+        .iter()
+        .flat_map(|one| &one.work)
+        .map(|delivery| (delivery.message, delivery.first, delivery.count, delivery.attempts))
+        .collect();
+    assert_eq!(again, [(message, 2, 2, 1), (message, 5, 1, 1)]);
+}
+
+#[test]
+fn idle_connections_are_closed_and_empty_sites_forgotten() {
+    let mut world = World::new(1, settings());
+    world.send("a.example", 0, 1);
+    world.deliver(0);
+    world.pass(Duration::from_millis(4900));
+    assert!(!world.connections[0].closing);
+    world.pass(Duration::from_millis(200));
+    assert!(world.connections[0].closing);
+    world.send("a.example", 0, 1);
+    assert_eq!(world.connections.len(), 2, "a connection told to close gets no more work");
+    world.calm();
+    assert_eq!(world.scheduler.counts().sites, 0);
+}
+
+#[test]
+fn a_connection_gets_its_share_and_no_more() {
+    let share = SiteSettings { connections: 1, messages_per_connection: 3, ..settings() };
+    let mut world = World::new(1, share);
+    world.send_some(7);
+    (0..3).for_each(|_| world.deliver(0));
+    assert!(world.connections[0].closing && world.connections.len() == 1);
+    world.end(0, LeaseEnd::Finished);
+    assert_eq!(world.connections.len(), 1);
+    assert_eq!(world.view().ready, 2);
+}
+
+#[test]
+fn a_stop_closes_idle_connections_and_gives_out_no_more() {
+    let mut world = World::new(1, settings());
+    world.send_some(4);
+    world.deliver(2);
+    world.deliver(2);
+    world.scheduler.handle_stop();
+    world.carry_out();
+    assert!(world.connections[2].closing);
+    world.send("a.example", 0, 1);
+    world.deliver(0);
+    world.deliver(1);
+    assert!(world.connections.iter().all(|one| one.closing));
+    assert_eq!(world.view().waits_for, WaitsFor::Stop);
+    world.pass(60 * MINUTE);
+    assert_eq!(world.scheduler.counts().queued, 1);
+}
+
+#[test]
+fn routes_that_fail_or_wait_are_settled_so() {
+    let mut world = World::new(1, settings());
+    world.way = Way::Failed(reply(550, "no such domain"));
+    let gone = world.send("gone.example", 0, 1);
+    assert_eq!(&*world.failed(gone).unwrap().text, "no such domain");
+    assert_eq!(world.scheduler.counts().sites, 0);
+    world.way = Way::Deferred(reply(451, "resolver down"));
+    world.send("slow.example", 0, 1);
+    world.pass(6 * MINUTE);
+    world.pass(12 * MINUTE);
+    let attempts: Vec<u16> = world.outcomes.iter().skip(1).map(|(_, one)| one.attempts).collect();
+    assert_eq!(attempts, [1, 2, 3]);
+}
+
+#[test]
+fn what_was_deferred_before_a_restart_waits_for_its_time() {
+    let mut world = World::new(1, settings());
+    let message = MessageId::new(SegmentSeq(1), 1);
+    world.fates.insert((message.0, 0), None);
+    let delivery = |first| Delivery {
+        message,
+        home: ShardId(0),
+        place: Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 },
+        first,
+        count: 1,
+        attempts: 3,
+        accepted: START.wall,
+        record: None,
+    };
+    let due = |minutes: u32| Some(START.mono.plus(minutes * MINUTE));
+    world.hand_in("a.example".into(), delivery(0), due(50));
+    world.hand_in("a.example".into(), delivery(1), due(7));
+    assert_eq!(world.view().deferred, 2);
+    let WaitsFor::NextTry { at } = world.view().waits_for else { panic!() };
+    assert!(at.since(START.mono) >= 7 * MINUTE && at.since(START.mono) <= 7 * MINUTE + 2 * SECOND);
+    world.pass(7 * MINUTE - SECOND);
+    assert_eq!(world.relocated.len(), 0);
+    world.pass(3 * SECOND);
+    assert_eq!(world.relocated.len(), 1);
+    world.pass(43 * MINUTE);
+    assert_eq!(world.relocated.len(), 2);
+}
+
+#[test]
+fn bodies_are_kept_only_while_the_budget_lasts() {
+    let mut world = World::new(1, SiteSettings { connections: 1, ..settings() });
+    world.send_some(20);
+    assert_eq!(world.budget.used(), BODY_MEMORY);
+    let kept = |world: &World| world.connections[0].work[0].record.is_some();
+    assert!(kept(&world));
+    for _ in 0..10 {
+        world.deliver(0);
+    }
+    assert!(!kept(&world), "the ones that came later are read again");
+    assert_eq!(world.budget.used(), 0);
+}
+
+#[test]
+fn strict_outcomes_name_the_lease_that_waits() {
+    let mut world = World::new(1, settings());
+    world.scheduler.durability = OutcomeDurability::Strict;
+    world.send("a.example", 0, 1);
+    let (lease, to) = (world.connections[0].lease, world.connections[0].to);
+    let message = world.connections[0].work[0].message;
+    let done = Done { message, result: Attempt::Delivered(reply(250, "ok")) };
+    world.scheduler.handle_done(world.now, lease, done);
+    let Some(Action::Settle { settlement, .. }) = world.scheduler.poll_action() else { panic!() };
+    assert_eq!(settlement.strict, Some((to, lease)));
+}
+
+#[test]
+fn ten_thousand_waiting_sites_cost_nothing_per_turn() {
+    let mut world = World::new(1, settings());
+    for number in 0..10_000 {
+        world.way = Way::Deferred(reply(451, "resolver down"));
+        world.send(&format!("domain{number}.example"), 0, 1);
+    }
+    let before = world.scheduler.counts();
+    assert_eq!((before.sites, before.queued), (10_000, 10_000));
+    world.pass(4 * MINUTE);
+    assert_eq!(world.scheduler.counts().wakes, before.wakes, "nobody is due, nobody wakes");
+    world.pass(2 * MINUTE);
+    assert!(world.scheduler.counts().wakes <= 20_000);
+    assert_eq!(world.relocated.len(), 10_000);
+}
