@@ -1,1 +1,3 @@
 //! The only code that meets the kernel.
+
+pub mod ring;
