@@ -6,5 +6,6 @@ pub mod disk;
 pub mod listen;
 pub mod probe;
 pub mod resolver;
+pub mod ring;
 pub mod signals;
 pub mod tls;
