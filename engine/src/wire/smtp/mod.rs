@@ -1,1 +1,3 @@
 //! SMTP as bytes.
+
+pub mod reply;
