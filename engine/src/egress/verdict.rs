@@ -72,14 +72,21 @@ const RATE_WORDS: [&str; 12] = [
 /// Words that name greylisting, whatever else is said.
 const GREYLIST_WORDS: [&str; 3] = ["greylist", "graylist", "grey-list"];
 
+/// Whether `code` lets the conversation go on at `stage`; its text then need not be read.
+#[must_use]
+pub fn is_go(stage: Stage, code: u16) -> bool {
+    match stage {
+        Stage::Data => code == 354,
+        _ => code / 100 == 2,
+    }
+}
+
 /// The meaning of `reply` at `stage`.
 #[must_use]
 pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
     match (reply.code / 100, stage) {
         _ if reply.code == 421 => Verdict::Throttled,
-        (2, Stage::Data) => Verdict::SiteTrouble,
-        (2, _) => Verdict::Accepted,
-        (3, Stage::Data) if reply.code == 354 => Verdict::Accepted,
+        _ if is_go(stage, reply.code) => Verdict::Accepted,
         (4, _) if asks_to_slow_down(stage, reply) => Verdict::Throttled,
         (4 | 5, Stage::Greeting | Stage::Hello) => Verdict::SiteTrouble,
         (4, _) => Verdict::Deferred,
