@@ -189,8 +189,11 @@ impl Exchange {
     }
 
     fn may_write(&self) -> bool {
-        let most = if self.capabilities.pipelining { EXPECTED_MAX } else { 1 };
-        self.expected.len() < most
+        self.expected.len() < self.expected_most()
+    }
+
+    fn expected_most(&self) -> usize {
+        if self.capabilities.pipelining { EXPECTED_MAX } else { 1 }
     }
 
     fn write_mail(&mut self, at: usize, out: &mut Outbox) -> bool {
@@ -220,17 +223,9 @@ impl Exchange {
         let Some(addresses) = letter.addresses() else {
             return self.set_aside(at, out);
         };
-        let utf8 = letter.delivery.recipients().any(|index| !addresses.recipient(index).is_ascii())
-            || !addresses.sender().is_ascii();
-        if utf8 && !self.capabilities.smtp_utf8 {
-            let text = "an address is not ASCII, and the host does not offer SMTPUTF8";
-            let reply = Reply::local(553, Enhanced(5, 6, 7), text);
-            return self.finish(at, Verdict::Failed, reply, out);
-        }
         let parameters = MailParameters {
             size: (self.capabilities.size != SizeLimit::Unknown).then_some(letter.bytes),
             eight_bit: letter.eight_bit,
-            smtp_utf8: utf8,
         };
         if out.write(|text| write_mail(text, addresses.sender(), parameters)).is_err() {
             let reply = Reply::local(553, Enhanced(5, 1, 7), "the sender holds a control byte");
@@ -242,19 +237,17 @@ impl Exchange {
     }
 
     fn write_recipients(&mut self, at: usize, next: u16, out: &mut Outbox) -> bool {
-        let most = if self.capabilities.pipelining { EXPECTED_MAX } else { 1 };
+        let most = self.expected_most();
         let transaction = &mut self.work[at];
         let end = transaction.letter.delivery.recipients().end;
         let mut next = if transaction.is_sender_refused() { end } else { next };
+        let Some(addresses) = transaction.letter.addresses() else { return false };
         while next < end && self.expected.len() < most {
-            let addresses = transaction.letter.addresses();
-            let recipient = addresses.map_or("\0", |addresses| addresses.recipient(next));
-            match out.write(|text| write_rcpt(text, recipient)) {
-                Ok(()) => self.expected.push_back(Expect::Rcpt(next)),
-                Err(error) => {
-                    let reply = Reply::local(553, Enhanced(5, 1, 3), &error.to_string());
-                    transaction.refuse(next, Verdict::Failed, reply);
-                }
+            if out.write(|text| write_rcpt(text, addresses.recipient(next))).is_ok() {
+                self.expected.push_back(Expect::Rcpt(next));
+            } else {
+                let reply = Reply::local(553, Enhanced(5, 1, 3), "it holds a control byte");
+                transaction.refused.push((next, Verdict::Failed, reply));
             }
             next += 1;
         }
@@ -335,7 +328,7 @@ impl Exchange {
             Expect::Rcpt(recipient) => {
                 match read(Stage::Rcpt, reader)? {
                     None => front.accepted += 1,
-                    Some((verdict, reply)) => front.refuse(recipient, verdict, reply),
+                    Some((verdict, reply)) => front.refused.push((recipient, verdict, reply)),
                 }
                 Ok(())
             }

@@ -1,8 +1,8 @@
 //! One delivery with what is needed to put it on a wire, by reference to the record it lies in.
 
-use super::stub::EnvelopeView;
 use crate::model::delivery::Delivery;
 use crate::model::message::{Place, Slice};
+use crate::wire::envelope::EnvelopeView;
 
 /// A delivery whose record is at hand.
 #[derive(Debug)]
@@ -31,9 +31,10 @@ pub enum BodyPart {
 }
 
 impl Letter {
-    /// The addresses; `None`: the envelope is damaged.
+    /// The addresses; `None`: the envelope is damaged, or has no such recipients.
     #[must_use]
     pub fn addresses(&self) -> Option<EnvelopeView<'_>> {
-        EnvelopeView::parse(self.envelope.bytes()).ok()
+        let (view, _) = EnvelopeView::parse(self.envelope.bytes()).ok()?;
+        (self.delivery.recipients().end <= view.count()).then_some(view)
     }
 }

@@ -12,7 +12,6 @@ pub mod order;
 mod reach;
 pub mod route;
 pub mod session;
-pub mod stub;
 mod transaction;
 pub mod verdict;
 

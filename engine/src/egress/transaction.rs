@@ -36,7 +36,7 @@ pub(super) struct Transaction {
     /// The refusal of MAIL; the recipients' own replies then mean nothing.
     sender_refused: Option<(Verdict, Reply)>,
     /// Recipients refused so far.
-    refused: Vec<(u16, Verdict, Reply)>,
+    pub(super) refused: Vec<(u16, Verdict, Reply)>,
 }
 
 impl Transaction {
@@ -73,10 +73,6 @@ impl Transaction {
 
     pub(super) fn refuse_sender(&mut self, verdict: Verdict, reply: Reply) {
         self.sender_refused = Some((verdict, reply));
-    }
-
-    pub(super) fn refuse(&mut self, recipient: u16, verdict: Verdict, reply: Reply) {
-        self.refused.push((recipient, verdict, reply));
     }
 
     /// Why this host cannot take the message at all, known without asking it. Content is not

@@ -1,1 +1,3 @@
-//! What happened.
+//! What became of the mail, for those who want to know.
+
+pub mod bounce;

@@ -1,5 +1,6 @@
 //! Grammars: bytes to values and back; no I/O, no clock, no state kept between calls.
 
+pub mod date;
 pub mod envelope;
 pub mod header;
 pub mod smtp;

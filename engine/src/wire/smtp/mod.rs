@@ -1,3 +1,8 @@
 //! SMTP as bytes.
 
+pub mod address;
+pub mod command;
+pub mod dot;
+pub mod line;
 pub mod reply;
+pub mod text;

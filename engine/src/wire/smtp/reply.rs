@@ -266,7 +266,6 @@ pub struct UnsafeValue;
 pub struct MailParameters {
     pub size: Option<u64>,
     pub eight_bit: bool,
-    pub smtp_utf8: bool,
 }
 
 /// Writes `EHLO name` or `HELO name`.
@@ -289,9 +288,8 @@ pub fn write_mail(
     let mut digits = [0; 20];
     let size = parameters.size.map(|bytes| decimal(bytes, &mut digits));
     let body = if parameters.eight_bit { " BODY=8BITMIME" } else { "" };
-    let utf8 = if parameters.smtp_utf8 { " SMTPUTF8" } else { "" };
     let label = if size.is_some() { " SIZE=" } else { "" };
-    write_line(out, &["MAIL FROM:<", sender, ">", label, size.unwrap_or(""), body, utf8])
+    write_line(out, &["MAIL FROM:<", sender, ">", label, size.unwrap_or(""), body])
 }
 
 /// Writes `RCPT TO:<recipient>`.
@@ -448,13 +446,13 @@ mod tests {
     #[test]
     fn commands_carry_what_was_offered() {
         let mut out = Vec::new();
-        let all = MailParameters { size: Some(1234), eight_bit: true, smtp_utf8: true };
+        let all = MailParameters { size: Some(1234), eight_bit: true };
         assert_eq!(write_mail(&mut out, "a@b", all), Ok(()));
         assert_eq!(write_mail(&mut out, "", MailParameters::default()), Ok(()));
         assert_eq!(write_rcpt(&mut out, "c@d"), Ok(()));
         write_bdat(&mut out, u64::MAX, true);
         write_bdat(&mut out, 0, false);
-        let expected = "MAIL FROM:<a@b> SIZE=1234 BODY=8BITMIME SMTPUTF8\r\nMAIL FROM:<>\r\n\
+        let expected = "MAIL FROM:<a@b> SIZE=1234 BODY=8BITMIME\r\nMAIL FROM:<>\r\n\
                         RCPT TO:<c@d>\r\nBDAT 18446744073709551615 LAST\r\nBDAT 0\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
