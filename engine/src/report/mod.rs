@@ -1,3 +1,4 @@
-//! What happened.
+//! What happened: counts for operators, reports of failure for senders.
 
+pub mod bounce;
 pub mod counters;

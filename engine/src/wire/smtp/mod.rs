@@ -4,4 +4,5 @@ pub mod address;
 pub mod command;
 pub mod dot;
 pub mod line;
+pub mod reply;
 pub mod text;
