@@ -10,10 +10,7 @@ use crate::model::note::Note;
 use crate::model::route::Answer;
 use crate::model::settings::Settings;
 use crate::spool::files::SpareSegment;
-
-/// Names one commit in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommitId(pub u32);
+pub use crate::spool::files::{CommitId, DiskError};
 
 /// Names one read in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,15 +19,6 @@ pub struct ReadId(pub u32);
 /// Names one question to the resolver in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QuestionId(pub u32);
-
-/// A write or read that did not happen as asked. Final for a commit: it is never tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskError {
-    /// ENOSPC or EDQUOT.
-    Full,
-    /// Anything else, a short write included; the number is the errno, 0 if there was none.
-    Failed(i32),
-}
 
 #[derive(Debug)]
 pub enum Event<'a> {

@@ -1,3 +1,527 @@
-//! Mail is made safe: segments, commits, recovery, reclaim.
+//! Mail is made safe: the spool of one shard, without I/O.
+//!
+//! ```text
+//! begin_message, append_message, append_chunk, settle ──▶ open group ─close─▶ commit ─▶ segment
+//!          poll_request ──▶ the driver writes ──▶ handle_committed ──▶ poll_durable
+//! ```
+//! `record.rs` and `segment.rs` draw the bytes on disk; `commit.rs` decides when a commit goes and
+//! what its end means; `reclaim.rs` when a segment may be used again; `recovery.rs` and `plan.rs`
+//! read everything back.
 
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::base::time::{Mono, Now};
+use crate::model::connection::ShardId;
+use crate::model::delivery::RecordInMemory;
+use crate::model::message::{MessageId, ORDINAL_MAX, Place, SegmentSeq};
+use crate::model::outcome::RangeOutcome;
+use crate::model::settings::OutcomeDurability;
+
+mod bytes;
+mod commit;
 pub mod files;
+mod footer;
+mod group;
+mod index;
+mod ledger;
+pub mod message;
+pub mod outcomes;
+pub mod plan;
+mod reclaim;
+pub mod record;
+pub mod recovery;
+pub mod segment;
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod tests;
+
+pub use commit::{Gather, Request};
+pub use message::{ChunkRef, DomainRange, MessageParts, MessageView};
+
+use files::{CommitId, DiskError, FileId, SpareSegment};
+use footer::FooterBuilder;
+use group::{Batch, Group, Waiting};
+use index::{LiveIndex, Run};
+use ledger::{Phase, Segment};
+use plan::RecoveredShard;
+use reclaim::Preparing;
+use record::{Fence, Kind, RECORD_HEADER_BYTES, Tag, padded_record_bytes};
+use segment::{data_end, to_pages};
+
+/// A group that reaches this goes at once: longer writes take longer without being cheaper per byte.
+const COMMIT_BYTES_MAX: usize = 1 << 20;
+/// Bytes that wait for a free place among the commits in flight before mail is refused: the disk
+/// is behind by that much.
+const BACKLOG_BYTES_MAX: usize = 32 << 20;
+/// One Outcomes record: so that a segment's end never has to take a longer one.
+const OUTCOMES_RECORD_BYTES_MAX: usize = 16 << 10;
+/// Kept free for outcomes in a segment that takes no more messages.
+const OUTCOMES_ROOM: usize = 16 << 10;
+/// What a message may add to its segment's footer beyond its domain names, counted generously.
+const FOOTER_MESSAGE_BYTES: usize = 128;
+/// Domain names are a part of the envelope; what is beyond this makes the footer not fit at worst.
+const FOOTER_NAMES_BYTES_MAX: usize = 4096;
+/// The longest record payload: a larger body belongs into chunks.
+const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+/// Spares that messages leave alone: the segment for outcomes and reports.
+const SPARES_RESERVED: usize = 1;
+
+#[derive(Clone, Copy, Debug)]
+pub struct SpoolOptions {
+    pub shard: ShardId,
+    /// Shards of this run: they draw sequences in turn.
+    pub shards: u16,
+    /// From recovery: the first sequence that no segment ever had.
+    pub next_sequence: u64,
+    pub outcomes: OutcomeDurability,
+    /// Writes in flight at once, headers included: 4, or 1 where writes cannot overlap.
+    pub commits_in_flight_max: usize,
+}
+
+/// Why nothing more is taken: 452 to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpoolFull {
+    /// There is no segment beyond the reserve; it may come back as mail is delivered.
+    #[error("no free segment")]
+    NoSegment,
+    /// The disk is behind; trying again soon helps.
+    #[error("too much waits to be written")]
+    Backlog,
+    /// No segment is long enough for such a record; trying again does not help.
+    #[error("the record is longer than a segment takes")]
+    TooLarge,
+}
+
+/// What has become durable, or never will.
+#[derive(Debug)]
+pub enum Durable {
+    /// The message is safe: it may be acknowledged, and scheduled.
+    Message { token: u64, id: MessageId, place: Place, record: RecordInMemory },
+    /// The message is not safe and never will be: refuse it.
+    Refused { token: u64 },
+    /// The outcomes of the settlement with this token are on disk.
+    Settled { token: u64 },
+    /// A write failed: the segment takes no more of them. The operator is to be told.
+    Fenced { file: FileId, cause: DiskError },
+}
+
+/// What a settlement left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Recipients of the message that still are pending.
+    pub pending: u16,
+    /// Whether anything was new: a final recipient never changes again.
+    pub changed: bool,
+}
+
+/// How much the spool can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What `begin_message` would say to a small message.
+    pub messages: Result<(), SpoolFull>,
+    pub spares: usize,
+    /// Bytes that wait to be written, those in flight not counted.
+    pub waiting_bytes: usize,
+    /// Outcome bytes that wait to be written.
+    pub outcome_bytes: usize,
+}
+
+/// Counted since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub commits: u64,
+    pub header_writes: u64,
+    pub bytes_written: u64,
+    pub messages: u64,
+    pub messages_refused: u64,
+    pub outcomes: u64,
+    pub segments_recycled: u64,
+    pub segments_fenced: u64,
+}
+
+/// The segment that is being filled.
+#[derive(Debug)]
+struct Active {
+    tag: Tag,
+    /// Where the next commit begins.
+    write_at: u32,
+    data_end: u32,
+    next_ordinal: u32,
+    commits: u32,
+    footer: FooterBuilder,
+}
+
+/// The spool of one shard.
+#[derive(Debug)]
+pub struct Spool {
+    options: SpoolOptions,
+    next_sequence: u64,
+    next_commit: u32,
+    spares: VecDeque<SpareSegment>,
+    preparing: Preparing,
+    segments: BTreeMap<SegmentSeq, Segment>,
+    active: Option<Active>,
+    /// The group that is being filled; it lies at the end of the active segment.
+    open: Option<Group>,
+    /// Groups that only wait to be issued, in order.
+    closed: VecDeque<Group>,
+    in_flight: Vec<(CommitId, commit::Writing)>,
+    /// Segments that wait for a header write.
+    header_work: VecDeque<SegmentSeq>,
+    /// Outcomes that wait for the next commit, in order.
+    batches: VecDeque<Batch>,
+    /// Fences that wait for the next commit.
+    fences: Vec<Fence>,
+    index: LiveIndex,
+    /// Messages on disk whose pieces, in another segment, are not yet.
+    unready: Vec<commit::OnDisk>,
+    durable: VecDeque<Durable>,
+    reservation: Option<(MessageId, usize)>,
+    /// Whether some segment may have become free since the last look.
+    reclaim_due: bool,
+    last_group_bytes: usize,
+    found: Vec<Run>,
+    counters: Counters,
+}
+
+impl Spool {
+    #[must_use]
+    pub fn new(options: SpoolOptions, recovered: Option<RecoveredShard>) -> Self {
+        let mut spool = Self {
+            options,
+            next_sequence: options.next_sequence.max(1) + u64::from(options.shard.0),
+            next_commit: 0,
+            spares: VecDeque::new(),
+            preparing: Preparing::Idle,
+            segments: BTreeMap::new(),
+            active: None,
+            open: None,
+            closed: VecDeque::new(),
+            in_flight: Vec::new(),
+            header_work: VecDeque::new(),
+            batches: VecDeque::new(),
+            fences: Vec::new(),
+            index: LiveIndex::default(),
+            unready: Vec::new(),
+            durable: VecDeque::new(),
+            reservation: None,
+            reclaim_due: true,
+            last_group_bytes: 0,
+            found: Vec::new(),
+            counters: Counters::default(),
+        };
+        if let Some(recovered) = recovered {
+            spool.adopt(recovered);
+        }
+        spool
+    }
+
+    /// Makes sure that a message record of this many payload bytes fits the active segment, and
+    /// names the message. To be followed by `append_message` in the same turn; a name that is not
+    /// used is lost without harm.
+    ///
+    /// # Errors
+    /// If the message is to be refused.
+    pub fn begin_message(
+        &mut self,
+        now: Now,
+        payload_bytes: usize,
+    ) -> Result<MessageId, SpoolFull> {
+        self.make_room(now, payload_bytes)?;
+        let active = self.active.as_mut().ok_or(SpoolFull::NoSegment)?;
+        let id = MessageId::new(active.tag.sequence, active.next_ordinal);
+        active.next_ordinal += 1;
+        self.reservation = Some((id, payload_bytes));
+        Ok(id)
+    }
+
+    /// Appends the message named by the last `begin_message`. `poll_durable` will tell, under
+    /// `token`, that it is safe or that it never will be. `None`: the segment failed since it was
+    /// named; it is refused.
+    pub fn append_message(
+        &mut self,
+        now: Now,
+        id: MessageId,
+        parts: MessageParts<'_>,
+        token: u64,
+    ) -> Option<Place> {
+        let reservation = self.reservation.take();
+        let (Some((reserved, payload_bytes)), Some(active)) = (reservation, &mut self.active)
+        else {
+            self.durable.push_back(Durable::Refused { token });
+            return None;
+        };
+        assert!(reserved == id && parts.payload_bytes() <= payload_bytes, "appended as announced");
+        assert!(parts.recipients > 0, "a message has a recipient");
+        let tag = active.tag;
+        let capacity = self.last_group_bytes.max(payload_bytes + 4 * RECORD_HEADER_BYTES);
+        let group = self.open.get_or_insert_with(|| active.group(capacity));
+        let (at, bytes) = message::append_message(
+            &mut group.block,
+            id,
+            now.wall,
+            &parts,
+            &[],
+            &tag,
+            group.offset,
+        );
+        let place = Place { segment: tag.sequence, offset: group.offset + at, bytes };
+        group.first_message.get_or_insert(now.mono);
+        group.cargo.messages.push(Waiting { token, id, place, at });
+        active.footer.add_message(id, place, now.wall, &parts);
+        self.index.insert(id, parts.recipients, parts.chunks);
+        self.segment_mut(tag.sequence).live += 1;
+        Some(place)
+    }
+
+    /// Writes a piece of a body whose message is still coming in. The piece is kept until the
+    /// message that names it is over, or until `drop_chunks`.
+    ///
+    /// # Errors
+    /// If the message is to be refused.
+    pub fn append_chunk(&mut self, now: Now, bytes: &[u8]) -> Result<ChunkRef, SpoolFull> {
+        self.reservation = None;
+        self.make_room(now, bytes.len())?;
+        let active = self.active.as_mut().ok_or(SpoolFull::NoSegment)?;
+        let sequence = active.tag.sequence;
+        let capacity = bytes.len() + 4 * RECORD_HEADER_BYTES;
+        let group = self.open.get_or_insert_with(|| active.group(capacity));
+        let place = group.append(Kind::Chunk, &[], bytes);
+        group.chunks += 1;
+        self.segment_mut(sequence).chunks_live += 1;
+        Ok(ChunkRef { segment: sequence, offset: place.offset, bytes: bytes::len32(bytes.len()) })
+    }
+
+    /// Gives up pieces whose message will not come.
+    pub fn drop_chunks(&mut self, chunks: &[ChunkRef]) {
+        for chunk in chunks {
+            if let Some(segment) = self.segments.get_mut(&chunk.segment) {
+                segment.chunks_live = segment.chunks_live.saturating_sub(1);
+                self.reclaim_due = true;
+            }
+        }
+    }
+
+    /// Takes what became of recipients of a message homed here. What is final already stays as it
+    /// is. With a `token`, `poll_durable` tells when all of it is on disk.
+    pub fn settle(
+        &mut self,
+        now: Now,
+        id: MessageId,
+        outcomes: &[RangeOutcome],
+        token: Option<u64>,
+    ) -> Settled {
+        let mut changed = false;
+        let mut found = std::mem::take(&mut self.found);
+        for outcome in outcomes {
+            let run = Run { first: outcome.first, count: outcome.count };
+            self.index.pending_within(id, run, &mut found);
+            for run in &found {
+                self.batch(now.mono).add(id, run.first, run.count, outcome);
+                self.counters.outcomes += 1;
+                if outcome.outcome.is_final() {
+                    self.index.finish(id, *run);
+                }
+                changed = true;
+            }
+        }
+        self.found = found;
+        let pending = self.index.pending(id);
+        if changed {
+            let segment = self.index.segment_of(id);
+            let batch = self.batch(now.mono);
+            batch.refer(segment);
+            if pending == 0 {
+                batch.finished.push(id);
+            }
+        }
+        if let Some(token) = token {
+            self.tell_when_settled(now.mono, token, changed);
+        }
+        Settled { pending, changed }
+    }
+
+    /// What has become durable, or never will, in order.
+    pub fn poll_durable(&mut self) -> Option<Durable> {
+        self.durable.pop_front()
+    }
+
+    /// Recipients of a message homed here that still are pending; 0 if it is over or unknown.
+    #[must_use]
+    pub fn pending(&self, id: MessageId) -> u16 {
+        self.index.pending(id)
+    }
+
+    /// The file a record lies in; `None`: it is not homed here, or is over.
+    #[must_use]
+    pub fn locate(&self, place: Place) -> Option<FileId> {
+        self.segments.get(&place.segment).map(|segment| segment.file)
+    }
+
+    /// What `MessageView::verify` needs for records of this segment.
+    #[must_use]
+    pub fn tag(&self, segment: SegmentSeq) -> Option<Tag> {
+        self.segments.get(&segment).map(|segment| segment.tag)
+    }
+
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room {
+            messages: self.admits(0),
+            spares: self.spares.len(),
+            waiting_bytes: self.waiting_bytes(),
+            outcome_bytes: self.batches.iter().map(|batch| batch.payload.len()).sum(),
+        }
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Whether everything taken so far is on disk, or refused: a stop may end.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.open.is_none()
+            && self.closed.is_empty()
+            && self.batches.is_empty()
+            && self.fences.is_empty()
+            && self.in_flight.is_empty()
+            && self.header_work.is_empty()
+    }
+
+    /// Whether a record of this many payload bytes can be taken, after sealing if need be.
+    fn admits(&self, payload_bytes: usize) -> Result<(), SpoolFull> {
+        if !self.fits_a_fresh_segment(payload_bytes) {
+            return Err(SpoolFull::TooLarge);
+        }
+        if self.waiting_bytes() > BACKLOG_BYTES_MAX {
+            return Err(SpoolFull::Backlog);
+        }
+        let fits = self.fits_active(payload_bytes);
+        // While the reserve is in use, what room there is belongs to outcomes.
+        let spares_needed = if fits { SPARES_RESERVED } else { SPARES_RESERVED + 1 };
+        if self.spares.len() < spares_needed {
+            return Err(SpoolFull::NoSegment);
+        }
+        if !fits && self.is_activating() {
+            return Err(SpoolFull::Backlog);
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, now: Now, payload_bytes: usize) -> Result<(), SpoolFull> {
+        let admitted = self.admits(payload_bytes);
+        if admitted.is_ok() {
+            let record_bytes = padded_record_bytes(payload_bytes);
+            let full = |open: &Group| open.block.len() + record_bytes > COMMIT_BYTES_MAX;
+            if self.open.as_ref().is_some_and(full) {
+                self.close_group();
+            }
+            if self.fits_active(payload_bytes) {
+                return Ok(());
+            }
+        }
+        // A full segment is sealed even if no other can be had: only so can it be recycled.
+        if matches!(admitted, Ok(()) | Err(SpoolFull::NoSegment))
+            && !self.fits_active(payload_bytes)
+        {
+            self.seal_active();
+        }
+        admitted?;
+        if self.activate_spare(now, SPARES_RESERVED) { Ok(()) } else { Err(SpoolFull::NoSegment) }
+    }
+
+    fn fits_a_fresh_segment(&self, payload_bytes: usize) -> bool {
+        let active_end = self.active.as_ref().map(|active| active.data_end);
+        let spare_end = self.spares.front().map(|spare| data_end(spare.bytes));
+        // Without any segment in sight, that is what is wrong.
+        let end = active_end.or(spare_end).unwrap_or(u32::MAX);
+        payload_bytes <= PAYLOAD_BYTES_MAX && Active::ending_at(end).takes(0, payload_bytes)
+    }
+
+    fn fits_active(&self, payload_bytes: usize) -> bool {
+        self.active.as_ref().is_some_and(|active| self.fits(active, payload_bytes))
+    }
+
+    fn fits(&self, active: &Active, payload_bytes: usize) -> bool {
+        let open_bytes = self.open.as_ref().map_or(0, |open| open.block.len());
+        let outcome_bytes: usize =
+            self.batches.iter().take(2).map(|batch| padded_record_bytes(batch.payload.len())).sum();
+        active.takes(open_bytes + outcome_bytes, payload_bytes)
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.open.iter().chain(&self.closed).map(|group| group.block.len()).sum()
+    }
+
+    /// The batch that takes the next outcome.
+    fn batch(&mut self, now: Mono) -> &mut Batch {
+        let full = |batch: &Batch| batch.payload.len() >= OUTCOMES_RECORD_BYTES_MAX;
+        if self.batches.back().is_none_or(full) {
+            self.batches.push_back(Batch::new(now));
+        }
+        self.batches.back_mut().expect("one was just pushed")
+    }
+
+    /// A settlement that changed nothing is durable when everything before it is.
+    fn tell_when_settled(&mut self, now: Mono, token: u64, changed: bool) {
+        let nothing_waits =
+            self.batches.is_empty() && self.closed.is_empty() && self.in_flight.is_empty();
+        if !changed && nothing_waits {
+            self.durable.push_back(Durable::Settled { token });
+        } else {
+            self.batch(now).tokens.push(token);
+        }
+    }
+
+    fn segment_mut(&mut self, sequence: SegmentSeq) -> &mut Segment {
+        self.segments.get_mut(&sequence).expect("a segment stays while anything of it is in use")
+    }
+
+    fn is_activating(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| {
+            let segment = self.segments.get(&active.tag.sequence);
+            segment.is_some_and(|segment| matches!(segment.phase, Phase::Activating { .. }))
+        })
+    }
+}
+
+impl Active {
+    fn new(tag: Tag, file_bytes: u32) -> Self {
+        Self { tag, ..Self::ending_at(data_end(file_bytes)) }
+    }
+
+    fn ending_at(data_end: u32) -> Self {
+        Self {
+            tag: Tag::default(),
+            write_at: segment::DATA_START,
+            data_end,
+            next_ordinal: 0,
+            commits: 0,
+            footer: FooterBuilder::default(),
+        }
+    }
+
+    /// A new group at the end of what is written.
+    fn group(&self, capacity: usize) -> Group {
+        Group::new(self.tag, self.write_at, self.commits, capacity.min(COMMIT_BYTES_MAX))
+    }
+
+    /// Whether a record still fits behind `open_bytes`, with outcomes and footer behind it.
+    fn takes(&self, open_bytes: usize, payload_bytes: usize) -> bool {
+        let names = payload_bytes.min(FOOTER_NAMES_BYTES_MAX) + FOOTER_MESSAGE_BYTES;
+        let records = padded_record_bytes(payload_bytes) + OUTCOMES_ROOM;
+        self.next_ordinal <= ORDINAL_MAX && self.holds(open_bytes.max(64) + records, names)
+    }
+
+    /// Whether a group of this length, and a footer that grew by so much behind it, end in time.
+    fn holds(&self, group_bytes: usize, footer_growth: usize) -> bool {
+        let footer = 2 * RECORD_HEADER_BYTES + self.footer.payload_bytes() + footer_growth;
+        let end = u64::from(self.write_at)
+            + u64::from(to_pages(group_bytes))
+            + u64::from(to_pages(footer));
+        end <= u64::from(self.data_end)
+    }
+}

@@ -1,0 +1,274 @@
+//! The payload of a Footer record, byte by byte: what a restart needs, without reading bodies.
+//!
+//! ```text
+//! counts   0 4 messages   4 4 groups   8 4 chunks   12 4 marks   16 4 domains   20 4 name bytes
+//! then     message ... | group ... | chunk ... | mark ... | domain ... | names
+//! message  0 8 id   8 8 accepted   16 4 offset   20 4 record bytes   24 4 first group
+//!          28 4 first chunk   32 2 groups   34 2 chunks   36 2 recipients   38 2 zero
+//! group    0 4 domain   4 2 first   6 2 count
+//! chunk    as in message.rs
+//! mark     0 4 offset   4 4 record bytes   8 1 kind   9 7 zero
+//! domain   0 4 end of its name in names; it begins where the one before ends
+//! ```
+//! Marks name the records a restart reads in full: Outcomes, Copy, State, Fence. The segments that
+//! its outcomes refer to follow from those.
+
+use super::bytes::{len16, len32, put, u16_at, u32_at, u64_at, wall_at};
+use super::message::{ChunkRef, MessageParts};
+use super::record::Kind;
+use crate::base::map::Map;
+use crate::base::time::Wall;
+use crate::model::message::{MessageId, Place, SegmentSeq};
+
+const COUNTS_BYTES: usize = 24;
+const MESSAGE_BYTES: usize = 40;
+const GROUP_BYTES: usize = 8;
+const CHUNK_BYTES: usize = 16;
+const MARK_BYTES: usize = 16;
+const DOMAIN_BYTES: usize = 4;
+
+/// Gathers the footer while the segment is filled.
+#[derive(Debug, Default)]
+pub(super) struct FooterBuilder {
+    messages: Vec<u8>,
+    groups: Vec<u8>,
+    chunks: Vec<u8>,
+    marks: Vec<u8>,
+    ends: Vec<u8>,
+    names: Vec<u8>,
+    domains: Map<Box<str>, u32>,
+}
+
+impl FooterBuilder {
+    pub(super) fn add_message(
+        &mut self,
+        id: MessageId,
+        place: Place,
+        accepted: Wall,
+        parts: &MessageParts<'_>,
+    ) {
+        let mut entry = [0; MESSAGE_BYTES];
+        put(&mut entry, 0, &id.0.to_le_bytes());
+        put(&mut entry, 8, &accepted.0.to_le_bytes());
+        put(&mut entry, 16, &place.offset.to_le_bytes());
+        put(&mut entry, 20, &place.bytes.to_le_bytes());
+        put(&mut entry, 24, &len32(self.groups.len() / GROUP_BYTES).to_le_bytes());
+        put(&mut entry, 28, &len32(self.chunks.len() / CHUNK_BYTES).to_le_bytes());
+        put(&mut entry, 32, &len16(parts.groups.len()).to_le_bytes());
+        put(&mut entry, 34, &len16(parts.chunks.len()).to_le_bytes());
+        put(&mut entry, 36, &parts.recipients.to_le_bytes());
+        self.messages.extend_from_slice(&entry);
+        for group in parts.groups {
+            let domain = self.domain(group.domain);
+            self.groups.extend_from_slice(&domain.to_le_bytes());
+            self.groups.extend_from_slice(&group.first.to_le_bytes());
+            self.groups.extend_from_slice(&group.count.to_le_bytes());
+        }
+        for chunk in parts.chunks {
+            self.chunks.extend_from_slice(&chunk.to_bytes());
+        }
+    }
+
+    pub(super) fn add_mark(&mut self, offset: u32, bytes: u32, kind: Kind) {
+        let mut mark = [0; MARK_BYTES];
+        put(&mut mark, 0, &offset.to_le_bytes());
+        put(&mut mark, 4, &bytes.to_le_bytes());
+        put(&mut mark, 8, &[kind as u8]);
+        self.marks.extend_from_slice(&mark);
+    }
+
+    pub(super) fn payload_bytes(&self) -> usize {
+        COUNTS_BYTES + self.tables().iter().map(|table| table.len()).sum::<usize>()
+    }
+
+    pub(super) fn to_payload(&self) -> Vec<u8> {
+        let mut payload = Vec::with_capacity(self.payload_bytes());
+        for (table, entry_bytes) in self.tables().into_iter().zip([
+            MESSAGE_BYTES,
+            GROUP_BYTES,
+            CHUNK_BYTES,
+            MARK_BYTES,
+            DOMAIN_BYTES,
+            1,
+        ]) {
+            payload.extend_from_slice(&len32(table.len() / entry_bytes).to_le_bytes());
+        }
+        for table in self.tables() {
+            payload.extend_from_slice(table);
+        }
+        payload
+    }
+
+    fn tables(&self) -> [&[u8]; 6] {
+        [&self.messages, &self.groups, &self.chunks, &self.marks, &self.ends, &self.names]
+    }
+
+    fn domain(&mut self, name: &str) -> u32 {
+        if let Some(domain) = self.domains.get(name) {
+            return *domain;
+        }
+        let domain = len32(self.domains.len());
+        self.domains.insert(name.into(), domain);
+        self.names.extend_from_slice(name.as_bytes());
+        self.ends.extend_from_slice(&len32(self.names.len()).to_le_bytes());
+        domain
+    }
+}
+
+/// A footer whose checksum held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FooterView<'a> {
+    messages: &'a [u8],
+    groups: &'a [u8],
+    chunks: &'a [u8],
+    marks: &'a [u8],
+    ends: &'a [u8],
+    names: &'a [u8],
+}
+
+/// A message as its footer names it.
+#[derive(Debug)]
+pub(super) struct FooterMessage {
+    pub(super) id: MessageId,
+    pub(super) place: Place,
+    pub(super) accepted: Wall,
+    pub(super) recipients: u16,
+    pub(super) groups: Vec<(Box<str>, u16, u16)>,
+    pub(super) chunks: Vec<ChunkRef>,
+}
+
+/// A record that a restart reads in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) offset: u32,
+    pub(super) bytes: u32,
+}
+
+impl<'a> FooterView<'a> {
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
+        let mut rest = payload.get(COUNTS_BYTES..)?;
+        let mut table = |index: usize, entry_bytes: usize| {
+            let bytes = (u32_at(payload, index * 4)? as usize).checked_mul(entry_bytes)?;
+            let (table, behind) = rest.split_at_checked(bytes)?;
+            rest = behind;
+            Some(table)
+        };
+        Some(Self {
+            messages: table(0, MESSAGE_BYTES)?,
+            groups: table(1, GROUP_BYTES)?,
+            chunks: table(2, CHUNK_BYTES)?,
+            marks: table(3, MARK_BYTES)?,
+            ends: table(4, DOMAIN_BYTES)?,
+            names: table(5, 1)?,
+        })
+    }
+
+    /// The messages of the segment; `None` in place of one that is not well formed.
+    pub(super) fn messages(
+        &self,
+        segment: SegmentSeq,
+    ) -> impl Iterator<Item = Option<FooterMessage>> {
+        self.messages.chunks_exact(MESSAGE_BYTES).map(move |entry| self.message(segment, entry))
+    }
+
+    pub(super) fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.marks
+            .chunks_exact(MARK_BYTES)
+            .filter_map(|mark| Some(Mark { offset: u32_at(mark, 0)?, bytes: u32_at(mark, 4)? }))
+    }
+
+    fn message(&self, segment: SegmentSeq, entry: &[u8]) -> Option<FooterMessage> {
+        let place = Place { segment, offset: u32_at(entry, 16)?, bytes: u32_at(entry, 20)? };
+        let groups = part(self.groups, u32_at(entry, 24)?, u16_at(entry, 32)?, GROUP_BYTES)?;
+        let chunks = part(self.chunks, u32_at(entry, 28)?, u16_at(entry, 34)?, CHUNK_BYTES)?;
+        Some(FooterMessage {
+            id: MessageId(u64_at(entry, 0)?),
+            place,
+            accepted: wall_at(entry, 8)?,
+            recipients: u16_at(entry, 36)?,
+            groups: groups
+                .chunks_exact(GROUP_BYTES)
+                .map(|group| self.group(group))
+                .collect::<Option<_>>()?,
+            chunks: chunks.chunks_exact(CHUNK_BYTES).filter_map(ChunkRef::from_bytes).collect(),
+        })
+    }
+
+    fn group(&self, group: &[u8]) -> Option<(Box<str>, u16, u16)> {
+        Some((self.domain(u32_at(group, 0)?)?, u16_at(group, 4)?, u16_at(group, 6)?))
+    }
+
+    fn domain(&self, index: u32) -> Option<Box<str>> {
+        let end_at = |index: usize| u32_at(self.ends, index.checked_mul(DOMAIN_BYTES)?);
+        let index = index as usize;
+        let start = if index == 0 { 0 } else { end_at(index - 1)? };
+        let name = self.names.get(start as usize..end_at(index)? as usize)?;
+        std::str::from_utf8(name).ok().map(Into::into)
+    }
+}
+
+/// `count` entries of a table from the `first` on.
+fn part(table: &[u8], first: u32, count: u16, entry_bytes: usize) -> Option<&[u8]> {
+    let start = (first as usize).checked_mul(entry_bytes)?;
+    table.get(start..)?.get(..usize::from(count) * entry_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::message::DomainRange;
+
+    fn payload() -> Vec<u8> {
+        let mut footer = FooterBuilder::default();
+        for ordinal in 0..3u16 {
+            let groups = [
+                DomainRange { domain: "a.example", first: 0, count: 1 },
+                DomainRange { domain: "b.example", first: 1, count: ordinal + 1 },
+            ];
+            let chunks = [ChunkRef { segment: SegmentSeq(4), offset: 4160, bytes: 9 }];
+            let parts = MessageParts {
+                envelope: b"",
+                recipients: ordinal + 2,
+                groups: &groups,
+                trace: b"",
+                chunks: &chunks[..usize::from(ordinal % 2)],
+                body: b"",
+            };
+            let id = MessageId::new(SegmentSeq(5), u32::from(ordinal));
+            let place = Place { segment: SegmentSeq(5), offset: 4160, bytes: 100 };
+            footer.add_message(id, place, Wall(u64::from(ordinal)), &parts);
+        }
+        footer.add_mark(8256, 300, Kind::Outcomes);
+        let payload = footer.to_payload();
+        assert_eq!(payload.len(), footer.payload_bytes());
+        payload
+    }
+
+    #[test]
+    fn a_footer_reads_back() {
+        let payload = payload();
+        let view = FooterView::parse(&payload).unwrap();
+        let messages: Vec<_> = view.messages(SegmentSeq(5)).map(Option::unwrap).collect();
+        assert_eq!(messages.len(), 3);
+        assert_eq!(messages[1].groups, [("a.example".into(), 0, 1), ("b.example".into(), 1, 2)]);
+        assert_eq!(messages[1].chunks.len(), 1);
+        assert!(messages[2].chunks.is_empty());
+        assert_eq!((messages[2].recipients, messages[2].accepted), (4, Wall(2)));
+        assert_eq!(view.marks().collect::<Vec<_>>(), [Mark { offset: 8256, bytes: 300 }]);
+    }
+
+    #[test]
+    fn no_cut_or_flip_makes_the_reader_panic() {
+        let payload = payload();
+        for cut in 0..payload.len() {
+            assert!(FooterView::parse(&payload[..cut]).is_none());
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut bad = payload.clone();
+                bad[cut] = value;
+                if let Some(view) = FooterView::parse(&bad) {
+                    let _ = view.messages(SegmentSeq(5)).count() + view.marks().count();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A commit group: what one commit makes durable, while it is filled and while it is in flight.
+
+use std::sync::Arc;
+
+use super::bytes::len32;
+use super::files::CommitId;
+use super::outcomes::append_entry;
+use super::record::{
+    CommitFields, Fence, Kind, RECORD_HEADER_BYTES, Tag, begin_record, end_record, fields,
+    patch_header,
+};
+use super::segment::to_pages;
+use crate::base::block::{Block, BlockBuilder, PAGE_BYTES};
+use crate::base::time::{Mono, Wall};
+use crate::model::message::{MessageId, Place, SegmentSeq};
+use crate::model::outcome::RangeOutcome;
+
+/// Outcomes gathered for one record.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) payload: Vec<u8>,
+    pub(super) entries: u32,
+    /// Messages that are over once this is durable.
+    pub(super) finished: Vec<MessageId>,
+    /// Segments whose messages it speaks of.
+    pub(super) refers: Vec<SegmentSeq>,
+    /// Who is told when this is durable.
+    pub(super) tokens: Vec<u64>,
+    pub(super) first_at: Mono,
+}
+
+impl Batch {
+    pub(super) fn new(now: Mono) -> Self {
+        Self {
+            payload: Vec::new(),
+            entries: 0,
+            finished: Vec::new(),
+            refers: Vec::new(),
+            tokens: Vec::new(),
+            first_at: now,
+        }
+    }
+
+    pub(super) fn add(&mut self, id: MessageId, first: u16, count: u16, outcome: &RangeOutcome) {
+        append_entry(&mut self.payload, id, first, count, outcome);
+        self.entries += 1;
+    }
+
+    pub(super) fn refer(&mut self, segment: SegmentSeq) {
+        // Outcomes come in runs of one segment; a repeated entry costs eight bytes and is harmless.
+        if self.refers.last() != Some(&segment) {
+            self.refers.push(segment);
+        }
+    }
+}
+
+/// A message that waits for its commit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) token: u64,
+    pub(super) id: MessageId,
+    pub(super) place: Place,
+    /// Where its record begins in the block.
+    pub(super) at: u32,
+}
+
+/// What a commit carries.
+#[derive(Debug, Default)]
+pub(super) struct Cargo {
+    pub(super) messages: Vec<Waiting>,
+    pub(super) batches: Vec<Batch>,
+    pub(super) fences: Vec<Fence>,
+}
+
+/// A group that is being filled, or waits to be issued.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) tag: Tag,
+    /// Where the commit begins in the file.
+    pub(super) offset: u32,
+    ordinal: u32,
+    pub(super) block: BlockBuilder,
+    used_bytes: u32,
+    pub(super) first_message: Option<Mono>,
+    pub(super) chunks: u32,
+    pub(super) cargo: Cargo,
+}
+
+impl Group {
+    pub(super) fn new(tag: Tag, offset: u32, ordinal: u32, capacity: usize) -> Self {
+        let mut block = BlockBuilder::with_capacity(capacity);
+        begin_record(&mut block);
+        Self {
+            tag,
+            offset,
+            ordinal,
+            block,
+            used_bytes: 0,
+            first_message: None,
+            chunks: 0,
+            cargo: Cargo::default(),
+        }
+    }
+
+    /// Appends a record with this payload; returns its place.
+    pub(super) fn append(
+        &mut self,
+        kind: Kind,
+        record_fields: &[(usize, &[u8])],
+        payload: &[u8],
+    ) -> Place {
+        let at = begin_record(&mut self.block);
+        self.block.append(payload);
+        let position = self.offset + len32(at);
+        let record_fields = fields(record_fields);
+        let bytes = end_record(&mut self.block, at, kind, &record_fields, &self.tag, position);
+        Place { segment: self.tag.sequence, offset: position, bytes }
+    }
+
+    pub(super) fn append_fence(&mut self, fence: Fence) -> Place {
+        let at = begin_record(&mut self.block);
+        let position = self.offset + len32(at);
+        let bytes =
+            end_record(&mut self.block, at, Kind::Fence, &fence.to_fields(), &self.tag, position);
+        self.cargo.fences.push(fence);
+        Place { segment: self.tag.sequence, offset: position, bytes }
+    }
+
+    pub(super) fn append_batch(&mut self, batch: Batch) -> Place {
+        let entries = batch.entries.to_le_bytes();
+        let place = self.append(Kind::Outcomes, &[(20, &entries)], &batch.payload);
+        self.cargo.batches.push(batch);
+        place
+    }
+
+    /// Ends the filling: pads the block to pages.
+    pub(super) fn close(&mut self) {
+        self.used_bytes = len32(self.block.len());
+        self.block.pad_to(PAGE_BYTES);
+    }
+
+    /// Where the next commit of the segment may begin.
+    pub(super) fn end(&self) -> u32 {
+        self.offset + to_pages(self.block.len())
+    }
+
+    /// Writes the commit's own header and freezes the block.
+    pub(super) fn issue(mut self, commit: CommitId, durable_through: u32, wall: Wall) -> Issued {
+        let end = self.end();
+        let header = CommitFields {
+            tag: self.tag,
+            ordinal: self.ordinal,
+            used_bytes: self.used_bytes,
+            bytes: end - self.offset,
+            durable_through,
+            wall,
+        };
+        let record = &mut self.block.bytes_mut()[..RECORD_HEADER_BYTES];
+        patch_header(record, Kind::Commit, &header.to_fields(), &self.tag, self.offset);
+        let block = self.block.freeze();
+        Issued { commit, end, block, cargo: self.cargo, flight: Flight::Flying }
+    }
+}
+
+/// Whether the device has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flight {
+    Flying,
+    Landed,
+}
+
+/// A group in flight, or landed behind one that still is.
+#[derive(Debug)]
+pub(super) struct Issued {
+    pub(super) commit: CommitId,
+    /// Where it ends in the file.
+    pub(super) end: u32,
+    pub(super) block: Arc<Block>,
+    pub(super) cargo: Cargo,
+    pub(super) flight: Flight,
+}

@@ -1,0 +1,447 @@
+//! From what lies in all segments to what every shard starts with: live messages, deliveries,
+//! spares. The number of shards may be another than when it was written.
+
+use std::collections::BTreeMap;
+
+use super::files::{FileId, SpareSegment};
+use super::index::Run;
+use super::message::{ChunkRef, PendingRun};
+use super::outcomes::EntryResult;
+use super::record::{Fence, Tag};
+use super::recovery::{Finding, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse};
+use crate::base::map::Map;
+use crate::base::time::Wall;
+use crate::model::connection::ShardId;
+use crate::model::delivery::Delivery;
+use crate::model::message::{MessageId, SegmentSeq};
+
+/// What all shards start with.
+#[derive(Debug)]
+pub struct Recovered {
+    /// One for each shard of this run.
+    pub shards: Vec<RecoveredShard>,
+    /// Everything that still is to be delivered, in order of acceptance within its segment.
+    pub deliveries: Vec<RecoveredDelivery>,
+    /// The first sequence that no segment ever had.
+    pub next_sequence: u64,
+    pub findings: Vec<Finding>,
+}
+
+/// What one shard's spool takes over.
+#[derive(Debug, Default)]
+pub struct RecoveredShard {
+    pub(super) segments: Vec<RecoveredSegment>,
+    pub(super) messages: Vec<RecoveredMessage>,
+    pub(super) spares: Vec<SpareSegment>,
+}
+
+impl RecoveredShard {
+    /// The segment files it owns from now on, spares included: the driver opens these.
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        let spares = self.spares.iter().map(|spare| spare.file);
+        self.segments.iter().map(|segment| segment.file).chain(spares)
+    }
+}
+
+/// One delivery to be scheduled; its record is not in memory.
+#[derive(Debug)]
+pub struct RecoveredDelivery {
+    pub domain: Box<str>,
+    pub delivery: Delivery,
+    /// `None`: at once.
+    pub due: Option<Wall>,
+}
+
+#[derive(Debug)]
+pub(super) struct RecoveredSegment {
+    pub(super) file: FileId,
+    pub(super) file_bytes: u32,
+    pub(super) tag: Tag,
+    pub(super) header_writes: u64,
+    pub(super) refers: Vec<SegmentSeq>,
+    pub(super) state: RecoveredState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RecoveredState {
+    InUse,
+    HalfFreed,
+}
+
+#[derive(Debug)]
+pub(super) struct RecoveredMessage {
+    pub(super) id: MessageId,
+    /// Where its record lies.
+    pub(super) segment: SegmentSeq,
+    pub(super) runs: Vec<PendingRun>,
+    pub(super) chunks: Vec<ChunkRef>,
+}
+
+impl RecoveredMessage {
+    /// Which recipients are pending, whatever their attempts.
+    pub(super) fn pending_runs(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for run in &self.runs {
+            match runs.last_mut() {
+                Some(last) if last.first + last.count == run.first => last.count += run.count,
+                _ => runs.push(Run { first: run.first, count: run.count }),
+            }
+        }
+        runs
+    }
+}
+
+/// Puts together what was read. `shards` is the number of shards of this run.
+#[must_use]
+pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
+    let newest = scans.iter().map(|scan| scan.sequence().0).max().unwrap_or(0);
+    let shards = shards.max(1);
+    let mut plan = Plan {
+        recovered: Recovered {
+            shards: (0..shards).map(|_| RecoveredShard::default()).collect(),
+            deliveries: Vec::new(),
+            next_sequence: newest + 1,
+            findings: Vec::new(),
+        },
+        segments: BTreeMap::new(),
+        void_from: Map::default(),
+        refers: BTreeMap::new(),
+        leaders: BTreeMap::new(),
+        homes: BTreeMap::new(),
+    };
+    plan.sort_segments(scans);
+    plan.gather_fences();
+    let outcomes = plan.gather_outcomes();
+    let newest = plan.gather_messages();
+    plan.refer_outcomes(&outcomes, &newest);
+    plan.bind_chunks();
+    plan.choose_homes();
+    plan.settle_messages(&outcomes, &newest);
+    plan.recovered
+}
+
+/// Where the newest record of each message lies, and all older ones.
+#[derive(Default)]
+struct Newest {
+    at: Map<MessageId, (SegmentSeq, usize)>,
+    /// Segments with an older record of the same message, of which there are few.
+    older: Map<MessageId, Vec<SegmentSeq>>,
+}
+
+/// Outcomes of each message, in the order in which they were written.
+type OutcomesOf = Map<MessageId, Vec<(SegmentSeq, ScannedOutcome)>>;
+
+struct Plan {
+    recovered: Recovered,
+    /// All that is not a spare, in order.
+    segments: BTreeMap<SegmentSeq, SegmentScan>,
+    void_from: Map<SegmentSeq, u32>,
+    refers: BTreeMap<SegmentSeq, Vec<SegmentSeq>>,
+    /// Segments that must go to one shard are bound: each names an older one of its set, or itself.
+    leaders: BTreeMap<SegmentSeq, SegmentSeq>,
+    homes: BTreeMap<SegmentSeq, ShardId>,
+}
+
+impl Plan {
+    fn sort_segments(&mut self, scans: Vec<SegmentScan>) {
+        for mut scan in scans {
+            self.recovered.findings.append(&mut scan.findings);
+            if let Some(spare) = scan.spare() {
+                let shard = self.shard_of_header(&scan);
+                self.recovered.shards[usize::from(shard.0)].spares.push(spare);
+                continue;
+            }
+            let (file, segment) = (scan.file, scan.sequence());
+            if self.segments.contains_key(&segment) {
+                self.recovered.findings.push(Finding::SegmentTwice { file, segment });
+                continue;
+            }
+            self.leaders.insert(segment, segment);
+            self.segments.insert(segment, scan);
+        }
+    }
+
+    fn gather_fences(&mut self) {
+        let mut refers = Vec::new();
+        for (sequence, scan) in &self.segments {
+            for Fence { segment, from } in &scan.fences {
+                self.void_from
+                    .entry(*segment)
+                    .and_modify(|old| *old = (*old).min(*from))
+                    .or_insert(*from);
+                refers.push((*sequence, *segment));
+            }
+        }
+        for (holder, other) in refers {
+            self.refer(holder, other);
+        }
+    }
+
+    /// Outcomes count even where their commit was refused: they tell what happened.
+    fn gather_outcomes(&self) -> OutcomesOf {
+        let mut outcomes = OutcomesOf::default();
+        for (sequence, scan) in &self.segments {
+            let mut in_order = scan.outcomes.clone();
+            in_order.sort_by_key(|outcome| outcome.offset);
+            for outcome in in_order {
+                outcomes.entry(outcome.message).or_default().push((*sequence, outcome));
+            }
+        }
+        outcomes
+    }
+
+    /// The record at the highest position holds. What holds supersedes all before it, and so must
+    /// stay while one of those is there.
+    fn gather_messages(&mut self) -> Newest {
+        let mut newest = Newest::default();
+        let mut refers = Vec::new();
+        for (sequence, scan) in &mut self.segments {
+            scan.messages.sort_by_key(|message| message.place.offset);
+            for (index, message) in scan.messages.iter().enumerate() {
+                if is_void(&self.void_from, message) {
+                    continue;
+                }
+                if let Some((older, _)) = newest.at.insert(message.id, (*sequence, index)) {
+                    newest.older.entry(message.id).or_default().push(older);
+                    refers.push((*sequence, older));
+                }
+            }
+        }
+        for (holder, other) in refers {
+            self.refer(holder, other);
+        }
+        newest
+    }
+
+    fn refer_outcomes(&mut self, outcomes: &OutcomesOf, newest: &Newest) {
+        for (id, entries) in outcomes {
+            let place = newest.at.get(id).map(|(segment, _)| *segment);
+            let older = newest.older.get(id).map_or(&[][..], |older| older);
+            for (holder, _) in entries {
+                self.refer(*holder, id.segment());
+                for segment in older.iter().chain(&place).filter(|segment| *segment <= holder) {
+                    self.refer(*holder, *segment);
+                }
+            }
+        }
+    }
+
+    fn bind_chunks(&mut self) {
+        let mut pairs = Vec::new();
+        for (sequence, scan) in &self.segments {
+            let chunks = scan.messages.iter().flat_map(|message| &message.chunks);
+            pairs.extend(chunks.map(|chunk| (*sequence, chunk.segment)));
+        }
+        for (one, other) in pairs {
+            self.bind(one, other);
+        }
+    }
+
+    fn refer(&mut self, holder: SegmentSeq, other: SegmentSeq) {
+        if holder != other && self.segments.contains_key(&other) {
+            let refers = self.refers.entry(holder).or_default();
+            if let Err(at) = refers.binary_search(&other) {
+                refers.insert(at, other);
+                self.bind(holder, other);
+            }
+        }
+    }
+
+    /// Puts both into one shard: each sees only whether its own segments are recycled.
+    fn bind(&mut self, one: SegmentSeq, other: SegmentSeq) {
+        if !self.leaders.contains_key(&other) {
+            return;
+        }
+        let (one, other) = (self.leader(one), self.leader(other));
+        self.leaders.insert(one.max(other), one.min(other));
+    }
+
+    fn leader(&self, segment: SegmentSeq) -> SegmentSeq {
+        let mut at = segment;
+        // Ends: a leader is never newer than those it leads.
+        while let Some(leader) = self.leaders.get(&at)
+            && *leader != at
+        {
+            at = *leader;
+        }
+        at
+    }
+
+    /// The shard that wrote the oldest of a bound set, as far as there is one of that number.
+    fn choose_homes(&mut self) {
+        for segment in self.segments.keys() {
+            let leader = self.segments.get(&self.leader(*segment));
+            let home = leader.map_or(ShardId(0), |scan| self.shard_of_header(scan));
+            self.homes.insert(*segment, home);
+        }
+    }
+
+    fn shard_of_header(&self, scan: &SegmentScan) -> ShardId {
+        let shards = u16::try_from(self.recovered.shards.len()).unwrap_or(u16::MAX);
+        ShardId(scan.header.shard.0 % shards)
+    }
+
+    fn settle_messages(&mut self, outcomes: &OutcomesOf, newest: &Newest) {
+        for (sequence, mut scan) in std::mem::take(&mut self.segments) {
+            let home = self.homes.get(&sequence).copied().unwrap_or_default();
+            for (index, message) in std::mem::take(&mut scan.messages).into_iter().enumerate() {
+                if newest.at.get(&message.id) == Some(&(sequence, index)) {
+                    let entries = outcomes.get(&message.id).map_or(&[][..], |entries| entries);
+                    self.settle_message(&scan, home, message, entries);
+                }
+            }
+            self.hand_out(&scan, home);
+        }
+    }
+
+    fn settle_message(
+        &mut self,
+        scan: &SegmentScan,
+        home: ShardId,
+        message: ScannedMessage,
+        entries: &[(SegmentSeq, ScannedOutcome)],
+    ) {
+        let runs = pending_runs(&message, entries);
+        if runs.is_empty() {
+            return;
+        }
+        if message.chunks.iter().any(|chunk| !self.homes.contains_key(&chunk.segment)) {
+            let (file, place, message) = (scan.file, message.place, Some(message.id));
+            self.recovered.findings.push(Finding::Damaged { file, place, message });
+            return;
+        }
+        for (domain, first, count) in &message.groups {
+            for run in &runs {
+                if let Some(part) = common(run, *first, *count) {
+                    self.recovered.deliveries.push(delivery(&message, home, domain, part));
+                }
+            }
+        }
+        let (id, segment, chunks) = (message.id, message.place.segment, message.chunks);
+        let recovered = RecoveredMessage { id, segment, runs, chunks };
+        self.recovered.shards[usize::from(home.0)].messages.push(recovered);
+    }
+
+    fn hand_out(&mut self, scan: &SegmentScan, home: ShardId) {
+        let (state, generation) = match scan.use_ {
+            // Freed again, it must carry the generation that its next use was promised.
+            SegmentUse::HalfFreed => {
+                (RecoveredState::HalfFreed, scan.header.tag.generation.wrapping_sub(1))
+            }
+            SegmentUse::InUse | SegmentUse::Spare => {
+                (RecoveredState::InUse, scan.header.tag.generation)
+            }
+        };
+        self.recovered.shards[usize::from(home.0)].segments.push(RecoveredSegment {
+            file: scan.file,
+            file_bytes: scan.header.file_bytes,
+            tag: Tag { generation, ..scan.header.tag },
+            header_writes: scan.header.counter,
+            refers: self.refers.remove(&scan.sequence()).unwrap_or_default(),
+            state,
+        });
+    }
+}
+
+/// Whether a fence says that the message was refused: it, or a piece of its body.
+fn is_void(void_from: &Map<SegmentSeq, u32>, message: &ScannedMessage) -> bool {
+    let is_void = |segment, offset| void_from.get(&segment).is_some_and(|from| offset >= *from);
+    is_void(message.place.segment, message.place.offset)
+        || message.chunks.iter().any(|chunk| is_void(chunk.segment, chunk.offset))
+}
+
+/// What became of one recipient so far.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Pending { attempts: u16, due: Option<Wall> },
+    Final,
+}
+
+/// What is pending of a message after all that was written about it since its record.
+fn pending_runs(
+    message: &ScannedMessage,
+    entries: &[(SegmentSeq, ScannedOutcome)],
+) -> Vec<PendingRun> {
+    let fresh = Standing::Pending { attempts: 0, due: None };
+    let whole = PendingRun { first: 0, count: message.recipients, attempts: 0, due: None };
+    if entries.is_empty() && message.states.is_none() {
+        return vec![whole];
+    }
+    let mut standings = vec![fresh; usize::from(message.recipients)];
+    if let Some(states) = &message.states {
+        standings.fill(Standing::Final);
+        for PendingRun { first, count, attempts, due } in states {
+            let pending = Standing::Pending { attempts: *attempts, due: *due };
+            each(&mut standings, *first, *count, |standing| *standing = pending);
+        }
+    }
+    let position = (message.place.segment, message.place.offset);
+    for (segment, entry) in entries {
+        // A copy carries what was known when it was written.
+        if message.states.is_none() || (*segment, entry.offset) > position {
+            each(&mut standings, entry.first, entry.count, |standing| apply(standing, entry));
+        }
+    }
+    runs(&standings)
+}
+
+fn each(standings: &mut [Standing], first: u16, count: u16, change: impl Fn(&mut Standing)) {
+    standings.iter_mut().skip(first.into()).take(count.into()).for_each(change);
+}
+
+/// Final stays final; an earlier deferral that had to be written again undoes no later one.
+fn apply(standing: &mut Standing, entry: &ScannedOutcome) {
+    let Standing::Pending { attempts, .. } = *standing else { return };
+    match entry.result {
+        EntryResult::Delivered | EntryResult::Failed => *standing = Standing::Final,
+        EntryResult::Deferred { next } if entry.attempts >= attempts => {
+            *standing = Standing::Pending { attempts: entry.attempts, due: Some(next) };
+        }
+        EntryResult::Deferred { .. } => {}
+    }
+}
+
+fn runs(standings: &[Standing]) -> Vec<PendingRun> {
+    let mut runs: Vec<PendingRun> = Vec::new();
+    for (recipient, standing) in (0u16..).zip(standings) {
+        let Standing::Pending { attempts, due } = *standing else { continue };
+        match runs.last_mut() {
+            Some(last)
+                if last.first + last.count == recipient
+                    && (last.attempts, last.due) == (attempts, due) =>
+            {
+                last.count += 1;
+            }
+            _ => runs.push(PendingRun { first: recipient, count: 1, attempts, due }),
+        }
+    }
+    runs
+}
+
+fn common(run: &PendingRun, first: u16, count: u16) -> Option<PendingRun> {
+    let start = run.first.max(first);
+    let end = (run.first + run.count).min(first + count);
+    (start < end).then(|| PendingRun { first: start, count: end - start, ..*run })
+}
+
+fn delivery(
+    message: &ScannedMessage,
+    home: ShardId,
+    domain: &str,
+    run: PendingRun,
+) -> RecoveredDelivery {
+    RecoveredDelivery {
+        domain: domain.into(),
+        delivery: Delivery {
+            message: message.id,
+            home,
+            place: message.place,
+            first: run.first,
+            count: run.count,
+            attempts: run.attempts,
+            accepted: message.accepted,
+            record: None,
+        },
+        due: run.due,
+    }
+}

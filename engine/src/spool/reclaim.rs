@@ -1,0 +1,212 @@
+//! The life of segments: taken into use, sealed, recycled when nothing needs them any more.
+
+use std::time::Duration;
+
+use super::files::{DiskError, SpareSegment};
+use super::ledger::{Phase, Segment};
+use super::plan::{RecoveredShard, RecoveredState};
+use super::record::{Kind, RECORD_HEADER_BYTES, Tag};
+use super::segment::{FooterPlace, to_pages};
+use super::{Active, Spool};
+use crate::base::time::{Mono, Now};
+use crate::model::message::{MessageId, SegmentSeq};
+
+/// One spare to go on with when the active segment is full, and the reserve.
+const SPARES_MIN: usize = 2;
+/// How long to wait before asking again for a segment that could not be made.
+const PREPARE_RETRY: Duration = Duration::from_secs(1);
+
+/// Where the making of a new segment file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Preparing {
+    Idle,
+    Asked,
+    /// It failed; the wait begins with the next turn.
+    Failed,
+    RetryAt(Mono),
+}
+
+impl Preparing {
+    pub(super) fn wakeup(self) -> Option<Mono> {
+        match self {
+            Self::RetryAt(at) => Some(at),
+            Self::Idle | Self::Asked | Self::Failed => None,
+        }
+    }
+}
+
+impl Spool {
+    /// The answer to `Request::PrepareSegment`.
+    pub fn handle_spare(&mut self, spare: Result<SpareSegment, DiskError>) {
+        self.preparing = Preparing::Failed;
+        if let Ok(spare) = spare {
+            self.preparing = Preparing::Idle;
+            self.spares.push_back(spare);
+        }
+    }
+
+    /// Whether a segment file is to be made now.
+    pub(super) fn ask_for_segment(&mut self, now: Mono) -> bool {
+        if self.preparing == Preparing::Failed {
+            self.preparing = Preparing::RetryAt(now.plus(PREPARE_RETRY));
+        }
+        let ready = match self.preparing {
+            Preparing::Idle => true,
+            Preparing::RetryAt(at) => now >= at,
+            Preparing::Asked | Preparing::Failed => false,
+        };
+        let ask = ready && self.spares.len() < SPARES_MIN;
+        if ask {
+            self.preparing = Preparing::Asked;
+        } else if ready {
+            self.preparing = Preparing::Idle;
+        }
+        ask
+    }
+
+    /// Takes a spare into use if more than `keep` are there.
+    pub(super) fn activate_spare(&mut self, now: Now, keep: usize) -> bool {
+        if self.active.is_some() || self.spares.len() <= keep {
+            return false;
+        }
+        let Some(spare) = self.spares.pop_front() else { return false };
+        let sequence = SegmentSeq(self.next_sequence);
+        self.next_sequence += u64::from(self.options.shards.max(1));
+        let tag = Tag { sequence, generation: spare.generation, created: now.wall };
+        let phase = Phase::Activating { slot: 0 };
+        let segment = Segment::new(spare.file, spare.bytes, tag, spare.header_writes, phase);
+        self.segments.insert(sequence, segment);
+        self.active = Some(Active::new(tag, spare.bytes));
+        self.header_work.push_back(sequence);
+        true
+    }
+
+    /// Ends the active segment: its last commits, then its footer if there is room. `false`: there
+    /// is none, or it is not yet in use, so it stays.
+    pub(super) fn seal_active(&mut self) -> bool {
+        if self.is_activating() {
+            return false;
+        }
+        self.close_group();
+        let Some(active) = self.active.take() else { return false };
+        let footer = self.close_footer(&active);
+        let segment = self.segment_mut(active.tag.sequence);
+        if segment.issued.is_empty() && segment.waiting == 0 {
+            segment.phase = Phase::SealingHeader { footer: None };
+            self.header_work.push_back(active.tag.sequence);
+        } else {
+            segment.phase = Phase::Sealing { footer };
+        }
+        true
+    }
+
+    /// The footer's own commit, the last of the segment; `None`: no room, or nothing to say.
+    fn close_footer(&mut self, active: &Active) -> Option<FooterPlace> {
+        let footer_bytes = 2 * RECORD_HEADER_BYTES + active.footer.payload_bytes();
+        let end = u64::from(active.write_at) + u64::from(to_pages(footer_bytes));
+        if active.commits == 0 || end > u64::from(active.data_end) {
+            return None;
+        }
+        let mut group = active.group(footer_bytes);
+        let place = group.append(Kind::Footer, &[], &active.footer.to_payload());
+        group.close();
+        self.segment_mut(active.tag.sequence).waiting += 1;
+        self.closed.push_back(group);
+        Some(FooterPlace { offset: place.offset, bytes: place.bytes })
+    }
+
+    pub(super) fn header_written(&mut self, sequence: SegmentSeq) {
+        let segment = self.segment_mut(sequence);
+        let (next, again) = match segment.phase {
+            Phase::Activating { slot: 0 } => (Phase::Activating { slot: 1 }, true),
+            Phase::Activating { .. } => (Phase::Active, false),
+            Phase::SealingHeader { .. } => (Phase::Sealed, false),
+            Phase::Recycling { slot: 0 } => (Phase::Recycling { slot: 1 }, true),
+            Phase::Recycling { .. } => return self.recycled(sequence),
+            Phase::Active | Phase::Sealing { .. } | Phase::Sealed | Phase::Fenced => return,
+        };
+        segment.phase = next;
+        self.reclaim_due |= next == Phase::Sealed;
+        if again {
+            self.header_work.push_back(sequence);
+        }
+    }
+
+    /// Starts to recycle, oldest first, segments that nothing needs. One whose outcomes speak of a
+    /// segment that is still there must stay: without them, what is in that one would be sent again.
+    pub(super) fn reclaim(&mut self) {
+        if !std::mem::take(&mut self.reclaim_due) {
+            return;
+        }
+        let free: Vec<SegmentSeq> = self
+            .segments
+            .iter()
+            .filter(|(sequence, segment)| segment.is_empty() && !self.is_held(**sequence, segment))
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        for sequence in free {
+            self.segment_mut(sequence).phase = Phase::Recycling { slot: 0 };
+            self.header_work.push_back(sequence);
+        }
+    }
+
+    fn is_held(&self, sequence: SegmentSeq, segment: &Segment) -> bool {
+        segment.refers.iter().any(|other| *other != sequence && self.segments.contains_key(other))
+    }
+
+    fn recycled(&mut self, sequence: SegmentSeq) {
+        let Some(segment) = self.segments.remove(&sequence) else { return };
+        self.index.forget(sequence);
+        self.spares.push_back(SpareSegment {
+            file: segment.file,
+            bytes: segment.file_bytes,
+            generation: segment.next_generation(),
+            header_writes: segment.header_writes,
+        });
+        self.counters.segments_recycled += 1;
+        self.reclaim_due = true;
+    }
+
+    /// A message is over, durably or by refusal: nothing of it holds a segment any more.
+    pub(super) fn drop_message(&mut self, id: MessageId) {
+        let home = self.index.segment_of(id);
+        let chunks = self.index.remove(id);
+        self.drop_chunks(&chunks);
+        if let Some(segment) = self.segments.get_mut(&home) {
+            segment.live = segment.live.saturating_sub(1);
+            self.reclaim_due |= segment.live == 0;
+        }
+    }
+
+    /// Takes over what recovery found.
+    pub(super) fn adopt(&mut self, recovered: RecoveredShard) {
+        self.spares.extend(recovered.spares);
+        for found in recovered.segments {
+            let sequence = found.tag.sequence;
+            let (file, bytes, writes) = (found.file, found.file_bytes, found.header_writes);
+            let phase = match found.state {
+                RecoveredState::InUse => Phase::Sealed,
+                RecoveredState::HalfFreed => Phase::Recycling { slot: 0 },
+            };
+            let mut segment = Segment::new(file, bytes, found.tag, writes, phase);
+            segment.durable_through = bytes;
+            segment.refer(&found.refers);
+            self.segments.insert(sequence, segment);
+            if found.state == RecoveredState::HalfFreed {
+                self.header_work.push_back(sequence);
+            }
+        }
+        for message in recovered.messages {
+            for chunk in &message.chunks {
+                if let Some(segment) = self.segments.get_mut(&chunk.segment) {
+                    segment.chunks_live += 1;
+                }
+            }
+            if let Some(segment) = self.segments.get_mut(&message.segment) {
+                segment.live += 1;
+            }
+            let runs = message.pending_runs();
+            self.index.insert_recovered(message.id, message.segment, runs, &message.chunks);
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Reading one segment back: what lies in it, and what is wrong with it.
+//!
+//! Bytes may be anything: nothing here panics, and every loop advances. A sealed segment is read by
+//! its footer, any other record by record. An invalid record below the largest `durable_through`
+//! found is damage, above it a torn write; the whole records behind either are kept.
+
+use super::bytes::len32;
+use super::files::{FileId, SpareSegment};
+use super::footer::{FooterMessage, FooterView};
+use super::message::{ChunkRef, MessageView, PendingRun};
+use super::outcomes::{EntryResult, entries};
+use super::record::{CommitFields, Fence, Kind, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader};
+use super::segment::{
+    DATA_START, FooterPlace, NotASegment, SegmentHeader, SegmentState, Slots, data_end, read_slots,
+};
+use crate::base::block::PAGE_BYTES;
+use crate::base::time::Wall;
+use crate::model::message::{MessageId, Place, SegmentSeq};
+
+/// Recipients of an envelope by domain: name, first, count.
+pub type Groups = Vec<(Box<str>, u16, u16)>;
+
+/// Something wrong that was found; acting on it is for others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A write that never was acknowledged, cut short by a crash: dropped.
+    Torn { file: FileId, place: Place },
+    /// Bytes that were on disk once are no longer what was written. A message is set aside;
+    /// without its name, it cannot be told which.
+    Damaged { file: FileId, place: Place, message: Option<MessageId> },
+    /// The index of a sealed segment is damaged: all of the segment was read instead.
+    FooterDamaged { file: FileId, segment: SegmentSeq },
+    /// Two files claim to be the same segment, as after a copy; this one was left alone.
+    SegmentTwice { file: FileId, segment: SegmentSeq },
+}
+
+/// A segment as it was read.
+#[derive(Debug)]
+pub struct SegmentScan {
+    pub(super) file: FileId,
+    pub(super) header: SegmentHeader,
+    pub(super) use_: SegmentUse,
+    pub(super) messages: Vec<ScannedMessage>,
+    pub(super) outcomes: Vec<ScannedOutcome>,
+    pub(super) fences: Vec<Fence>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// What the two headers together say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SegmentUse {
+    Spare,
+    /// It was being made a spare: one slot still speaks of its last use.
+    HalfFreed,
+    InUse,
+}
+
+/// A Message or Copy record.
+#[derive(Debug)]
+pub(super) struct ScannedMessage {
+    pub(super) id: MessageId,
+    pub(super) place: Place,
+    pub(super) accepted: Wall,
+    pub(super) recipients: u16,
+    pub(super) groups: Groups,
+    pub(super) chunks: Vec<ChunkRef>,
+    /// A Copy's; a Message has none.
+    pub(super) states: Option<Vec<PendingRun>>,
+}
+
+/// One entry of an Outcomes record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ScannedOutcome {
+    pub(super) offset: u32,
+    pub(super) message: MessageId,
+    pub(super) first: u16,
+    pub(super) count: u16,
+    pub(super) attempts: u16,
+    pub(super) result: EntryResult,
+}
+
+/// Reads the whole file `bytes`. `groups_of` parses an envelope; it is asked only for messages that
+/// no footer speaks of.
+///
+/// # Errors
+/// If the file is not a segment this program reads; it is to be left alone and reported.
+pub fn scan(
+    file: FileId,
+    bytes: &[u8],
+    groups_of: impl Fn(&[u8]) -> Option<Groups>,
+) -> Result<SegmentScan, NotASegment> {
+    let slots = read_slots(bytes)?;
+    let scan = SegmentScan {
+        file,
+        header: slots.header,
+        use_: segment_use(&slots),
+        messages: Vec::new(),
+        outcomes: Vec::new(),
+        fences: Vec::new(),
+        findings: Vec::new(),
+    };
+    if scan.use_ != SegmentUse::InUse {
+        return Ok(scan);
+    }
+    let mut reader = Reader { bytes, groups_of: &groups_of, scan };
+    reader.read()?;
+    Ok(reader.scan)
+}
+
+fn segment_use(slots: &Slots) -> SegmentUse {
+    if slots.header.state != SegmentState::Free {
+        return SegmentUse::InUse;
+    }
+    match slots.other {
+        Some(other) if other.state != SegmentState::Free => SegmentUse::HalfFreed,
+        _ => SegmentUse::Spare,
+    }
+}
+
+impl SegmentScan {
+    /// What the segment was called in its last or present use.
+    #[must_use]
+    pub fn sequence(&self) -> SegmentSeq {
+        self.header.tag.sequence
+    }
+
+    pub(super) fn spare(&self) -> Option<SpareSegment> {
+        (self.use_ == SegmentUse::Spare).then_some(SpareSegment {
+            file: self.file,
+            bytes: self.header.file_bytes,
+            generation: self.header.tag.generation,
+            header_writes: self.header.counter,
+        })
+    }
+}
+
+/// A stretch of the segment that is not what was written, or was never written.
+struct Bad {
+    from: u32,
+    to: u32,
+    /// The header, if that still can be trusted.
+    header: Option<RecordHeader>,
+}
+
+struct Reader<'a, G> {
+    bytes: &'a [u8],
+    groups_of: &'a G,
+    scan: SegmentScan,
+}
+
+impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
+    fn read(&mut self) -> Result<(), NotASegment> {
+        if let SegmentState::Sealed { footer: Some(place) } = self.scan.header.state {
+            if self.read_footer(place).is_some() {
+                return Ok(());
+            }
+            let segment = self.scan.header.tag.sequence;
+            self.scan.messages.clear();
+            self.scan.outcomes.clear();
+            self.scan.fences.clear();
+            self.scan.findings = vec![Finding::FooterDamaged { file: self.scan.file, segment }];
+        }
+        self.read_all()
+    }
+
+    /// The index, and the few records it says must be read. `None`: it cannot be relied on.
+    fn read_footer(&mut self, place: FooterPlace) -> Option<()> {
+        let header = self.header_at(place.offset)?;
+        if header.kind() != Some(Kind::Footer) {
+            return None;
+        }
+        let view = FooterView::parse(header.payload(self.bytes.get(place.offset as usize..)?)?)?;
+        for message in view.messages(self.scan.header.tag.sequence) {
+            let message = message?;
+            if !covers(&message.groups, message.recipients) {
+                return None;
+            }
+            self.scan.messages.push(message.into());
+        }
+        for mark in view.marks() {
+            let end = mark.offset.checked_add(mark.bytes)?;
+            let whole = self
+                .header_at(mark.offset)
+                .and_then(|header| self.take(mark.offset, &header).ok()?.then_some(()));
+            if whole.is_none() {
+                self.damaged(mark.offset, end, None);
+            }
+        }
+        Some(())
+    }
+
+    /// Every record, one after the other.
+    fn read_all(&mut self) -> Result<(), NotASegment> {
+        let end = data_end(self.scan.header.file_bytes);
+        let mut known = match self.scan.header.state {
+            SegmentState::Sealed { .. } => end,
+            SegmentState::Active | SegmentState::Free => 0,
+        };
+        let (mut at, mut commit_used, mut commit_end) = (DATA_START, DATA_START, DATA_START);
+        let mut bad = Vec::new();
+        while at < end {
+            // Between the last record of a commit and the next commit lies padding.
+            if at >= commit_used && at < commit_end {
+                at = commit_end;
+                continue;
+            }
+            let Some(header) = self.header_at(at) else {
+                let next = self.next_header(at, end);
+                bad.extend(self.gap(at, next, end, commit_used));
+                at = next;
+                continue;
+            };
+            let record_end = at.saturating_add(clamp32(header.record_bytes()));
+            match header.kind() {
+                Some(Kind::Commit) => {
+                    let commit = CommitFields::from_fields(&header.fields);
+                    let commit = commit.ok_or(NotASegment::UnknownRecord { offset: at })?;
+                    known = known.max(commit.durable_through);
+                    commit_used = at.saturating_add(commit.used_bytes);
+                    commit_end = at.saturating_add(commit.bytes);
+                }
+                _ if !self.take(at, &header)? => {
+                    bad.push(Bad { from: at, to: record_end, header: Some(header) });
+                }
+                _ => {}
+            }
+            at = record_end.max(at + len32(RECORD_ALIGN)).next_multiple_of(len32(RECORD_ALIGN));
+        }
+        for bad in bad {
+            self.judge(&bad, known);
+        }
+        Ok(())
+    }
+
+    /// Takes a record of any kind but Commit; `false`: its payload is not what was written.
+    fn take(&mut self, at: u32, header: &RecordHeader) -> Result<bool, NotASegment> {
+        let Some(kind) = header.kind() else {
+            return if header.must_be_understood() {
+                Err(NotASegment::UnknownRecord { offset: at })
+            } else {
+                Ok(true)
+            };
+        };
+        let record = self.bytes.get(at as usize..).unwrap_or_default();
+        let Some(payload) = header.payload(record) else { return Ok(false) };
+        Ok(match kind {
+            Kind::Message | Kind::Copy => self.take_message(at, header, record).is_some(),
+            Kind::Outcomes => {
+                self.take_outcomes(at, payload);
+                true
+            }
+            Kind::Fence => {
+                self.scan.fences.extend(Fence::from_fields(&header.fields));
+                true
+            }
+            Kind::Commit | Kind::Chunk | Kind::State | Kind::Footer => true,
+        })
+    }
+
+    fn take_message(&mut self, at: u32, header: &RecordHeader, record: &[u8]) -> Option<()> {
+        let view = MessageView::from_header(header).ok()?;
+        let groups = (self.groups_of)(view.envelope.of(record)?)?;
+        if !covers(&groups, view.recipients) {
+            return None;
+        }
+        let segment = self.scan.header.tag.sequence;
+        let states = (header.kind() == Some(Kind::Copy)).then(|| view.states(record).collect());
+        self.scan.messages.push(ScannedMessage {
+            id: view.id,
+            place: Place { segment, offset: at, bytes: view.record_bytes },
+            accepted: view.accepted,
+            recipients: view.recipients,
+            groups,
+            chunks: view.chunks(record).collect(),
+            states,
+        });
+        Some(())
+    }
+
+    fn take_outcomes(&mut self, at: u32, payload: &[u8]) {
+        self.scan.outcomes.extend(entries(payload).map(|entry| ScannedOutcome {
+            offset: at,
+            message: entry.message,
+            first: entry.first,
+            count: entry.count,
+            attempts: entry.attempts,
+            result: entry.result,
+        }));
+    }
+
+    fn header_at(&self, at: u32) -> Option<RecordHeader> {
+        let end = data_end(self.scan.header.file_bytes);
+        let header = RecordHeader::read(self.bytes.get(at as usize..)?, &self.scan.header.tag, at)?;
+        (u64::from(at) + header.record_bytes() <= u64::from(end)).then_some(header)
+    }
+
+    /// The first mark behind `at` where a record begins, or `end`.
+    fn next_header(&self, at: u32, end: u32) -> u32 {
+        let marks = (at..end).step_by(RECORD_ALIGN).skip(1);
+        marks.into_iter().find(|mark| self.header_at(*mark).is_some()).unwrap_or(end)
+    }
+
+    /// What of the stretch without headers was to hold records: not the unwritten rest of the
+    /// segment, and not the padding of a commit whose own header was lost.
+    fn gap(&self, from: u32, to: u32, end: u32, commit_used: u32) -> Option<Bad> {
+        if from < commit_used {
+            let to = if to == end { commit_used.min(end) } else { to };
+            return Some(Bad { from, to, header: None });
+        }
+        if to == end {
+            return None;
+        }
+        let page = from.next_multiple_of(len32(PAGE_BYTES)).min(to);
+        let padding = self.bytes.get(from as usize..page as usize).unwrap_or_default();
+        let from = if padding.iter().all(|byte| *byte == 0) { page } else { from };
+        (from < to).then_some(Bad { from, to, header: None })
+    }
+
+    fn judge(&mut self, bad: &Bad, known: u32) {
+        if bad.from < known {
+            let message = bad.header.and_then(|header| MessageView::from_header(&header).ok());
+            self.damaged(bad.from, bad.to, message.map(|view| view.id));
+        } else {
+            let place = self.place(bad.from, bad.to);
+            self.scan.findings.push(Finding::Torn { file: self.scan.file, place });
+        }
+    }
+
+    fn damaged(&mut self, from: u32, to: u32, message: Option<MessageId>) {
+        let place = self.place(from, to);
+        self.scan.findings.push(Finding::Damaged { file: self.scan.file, place, message });
+    }
+
+    fn place(&self, from: u32, to: u32) -> Place {
+        let segment = self.scan.header.tag.sequence;
+        Place { segment, offset: from, bytes: to.saturating_sub(from) }
+    }
+}
+
+impl From<FooterMessage> for ScannedMessage {
+    fn from(message: FooterMessage) -> Self {
+        let FooterMessage { id, place, accepted, recipients, groups, chunks } = message;
+        Self { id, place, accepted, recipients, groups, chunks, states: None }
+    }
+}
+
+/// Whether the groups, in order, are exactly all recipients.
+fn covers(groups: &Groups, recipients: u16) -> bool {
+    let end = groups.iter().try_fold(0u16, |at, (_, first, count)| {
+        (*first == at && *count > 0).then(|| at.checked_add(*count)).flatten()
+    });
+    end == Some(recipients) && recipients > 0
+}
+
+fn clamp32(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(RECORD_ALIGN));
