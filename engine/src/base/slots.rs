@@ -44,6 +44,12 @@ impl Slots {
         self.generations.get(slot as usize) == Some(&generation)
     }
 
+    /// The present name of a slot that was ever taken.
+    #[must_use]
+    pub fn current(&self, slot: u32) -> Option<(u32, u32)> {
+        self.generations.get(slot as usize).map(|generation| (slot, *generation))
+    }
+
     /// Slots taken and not given back.
     #[must_use]
     pub fn taken(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::block::Block;
+use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
 use crate::model::message::{MessageId, Place};
@@ -13,8 +14,8 @@ use crate::model::settings::SiteSettings;
 /// One note; boxed where the parts are large, so that a mailbox slot stays small.
 #[derive(Debug)]
 pub enum Note {
-    /// To the owner of a site: queue this.
-    Deliver(Box<Parcel>),
+    /// To the owner of a site: queue this, for once `due` has come.
+    Deliver { parcel: Box<Parcel>, due: Option<Mono> },
     /// Owner to executing shard: open a connection under this permit.
     Open(Box<Opening>),
     /// Owner to executing shard: deliver this on the connection of the lease.
@@ -30,10 +31,10 @@ pub enum Note {
     Settle(Box<Settlement>),
     /// Home to executing shard (strict outcomes only): the settlement is on disk.
     Settled { lease: LeaseId },
-    /// Any shard to home: read this record for me.
+    /// Any shard to home: read this record for me, a message's own or one of its chunks.
     Fetch { lease: LeaseId, message: MessageId, place: Place },
-    /// Home's answer; `None`: it cannot be read, the message is set aside.
-    Fetched { lease: LeaseId, message: MessageId, record: Option<RecordInMemory> },
+    /// Home's answer; `None`: it cannot be read.
+    Fetched { lease: LeaseId, place: Place, record: Option<RecordInMemory> },
 }
 
 /// A delivery on its way to the owner of its site.

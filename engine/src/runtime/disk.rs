@@ -20,7 +20,7 @@ use crate::spool::files::FileId;
 
 mod maker;
 
-pub use maker::{NewSegment, SegmentMaker, Sequences};
+pub use maker::{NewSegment, SegmentMaker, SegmentRequests};
 
 /// Commits are aligned to this, so every segment is a multiple of it.
 pub const BLOCK_BYTES: u32 = 4096;

@@ -1,11 +1,19 @@
-//! The only code that meets the kernel.
+//! The only code that meets the kernel: starts the threads, runs one loop per core, stops in order.
 
-pub mod clock;
-pub mod crypto;
-pub mod disk;
-pub mod listen;
-pub mod probe;
-pub mod resolver;
-pub mod ring;
-pub mod signals;
-pub mod tls;
+mod clock;
+mod control;
+mod core_loop;
+mod crypto;
+mod disk;
+mod listen;
+mod mesh;
+mod probe;
+mod resolver;
+mod ring;
+mod secure;
+mod signals;
+mod start;
+mod tls;
+
+pub use signals::{SignalWatch, StopRequest, watch as watch_signals};
+pub use start::{Engine, StartError, Stopper, Summary};

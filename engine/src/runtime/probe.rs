@@ -16,7 +16,7 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Descriptors for what nobody counts: rings, eventfds, logs, libraries.
-const DESCRIPTORS_SPARE: u64 = 256;
+pub(super) const DESCRIPTORS_SPARE: u64 = 256;
 
 /// What this run will ask of the kernel, all shards together.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,310 @@
-//! One core: the five rooms wired together, no I/O.
+//! One core: the five rooms wired together. Events in, effects out, no I/O, no clock.
 
+mod dispatch;
 pub mod effect;
 pub mod event;
+mod notices;
+mod reading;
+mod reception;
+mod sending;
+mod stopping;
+mod storage;
+mod turn;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 pub use effect::{Effect, Effects, Fact, Span};
 pub use event::{CommitId, DiskError, Event, QuestionId, ReadId};
+pub use turn::{EVENTS_PER_TURN_MAX, turn};
+
+use crate::base::cell::Budget;
+use crate::base::slots::Slots;
+use crate::base::time::{Mono, Now};
+use crate::base::wheel::Wheel;
+use crate::model::connection::{Conn, ShardId};
+use crate::model::delivery::LeaseId;
+use crate::model::note::Note;
+use crate::model::settings::Settings;
+use crate::report::counters::Counters;
+use crate::schedule::Scheduler;
+use crate::spool::plan::{RecoveredDelivery, RecoveredShard};
+use crate::spool::{Spool, SpoolOptions};
+
+use dispatch::Routing;
+use reading::Reads;
+use reception::{Incoming, Reception};
+use sending::Sending;
+use stopping::Phase;
+use storage::Pending;
+
+/// What a shard is made of and told at birth.
+pub struct ShardOptions {
+    pub id: ShardId,
+    /// How many shards this run has.
+    pub shards: u16,
+    pub settings: Arc<Settings>,
+    /// What the spool held when the process started, of the segments that fall to this shard.
+    pub recovered: RecoveredShard,
+    /// The deliveries found in those segments, to be scheduled a few a turn.
+    pub backlog: Vec<RecoveredDelivery>,
+    /// From recovery: the first segment sequence never used.
+    pub next_sequence: u64,
+    /// 4, or 1 where the file system cannot overlap durable writes.
+    pub commits_in_flight_max: usize,
+    /// Record memory of all shards together.
+    pub record_memory: Arc<Budget>,
+    /// Decides shuffles and jitter; nothing that must be secret.
+    pub seed: u64,
+    pub now: Now,
+}
+
+/// Everything one core knows. Its world is the driver: the runtime, or a simulator.
+pub struct Shard {
+    id: ShardId,
+    shards: u16,
+    settings: Arc<Settings>,
+    slots: Slots,
+    /// What each connection slot is used for, by slot.
+    roles: Vec<Role>,
+    reception: Reception,
+    spool: Spool,
+    routing: Routing,
+    scheduler: Scheduler,
+    sending: Sending,
+    reads: Reads,
+    pending: Pending,
+    timers: Wheel<Timer>,
+    fired: Vec<Timer>,
+    /// Notes to itself, taken up before the turn ends.
+    inbox: VecDeque<Note>,
+    backlog: VecDeque<RecoveredDelivery>,
+    phase: Phase,
+    counters: Counters,
+}
+
+/// What a connection slot is used for.
+enum Role {
+    Free,
+    Intake(Box<Incoming>),
+    /// The key of the session in [`Sending`].
+    Egress(usize),
+    /// Its conversation is over; the driver still holds it.
+    Retiring,
+}
+
+/// Whose deadline may have come. A fired timer is a hint: the session knows its real deadline.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    Intake(Conn),
+    Egress(LeaseId),
+}
+
+/// Deliveries of a restart scheduled in one turn, so that new mail is served meanwhile.
+const BACKLOG_PER_TURN: usize = 256;
+
+impl Shard {
+    #[must_use]
+    pub fn new(options: ShardOptions) -> Self {
+        let settings = options.settings;
+        let slots = settings.limits.connections_in.saturating_add(settings.limits.connections_out);
+        let spool = SpoolOptions {
+            shard: options.id,
+            shards: options.shards,
+            next_sequence: options.next_sequence,
+            outcomes: settings.spool.outcomes,
+            commits_in_flight_max: options.commits_in_flight_max,
+        };
+        Self {
+            id: options.id,
+            shards: options.shards,
+            slots: Slots::new(slots),
+            roles: Vec::new(),
+            reception: Reception::new(&settings),
+            spool: Spool::new(spool, Some(options.recovered)),
+            routing: Routing::new(&settings, options.seed),
+            scheduler: Scheduler::new(
+                options.id,
+                options.shards,
+                settings.spool.outcomes,
+                options.record_memory,
+                options.now,
+            ),
+            sending: Sending::new(&settings),
+            reads: Reads::default(),
+            pending: Pending::default(),
+            timers: Wheel::new(options.now.mono),
+            fired: Vec::new(),
+            inbox: VecDeque::new(),
+            backlog: options.backlog.into(),
+            phase: Phase::Running,
+            counters: Counters::default(),
+            settings,
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Whether clients may come: the spool can take mail, or has said that it cannot.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.pending.is_full() || self.spool.room().messages.is_ok()
+    }
+
+    /// A name for a connection the driver is about to hand in; `None`: the bound is reached.
+    pub fn take_slot(&mut self) -> Option<Conn> {
+        let (slot, generation) = self.slots.take()?;
+        if self.roles.len() <= slot as usize {
+            self.roles.resize_with(slot as usize + 1, || Role::Free);
+        }
+        Some(Conn { slot, generation })
+    }
+
+    /// Takes one event in.
+    pub fn handle(&mut self, now: Now, event: Event<'_>, out: &mut Effects) {
+        match event {
+            Event::Accepted { conn, listener, peer } => self.accepted(now, conn, listener, peer, out),
+            Event::Connected { conn, result } => self.connected(now, conn, result, out),
+            Event::Received { conn, bytes } => self.received(now, conn, bytes, out),
+            Event::Drained { conn } => self.drained(now, conn, out),
+            Event::Secured { conn, result } => self.secured(now, conn, result, out),
+            Event::Ended { conn, how } => self.ended(now, conn, how, out),
+            Event::Retired { conn } => self.retired(conn),
+            Event::Committed { commit, result } => self.spool.handle_committed(commit, result),
+            Event::Fetched { read, result } => self.fetched(now, read, result, out),
+            Event::Resolved { question, answer } => self.resolved(now, question, &answer, out),
+            Event::Noted { from, note } => self.noted(now, from, note, out),
+            Event::SegmentReady(spare) => self.segment_ready(spare, out),
+            Event::Settings(settings) => self.settings_changed(now, settings),
+            Event::Stop { by } => self.stop(now, by, out),
+        }
+    }
+
+    /// Once a turn, after its events: due timers, dispatch, the commit group. Returns the next wake-up.
+    pub fn settle(&mut self, now: Now, out: &mut Effects) -> Mono {
+        self.fire_timers(now, out);
+        self.schedule_backlog(now, out);
+        self.scheduler.handle_time(now);
+        self.settle_held(now, out);
+        while self.step(now, out) {}
+        self.order_commits(now, out);
+        self.settle_reception(out);
+        self.settle_stop(now, out);
+        self.next_wakeup(now)
+    }
+
+    /// Carries what one room has for the next; false once nothing moves any more.
+    fn step(&mut self, now: Now, out: &mut Effects) -> bool {
+        let mut moved = false;
+        while let Some(note) = self.inbox.pop_front() {
+            self.noted(now, self.id, note, out);
+            moved = true;
+        }
+        moved |= self.announce_durable(now, out);
+        moved | self.dispatch(now, out)
+    }
+
+    fn noted(&mut self, now: Now, from: ShardId, note: Note, out: &mut Effects) {
+        match note {
+            Note::Deliver { parcel, due } => self.scheduler.handle_parcel(now, *parcel, &self.settings.sites, due),
+            Note::Open(opening) => self.open(now, *opening, out),
+            Note::Work { lease, delivery } => self.work(now, lease, *delivery, out),
+            Note::Close { lease } => self.close_lease(now, lease, out),
+            Note::Done { lease, done } => self.scheduler.handle_done(now, lease, *done),
+            Note::Ended { lease, why } => self.scheduler.handle_ended(now, lease, why),
+            Note::Settle(settlement) => self.settlement(now, *settlement, out),
+            Note::Settled { lease } => self.lease_settled(now, lease, out),
+            Note::Fetch { lease, place, .. } => self.fetch_for(from, lease, place, out),
+            Note::Fetched { lease, place, record } => self.fetched_for(now, lease, place, record, out),
+        }
+    }
+
+    fn tell(&mut self, to: ShardId, note: Note, out: &mut Effects) {
+        if to == self.id {
+            self.inbox.push_back(note);
+        } else {
+            out.push(Effect::Tell { to, note });
+        }
+    }
+
+    fn received(&mut self, now: Now, conn: Conn, bytes: &[u8], out: &mut Effects) {
+        match self.role(conn) {
+            Some(Role::Intake(_)) => self.intake_received(now, conn, bytes, out),
+            Some(Role::Egress(key)) => {
+                let key = *key;
+                self.egress_received(now, key, bytes, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn ended(&mut self, now: Now, conn: Conn, how: crate::model::connection::End, out: &mut Effects) {
+        match self.role(conn) {
+            Some(Role::Intake(_)) => self.intake_ended(conn, out),
+            Some(Role::Egress(key)) => {
+                let key = *key;
+                self.egress_ended(now, key, how, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn retired(&mut self, conn: Conn) {
+        if self.slots.is_current(conn.slot, conn.generation) {
+            self.roles[conn.slot as usize] = Role::Free;
+            self.slots.give_back(conn.slot, conn.generation);
+        }
+    }
+
+    /// The role of a connection, if the name is not an old one.
+    fn role(&mut self, conn: Conn) -> Option<&mut Role> {
+        self.slots
+            .is_current(conn.slot, conn.generation)
+            .then(|| &mut self.roles[conn.slot as usize])
+    }
+
+    fn fire_timers(&mut self, now: Now, out: &mut Effects) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.timers.advance(now.mono, &mut fired);
+        for timer in fired.drain(..) {
+            match timer {
+                Timer::Intake(conn) => self.intake_time(now, conn, out),
+                Timer::Egress(lease) => self.egress_time(now, lease, out),
+            }
+        }
+        self.fired = fired;
+    }
+
+    fn schedule_backlog(&mut self, now: Now, out: &mut Effects) {
+        for _ in 0..BACKLOG_PER_TURN {
+            let Some(found) = self.backlog.pop_front() else { return };
+            let due = found.due.map(|due| now.mono_at(due));
+            self.locate(now, &found.domain, found.delivery, due, out);
+        }
+    }
+
+    fn settings_changed(&mut self, now: Now, settings: Arc<Settings>) {
+        self.reception.handle_settings(&settings);
+        self.routing.handle_settings(&settings);
+        self.sending.handle_settings(&settings);
+        self.scheduler.handle_settings(now, &settings.sites);
+        self.settings = settings;
+    }
+
+    fn next_wakeup(&self, now: Now) -> Mono {
+        if !self.backlog.is_empty() {
+            return Mono(0);
+        }
+        let rooms = [self.timers.next(), self.scheduler.next_wakeup(), self.storage_wakeup(now.mono)];
+        let first = rooms.into_iter().flatten().min().unwrap_or(Mono::NEVER);
+        first.min(self.phase.next_wakeup())
+    }
+}

@@ -46,7 +46,7 @@ use index::{LiveIndex, Run};
 use ledger::{Phase, Segment};
 use plan::RecoveredShard;
 use reclaim::Preparing;
-use record::{Fence, Kind, RECORD_HEADER_BYTES, Tag, padded_record_bytes};
+use record::{Fence, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag, padded_record_bytes};
 use segment::{data_end, to_pages};
 
 /// A group that reaches this goes at once: longer writes take longer without being cheaper per byte.
@@ -363,6 +363,14 @@ impl Spool {
     #[must_use]
     pub fn tag(&self, segment: SegmentSeq) -> Option<Tag> {
         self.segments.get(&segment).map(|segment| segment.tag)
+    }
+
+    /// Whether `bytes`, read back from `place`, are the whole record that was written there.
+    #[must_use]
+    pub fn holds(&self, place: Place, bytes: &[u8]) -> bool {
+        let Some(tag) = self.tag(place.segment) else { return false };
+        let header = RecordHeader::read(bytes, &tag, place.offset);
+        header.is_some_and(|header| header.payload(bytes).is_some())
     }
 
     #[must_use]

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
@@ -15,7 +14,9 @@ use memmap2::MmapMut;
 use super::{BLOCK_BYTES, FILE_MAX, SpoolFolder};
 use crate::model::connection::ShardId;
 use crate::shard::event::DiskError;
+use crate::runtime::clock;
 use crate::spool::files::{FileId, SpareSegment};
+use crate::spool::segment::new_file_headers;
 
 /// Requests that may wait. A shard has one or two open at a time, and there are not more shards
 /// than this.
@@ -24,10 +25,6 @@ const REQUESTS_MAX: usize = 4096;
 /// Zeros written at once: large enough for the disk's full speed, small enough to stop soon.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Segment sequences: drawn by all shards and the maker, never twice.
-#[derive(Debug)]
-pub struct Sequences(AtomicU64);
-
 /// A segment made for a shard, and its descriptor, which nobody else has.
 #[derive(Debug)]
 pub struct NewSegment {
@@ -35,25 +32,16 @@ pub struct NewSegment {
     pub descriptor: OwnedFd,
 }
 
-/// The maker's thread, for whoever asks for segments.
+/// The maker's thread.
 #[derive(Debug)]
 pub struct SegmentMaker {
-    requests: Sender<ShardId>,
+    requests: SegmentRequests,
     thread: JoinHandle<()>,
 }
 
-impl Sequences {
-    /// `next` is one more than any sequence found in the spool.
-    #[must_use]
-    pub fn starting_at(next: u64) -> Self {
-        Self(AtomicU64::new(next))
-    }
-
-    pub fn draw(&self) -> u64 {
-        // Relaxed: only that no number comes twice matters.
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-}
+/// Where shards ask for segments.
+#[derive(Clone, Debug)]
+pub struct SegmentRequests(Sender<ShardId>);
 
 impl SegmentMaker {
     /// Starts the thread. Each request is answered once, by `answer` on the maker's thread, which
@@ -67,31 +55,24 @@ impl SegmentMaker {
     pub fn start(
         folder: Arc<SpoolFolder>,
         segment_bytes: u32,
-        sequences: Arc<Sequences>,
         answer: impl Fn(ShardId, Result<NewSegment, DiskError>) + Send + 'static,
     ) -> io::Result<Self> {
         assert!(segment_bytes > 0 && segment_bytes.is_multiple_of(BLOCK_BYTES));
         let (requests, inbox) = bounded(REQUESTS_MAX);
         let next = folder.found().last().map_or(0, |last| last.0 + 1);
-        let work = Work { folder, segment_bytes, sequences, next };
+        let work = Work { folder, segment_bytes, next };
         let thread = std::thread::Builder::new()
             .name("segments".into())
             .spawn(move || work.run(&inbox, answer))?;
-        Ok(Self { requests, thread })
+        Ok(Self { requests: SegmentRequests(requests), thread })
     }
 
-    /// Asks for one more segment for `shard`.
-    ///
-    /// # Errors
-    /// Too many requests wait, or the thread is gone: the shard asks again later.
-    pub fn request(&self, shard: ShardId) -> Result<(), DiskError> {
-        self.requests.try_send(shard).map_err(|error| match error {
-            TrySendError::Full(_) => DiskError::Failed(libc::EAGAIN),
-            TrySendError::Disconnected(_) => DiskError::Failed(libc::EPIPE),
-        })
+    #[must_use]
+    pub fn requests(&self) -> SegmentRequests {
+        self.requests.clone()
     }
 
-    /// Ends the thread after the requests already made.
+    /// Ends the thread once every [`SegmentRequests`] is dropped and what was asked for is made.
     pub fn stop(self) {
         drop(self.requests);
         if self.thread.join().is_err() {
@@ -100,10 +81,22 @@ impl SegmentMaker {
     }
 }
 
+impl SegmentRequests {
+    /// Asks for one more segment for `shard`.
+    ///
+    /// # Errors
+    /// Too many requests wait, or the thread is gone: the shard asks again later.
+    pub fn request(&self, shard: ShardId) -> Result<(), DiskError> {
+        self.0.try_send(shard).map_err(|error| match error {
+            TrySendError::Full(_) => DiskError::Failed(libc::EAGAIN),
+            TrySendError::Disconnected(_) => DiskError::Failed(libc::EPIPE),
+        })
+    }
+}
+
 struct Work {
     folder: Arc<SpoolFolder>,
     segment_bytes: u32,
-    sequences: Arc<Sequences>,
     /// Number of the next file; one that failed is not used again.
     next: u32,
 }
@@ -115,7 +108,7 @@ impl Work {
         answer: impl Fn(ShardId, Result<NewSegment, DiskError>),
     ) {
         for shard in requests {
-            let made = self.make().map_err(|error| {
+            let made = self.make(shard).map_err(|error| {
                 tracing::warn!(%error, "a new segment could not be made");
                 disk_error(&error)
             });
@@ -123,7 +116,7 @@ impl Work {
         }
     }
 
-    fn make(&mut self) -> io::Result<NewSegment> {
+    fn make(&mut self, shard: ShardId) -> io::Result<NewSegment> {
         if self.next > FILE_MAX {
             return Err(io::Error::other("the spool has used up its file numbers"));
         }
@@ -131,7 +124,7 @@ impl Work {
         self.next += 1;
         let path = self.folder.path_of(file);
         let unfinished = path.with_extension("new");
-        let made = self.write_in_full(&unfinished).and_then(|opened| {
+        let made = self.write_in_full(&unfinished, shard).and_then(|opened| {
             // Never over a file that is there, whoever put it there.
             rename_to_new(&unfinished, &path)?;
             File::open(&self.folder.segments)?.sync_all()?;
@@ -145,20 +138,22 @@ impl Work {
             file,
             bytes: self.segment_bytes,
             generation: 1,
-            header_writes: 0,
-            sequence: self.sequences.draw(),
+            header_writes: 2,
         };
         Ok(NewSegment { spare, descriptor: made?.into() })
     }
 
     /// Zeros, not `fallocate`: unwritten extents cost a second flush at every commit.
-    fn write_in_full(&self, path: &Path) -> io::Result<File> {
+    fn write_in_full(&self, path: &Path, shard: ShardId) -> io::Result<File> {
         let file = self.folder.options().create_new(true).open(path)?;
         let zeros = MmapMut::map_anon(CHUNK_BYTES)?;
         let bytes = self.segment_bytes as usize;
         for at in (0..bytes).step_by(CHUNK_BYTES) {
             let chunk = &zeros[..CHUNK_BYTES.min(bytes - at)];
             file.write_all_at(chunk, at as u64)?;
+        }
+        for (at, page) in new_file_headers(self.segment_bytes, shard, clock::now().wall) {
+            file.write_all_at(page.bytes(), u64::from(at))?;
         }
         file.sync_all()?;
         Ok(file)
@@ -196,9 +191,8 @@ mod tests {
 
     fn maker(folder: &Arc<SpoolFolder>, bytes: u32) -> (SegmentMaker, mpsc::Receiver<Answer>) {
         let (answers, seen) = mpsc::channel();
-        let sequences = Arc::new(Sequences::starting_at(40));
         let answer = move |shard, made| answers.send((shard, made)).unwrap();
-        (SegmentMaker::start(Arc::clone(folder), bytes, sequences, answer).unwrap(), seen)
+        (SegmentMaker::start(Arc::clone(folder), bytes, answer).unwrap(), seen)
     }
 
     type Answer = (ShardId, Result<NewSegment, DiskError>);
@@ -209,12 +203,12 @@ mod tests {
         let folder = Arc::new(SpoolFolder::open(home.path()).unwrap());
         let bytes = 3 * 1024 * 1024 + 4096;
         let (maker, seen) = maker(&folder, bytes);
-        maker.request(ShardId(1)).unwrap();
-        maker.request(ShardId(0)).unwrap();
-        for (shard, sequence) in [(1, 40), (0, 41)] {
+        maker.requests().request(ShardId(1)).unwrap();
+        maker.requests().request(ShardId(0)).unwrap();
+        for shard in [1, 0] {
             let (to, made) = seen.recv_timeout(WAIT).unwrap();
             let made = made.unwrap();
-            assert_eq!((to, made.spare.sequence), (ShardId(shard), sequence));
+            assert_eq!(to, ShardId(shard));
             let held = folder.read_segment(made.spare.file).unwrap();
             assert_eq!(held.as_bytes().len(), bytes as usize);
             assert!(held.as_bytes().iter().all(|byte| *byte == 0));
@@ -231,7 +225,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = Arc::new(SpoolFolder::open(home.path()).unwrap());
         let (maker, seen) = maker(&folder, 8192);
-        maker.request(ShardId(0)).unwrap();
+        maker.requests().request(ShardId(0)).unwrap();
         let made = seen.recv_timeout(WAIT).unwrap().1.unwrap();
         let mut block = MmapMut::map_anon(4096).unwrap();
         block.fill(9);
@@ -249,7 +243,7 @@ mod tests {
         std::fs::write(home.path().join("segments/00000012.seg"), vec![0; 4096]).unwrap();
         let folder = Arc::new(SpoolFolder::open(home.path()).unwrap());
         let (maker, seen) = maker(&folder, 4096);
-        maker.request(ShardId(0)).unwrap();
+        maker.requests().request(ShardId(0)).unwrap();
         assert_eq!(seen.recv_timeout(WAIT).unwrap().1.unwrap().spare.file, FileId(13));
         maker.stop();
     }
@@ -260,7 +254,7 @@ mod tests {
         let folder = Arc::new(SpoolFolder::open(home.path()).unwrap());
         std::fs::write(home.path().join("segments/00000000.seg"), b"appeared later").unwrap();
         let (maker, seen) = maker(&folder, 4096);
-        maker.request(ShardId(0)).unwrap();
+        maker.requests().request(ShardId(0)).unwrap();
         let error = seen.recv_timeout(WAIT).unwrap().1.unwrap_err();
         assert_eq!(error, DiskError::Failed(libc::EEXIST));
         maker.stop();

@@ -1,0 +1,286 @@
+//! The loop of one core: completions and notes in, one turn of the shard, effects out, sleep.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use glommio::io::BufferedFile;
+
+use super::clock;
+use super::disk::{NewSegment, SegmentRequests};
+use super::mesh::{Control, Mesh};
+use super::resolver::{Asked, Questions};
+use super::ring::{Core, Driver, FileMode};
+use crate::base::time::{Mono, Now};
+use crate::model::connection::{Conn, ShardId};
+use crate::model::note::Note;
+use crate::shard::{Effect, Effects, Event, Fact, QuestionId, Shard};
+use crate::model::route::Question;
+
+/// Notes and control words taken in one turn, so that a flood cannot starve the ring.
+const NOTES_PER_TURN_MAX: usize = 1024;
+
+/// The ways from a shard to the threads beside it.
+#[derive(Clone)]
+pub(super) struct Services {
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) questions: Questions,
+    pub(super) segments: SegmentRequests,
+    /// How segment files were opened.
+    pub(super) file_mode: FileMode,
+}
+
+/// One core at work.
+pub(super) struct CoreLoop {
+    id: ShardId,
+    shard: Shard,
+    driver: Driver,
+    services: Services,
+    effects: Effects,
+    /// Notes whose mailbox was full, by shard.
+    outboxes: Vec<VecDeque<Note>>,
+    /// Questions and segment orders whose queue was full.
+    questions: VecDeque<Asked>,
+    segment_orders: usize,
+    end: RunEnd,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunEnd {
+    NotYet,
+    /// A stop was asked for: say when quiet.
+    Asked,
+    Now,
+}
+
+/// Lets the driver hand completions to the shard.
+struct Turn<'a> {
+    shard: &'a mut Shard,
+    effects: &'a mut Effects,
+    now: Now,
+}
+
+impl Core for Turn<'_> {
+    fn take_slot(&mut self) -> Option<Conn> {
+        self.shard.take_slot()
+    }
+
+    fn handle(&mut self, event: Event<'_>) {
+        self.shard.handle(self.now, event, self.effects);
+    }
+}
+
+impl CoreLoop {
+    pub(super) fn new(id: ShardId, shard: Shard, driver: Driver, services: Services) -> Self {
+        let shards = services.mesh.shards();
+        Self {
+            id,
+            shard,
+            driver,
+            services,
+            effects: Effects::default(),
+            outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            questions: VecDeque::new(),
+            segment_orders: 0,
+            end: RunEnd::NotYet,
+        }
+    }
+
+    /// Runs until told to exit; gives the shard back for its last counts.
+    pub(super) async fn run(mut self, wake: BufferedFile) -> std::io::Result<Shard> {
+        let mut is_open = false;
+        while self.end != RunEnd::Now {
+            let now = clock::now();
+            let worked = self.take_in(now)?;
+            let next = self.shard.settle(now, &mut self.effects);
+            let performed = self.perform(now);
+            self.post_outboxes();
+            if !is_open && self.shard.is_ready() {
+                is_open = true;
+                self.driver.start_accepting();
+                self.services.mesh.say_ready(self.id);
+            }
+            if worked || performed {
+                glommio::yield_if_needed().await;
+            } else {
+                self.sleep(&wake, next).await?;
+            }
+        }
+        Ok(self.shard)
+    }
+
+    /// Hands everything that has come to the shard, within bounds.
+    fn take_in(&mut self, now: Now) -> std::io::Result<bool> {
+        let mut worked = self.take_control(now) > 0;
+        worked |= self.take_notes(now) > 0;
+        let mut turn = Turn { shard: &mut self.shard, effects: &mut self.effects, now };
+        Ok(self.driver.turn(&mut turn, now.mono)? > 0 || worked)
+    }
+
+    fn take_notes(&mut self, now: Now) -> usize {
+        for taken in 0..NOTES_PER_TURN_MAX {
+            let Some((from, note)) = self.services.mesh.take_note(self.id) else { return taken };
+            self.shard.handle(now, Event::Noted { from, note }, &mut self.effects);
+        }
+        NOTES_PER_TURN_MAX
+    }
+
+    fn take_control(&mut self, now: Now) -> usize {
+        for taken in 0..NOTES_PER_TURN_MAX {
+            let Some(word) = self.services.mesh.take_control(self.id) else { return taken };
+            self.controlled(now, word);
+        }
+        NOTES_PER_TURN_MAX
+    }
+
+    fn controlled(&mut self, now: Now, word: Control) {
+        let event = match word {
+            Control::Resolved { question, answer } => Event::Resolved { question, answer },
+            Control::Segment(Ok(NewSegment { spare, descriptor })) => {
+                self.driver.register_file(spare.file, descriptor, self.services.file_mode);
+                Event::SegmentReady(Ok(spare))
+            }
+            Control::Segment(Err(error)) => Event::SegmentReady(Err(error)),
+            Control::Settings(settings) => Event::Settings(settings),
+            Control::Stop { by } => {
+                self.end = RunEnd::Asked;
+                self.driver.stop_accepting();
+                Event::Stop { by }
+            }
+            Control::Exit => {
+                self.end = RunEnd::Now;
+                return;
+            }
+        };
+        self.shard.handle(now, event, &mut self.effects);
+    }
+
+    /// Carries out what the shard asked for; whether there was anything but "quiet".
+    fn perform(&mut self, now: Now) -> bool {
+        let mut list = std::mem::take(&mut self.effects.list);
+        let bytes = std::mem::take(&mut self.effects.bytes);
+        let (mut quiet, mut performed) = (false, false);
+        for effect in list.drain(..) {
+            match self.driver.perform(effect, &bytes, now.mono) {
+                None => performed = true,
+                Some(Effect::Stopped) => quiet = true,
+                Some(other) => {
+                    performed = true;
+                    self.serve(other);
+                }
+            }
+        }
+        self.effects = Effects { list, bytes };
+        self.effects.clear();
+        self.say_quiet(quiet);
+        performed
+    }
+
+    fn say_quiet(&self, quiet: bool) {
+        if self.end == RunEnd::Asked {
+            let nothing_waits = self.outboxes.iter().all(VecDeque::is_empty);
+            self.services.mesh.say_quiet(self.id, quiet && nothing_waits);
+        }
+    }
+
+    /// Effects that are not the ring's.
+    fn serve(&mut self, effect: Effect) {
+        match effect {
+            Effect::Tell { to, note } => self.outboxes[usize::from(to.0)].push_back(note),
+            Effect::Resolve { question, what } => self.ask(question, *what),
+            Effect::PrepareSegment => self.segment_orders += 1,
+            Effect::Report(fact) => report(self.id, &fact),
+            _ => unreachable!("the driver performs every effect on connections and files"),
+        }
+    }
+
+    fn ask(&mut self, question: QuestionId, what: Question) {
+        self.questions.push_back(Asked { from: self.id, question, what });
+    }
+
+    /// Posts what waits, as far as the receivers have room.
+    fn post_outboxes(&mut self) {
+        let mesh = &self.services.mesh;
+        for (to, outbox) in self.outboxes.iter_mut().enumerate() {
+            let to = ShardId(u16::try_from(to).unwrap_or(0));
+            while let Some(note) = outbox.pop_front() {
+                if let Err(note) = mesh.post(to, self.id, note) {
+                    outbox.push_front(note);
+                    break;
+                }
+            }
+        }
+        self.ask_services();
+    }
+
+    fn ask_services(&mut self) {
+        while let Some(question) = self.questions.pop_front() {
+            if let Err(question) = self.services.questions.ask(question) {
+                self.questions.push_front(question);
+                break;
+            }
+        }
+        while self.segment_orders > 0 {
+            if self.services.segments.request(self.id).is_err() {
+                break;
+            }
+            self.segment_orders -= 1;
+        }
+    }
+
+    /// Whether something waits for room elsewhere, so that sleep must be short.
+    fn has_waiting_posts(&self) -> bool {
+        self.segment_orders > 0
+            || !self.questions.is_empty()
+            || self.outboxes.iter().any(|outbox| !outbox.is_empty())
+    }
+
+    async fn sleep(&mut self, wake: &BufferedFile, next: Mono) -> std::io::Result<()> {
+        let next = if self.has_waiting_posts() { next.min(clock::now().mono.plus(POST_AGAIN)) } else { next };
+        if next <= clock::now().mono || !self.services.mesh.fall_asleep(self.id) {
+            return Ok(());
+        }
+        self.driver.wake_at((next != Mono::NEVER).then_some(next));
+        if self.driver.rest(clock::now().mono)? {
+            wake.read_at(0, EVENTFD_BYTES).await?;
+        }
+        self.services.mesh.awake(self.id);
+        Ok(())
+    }
+}
+
+/// How soon a full mailbox or queue is tried again when nothing else happens.
+const POST_AGAIN: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// What one read of an eventfd takes.
+const EVENTFD_BYTES: usize = 8;
+
+/// Wraps the eventfd for glommio's reader.
+pub(super) fn wake_file(fd: OwnedFd) -> BufferedFile {
+    use std::os::fd::{FromRawFd, IntoRawFd};
+    // SAFETY: the descriptor is owned and handed over whole.
+    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// Facts for the operator; rare by nature.
+fn report(shard: ShardId, fact: &Fact) {
+    let shard = shard.0;
+    match fact {
+        Fact::SiteClosed { site, cause, seconds } => {
+            tracing::info!(shard, site = &**site, seconds, cause = &**cause, "site waits");
+        }
+        Fact::SiteOpened { site } => tracing::info!(shard, site = &**site, "site is served again"),
+        Fact::SpoolFree => tracing::info!(shard, "the spool has room again"),
+        Fact::SpoolFull => tracing::error!(shard, "the spool is full: mail is refused with 452"),
+        Fact::SegmentFenced { file, cause } => {
+            tracing::error!(shard, file = file.0, cause = &**cause, "a sync failed: segment fenced");
+        }
+        Fact::MessageSetAside { message, cause } => {
+            tracing::error!(shard, message = &**message, cause = &**cause, "message set aside");
+        }
+        Fact::DoubleBounce { message, cause } => {
+            tracing::warn!(shard, message = &**message, cause = &**cause, "double bounce dropped");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! From a durable message to the queue of its site, and from that queue to connections.
+
+use std::sync::Arc;
+
+use super::{Effect, Effects, QuestionId, Shard};
+use crate::base::map::Map;
+use crate::base::prng::Prng;
+use crate::base::time::{Mono, Now};
+use crate::egress::route::{Ask, Router};
+use crate::model::delivery::Delivery;
+use crate::model::note::{Note, Parcel};
+use crate::model::route::{Answer, Bearing, Question, Target};
+use crate::model::settings::Settings;
+use crate::schedule::Action;
+
+/// Domains whose target a shard remembers. Beyond, it forgets them all and asks the process-wide
+/// cache again: cheap, and a peer that invents domains cannot make it grow.
+const KNOWN_DOMAINS_MAX: usize = 100_000;
+
+/// Where domains lead, and who waits to learn it.
+pub(super) struct Routing {
+    router: Router,
+    known: Map<Arc<str>, Arc<Target>>,
+    asking: Map<Arc<str>, QuestionId>,
+    asked: Map<QuestionId, Asked>,
+    next_question: u32,
+    prng: Prng,
+}
+
+/// A question under way. The deliveries that wait for it are bounded by the live messages.
+struct Asked {
+    domain: Arc<str>,
+    waiting: Vec<(Delivery, Option<Mono>)>,
+}
+
+impl Routing {
+    pub(super) fn new(settings: &Settings, seed: u64) -> Self {
+        Self {
+            router: router(settings),
+            known: Map::default(),
+            asking: Map::default(),
+            asked: Map::default(),
+            next_question: 0,
+            prng: Prng::new(seed),
+        }
+    }
+
+    pub(super) fn handle_settings(&mut self, settings: &Settings) {
+        self.router = router(settings);
+        self.known.clear();
+    }
+
+    fn fresh(&self, domain: &str, now: Now) -> Option<Bearing> {
+        let (domain, target) = self.known.get_key_value(domain)?;
+        (target.fresh_until > now.mono)
+            .then(|| Bearing { domain: Arc::clone(domain), target: Arc::clone(target) })
+    }
+
+    fn learn(&mut self, domain: Arc<str>, target: Target) -> Bearing {
+        if self.known.len() >= KNOWN_DOMAINS_MAX {
+            self.known.clear();
+        }
+        let target = Arc::new(target);
+        self.known.insert(Arc::clone(&domain), Arc::clone(&target));
+        Bearing { domain, target }
+    }
+
+    /// Remembers who asks; the question to put, if it is not under way already.
+    fn wait(&mut self, domain: &str, delivery: Delivery, due: Option<Mono>) -> Option<QuestionId> {
+        if let Some(asked) = self.asking.get(domain).and_then(|id| self.asked.get_mut(id)) {
+            asked.waiting.push((delivery, due));
+            return None;
+        }
+        let question = QuestionId(self.next_question);
+        self.next_question = self.next_question.wrapping_add(1);
+        let domain: Arc<str> = domain.into();
+        self.asking.insert(Arc::clone(&domain), question);
+        self.asked.insert(question, Asked { domain, waiting: vec![(delivery, due)] });
+        Some(question)
+    }
+
+    fn answered(&mut self, question: QuestionId) -> Option<Asked> {
+        let asked = self.asked.remove(&question)?;
+        self.asking.remove(&asked.domain);
+        Some(asked)
+    }
+}
+
+/// Routing as the settings say; our own listeners are where mail must not go.
+fn router(settings: &Settings) -> Router {
+    let own = settings.listeners.iter().map(|listener| listener.address).collect();
+    Router::new(&settings.routes, &settings.egress, &settings.hostname, own)
+}
+
+impl Shard {
+    /// Finds the way for a delivery and hands it to the owner of its site.
+    pub(super) fn locate(
+        &mut self,
+        now: Now,
+        domain: &str,
+        delivery: Delivery,
+        due: Option<Mono>,
+        out: &mut Effects,
+    ) {
+        if let Some(bearing) = self.routing.fresh(domain, now) {
+            return self.hand_over(bearing, delivery, due, out);
+        }
+        match self.routing.router.ask(domain) {
+            Ask::Ready(target) => {
+                let bearing = self.routing.learn(domain.into(), target);
+                self.hand_over(bearing, delivery, due, out);
+            }
+            Ask::Question(what) => self.resolve(domain, what, delivery, due, out),
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        domain: &str,
+        what: Question,
+        delivery: Delivery,
+        due: Option<Mono>,
+        out: &mut Effects,
+    ) {
+        if let Some(question) = self.routing.wait(domain, delivery, due) {
+            out.push(Effect::Resolve { question, what: Box::new(what) });
+        }
+    }
+
+    pub(super) fn resolved(
+        &mut self,
+        now: Now,
+        question: QuestionId,
+        answer: &Answer,
+        out: &mut Effects,
+    ) {
+        let Some(asked) = self.routing.answered(question) else { return };
+        let routing = &mut self.routing;
+        let target = routing.router.target(&asked.domain, answer, now.mono, &mut routing.prng);
+        let bearing = routing.learn(asked.domain, target);
+        for (delivery, due) in asked.waiting {
+            self.hand_over(bearing.clone(), delivery, due, out);
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        bearing: Bearing,
+        delivery: Delivery,
+        due: Option<Mono>,
+        out: &mut Effects,
+    ) {
+        let owner = bearing.target.site.owner(self.shards);
+        let parcel = Box::new(Parcel { bearing, delivery });
+        self.tell(owner, Note::Deliver { parcel, due }, out);
+    }
+
+    /// Carries the scheduler's decisions out; whether there were any.
+    pub(super) fn dispatch(&mut self, now: Now, out: &mut Effects) -> bool {
+        let mut moved = false;
+        while let Some(action) = self.scheduler.poll_action() {
+            self.carry_out(now, action, out);
+            moved = true;
+        }
+        moved
+    }
+
+    fn carry_out(&mut self, now: Now, action: Action, out: &mut Effects) {
+        match action {
+            Action::Open { to, opening } => self.tell(to, Note::Open(Box::new(opening)), out),
+            Action::Work { to, lease, delivery } => {
+                self.tell(to, Note::Work { lease, delivery: Box::new(delivery) }, out);
+            }
+            Action::Close { to, lease } => self.tell(to, Note::Close { lease }, out),
+            Action::Settle { home, settlement } => {
+                self.tell(home, Note::Settle(Box::new(settlement)), out);
+            }
+            Action::Relocate { domain, delivery } => {
+                self.locate(now, &domain, delivery, None, out);
+            }
+            Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Reports of failure to the senders, stored as messages of our own.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use super::storage::{NOTICE_TOKEN, is_failed, opened};
+use super::{Effect, Effects, Fact, Shard};
+use crate::base::time::Now;
+use crate::model::delivery::RecordInMemory;
+use crate::model::note::Settlement;
+use crate::model::outcome::{Outcome, Reply};
+use crate::report::bounce::{self, BounceReport, BouncedRecipient};
+use crate::spool::{MessageParts, MessageView, SpoolFull};
+use crate::wire::envelope::{Envelope, EnvelopeView, Origin};
+
+use super::reception::domain_ranges;
+
+impl Shard {
+    /// Writes the report that a settlement asks for into the open commit group, in front of the
+    /// outcomes. A failed report is told to the operator and to nobody else.
+    ///
+    /// # Errors
+    /// The spool is full: nothing was written, try the whole settlement again.
+    pub(super) fn notify_sender(
+        &mut self,
+        now: Now,
+        settlement: &Settlement,
+        record: &RecordInMemory,
+        out: &mut Effects,
+    ) -> Result<(), SpoolFull> {
+        let bytes = &record.block.bytes()[record.at as usize..];
+        let Some((view, envelope)) = opened(bytes) else { return Ok(()) };
+        if self.spool.pending(settlement.message) == 0 {
+            return Ok(());
+        }
+        if !bounce::is_due(envelope.sender()) {
+            self.drop_report(settlement, out);
+            return Ok(());
+        }
+        let text = self.report_text(now, settlement, &view, &envelope, bytes);
+        self.store_report(now, envelope.sender(), &text)?;
+        self.counters.reports_made += 1;
+        Ok(())
+    }
+
+    /// RFC 5321 §4.5.5: nothing is sent about a message with the null sender.
+    fn drop_report(&mut self, settlement: &Settlement, out: &mut Effects) {
+        self.counters.reports_dropped += 1;
+        let cause = failures(settlement).next().map(|(_, reply)| reply.to_string());
+        out.push(Effect::Report(Box::new(Fact::DoubleBounce {
+            message: settlement.message.to_string().into(),
+            cause: cause.unwrap_or_default().into(),
+        })));
+    }
+
+    fn report_text(
+        &self,
+        now: Now,
+        settlement: &Settlement,
+        view: &MessageView,
+        envelope: &EnvelopeView<'_>,
+        record: &[u8],
+    ) -> Vec<u8> {
+        let bounced = |(index, reply)| BouncedRecipient {
+            address: envelope.recipient(index),
+            reply,
+            remote: None,
+        };
+        let recipients: Vec<_> = failures(settlement).map(bounced).collect();
+        let first = failures(settlement).next().map_or(0, |(index, _)| index);
+        // Derived from the original's name, so that the same failure gives the same report.
+        let message_id = format!("{}.{first}.dsn@{}", settlement.message, self.settings.hostname);
+        bounce::build(&BounceReport {
+            hostname: &self.settings.hostname,
+            message_id: &message_id,
+            boundary: &format!("dsn{:x}x{first}", settlement.message.0),
+            date: now.wall,
+            original: settlement.message,
+            arrived: view.accepted,
+            sender: envelope.sender(),
+            recipients: &recipients,
+            content: &head(view, record),
+        })
+    }
+
+    fn store_report(&mut self, now: Now, to: &str, text: &[u8]) -> Result<(), SpoolFull> {
+        let mut envelope = Envelope::default();
+        envelope.add_recipient(to);
+        let nowhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let origin = Origin { peer: nowhere, listener: 0, accepted: now.wall };
+        let mut encoded = Vec::new();
+        envelope.encode(&self.settings.hostname, origin, &mut encoded);
+        let groups = domain_ranges(&encoded);
+        let parts = MessageParts {
+            envelope: &encoded,
+            recipients: 1,
+            groups: &groups,
+            trace: &[],
+            chunks: &[],
+            body: text,
+        };
+        let id = self.spool.begin_message(now, parts.payload_bytes())?;
+        self.spool.append_message(now, id, parts, NOTICE_TOKEN);
+        Ok(())
+    }
+}
+
+/// The recipients that failed for good, with the reply that says why.
+fn failures(settlement: &Settlement) -> impl Iterator<Item = (u16, &Reply)> {
+    let failed = settlement.outcomes.iter().filter(|range| is_failed(range));
+    failed.flat_map(|range| {
+        let Outcome::Failed { reply } = &range.outcome else {
+            unreachable!("only failures pass the filter");
+        };
+        (range.first..range.first + range.count).map(move |index| (index, reply))
+    })
+}
+
+/// The beginning of the message, as far as it lies in its record: a body in chunks is not read
+/// again for its headers.
+fn head(view: &MessageView, record: &[u8]) -> Vec<u8> {
+    let mut head = view.trace.of(record).unwrap_or_default().to_vec();
+    if view.chunks(record).next().is_none() {
+        let body = view.body.of(record).unwrap_or_default();
+        let quoted = body.len().min(bounce::QUOTED_BYTES_MAX);
+        head.extend_from_slice(&body[..quoted]);
+    }
+    head
+}

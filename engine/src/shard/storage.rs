@@ -1,0 +1,225 @@
+//! The spool of a shard: commits ordered, durable messages scheduled, outcomes and notices written.
+
+use std::collections::VecDeque;
+
+use super::{Effect, Effects, Fact, Shard};
+use crate::base::map::Map;
+use crate::base::time::{Mono, Now};
+use crate::model::connection::ShardId;
+use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
+use crate::model::message::{MessageId, Place};
+use crate::model::note::{Note, Settlement};
+use crate::model::outcome::{Outcome, RangeOutcome};
+use crate::spool::files::{DiskError, SpareSegment};
+use crate::spool::{Durable, Gather, MessageView, Request};
+use crate::wire::envelope::EnvelopeView;
+
+/// The token of a message that no client waits for: a notice of our own.
+pub(super) const NOTICE_TOKEN: u64 = u64::MAX;
+
+/// What waits for the spool, beside the clients.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// Who is told when a settlement is on disk, by its token.
+    strict: Map<u64, (ShardId, LeaseId)>,
+    next_token: u64,
+    /// Failures whose notice found the spool full. They stay pending, so they are not lost; their
+    /// number is bounded by the live messages.
+    held: VecDeque<(Settlement, RecordInMemory)>,
+    full: bool,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.strict.is_empty()
+    }
+
+    /// Whether the last segment asked for could not be made.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+}
+
+impl Shard {
+    pub(super) fn segment_ready(&mut self, spare: Result<SpareSegment, DiskError>, out: &mut Effects) {
+        let full = spare.is_err();
+        if full != self.pending.full {
+            self.pending.full = full;
+            out.push(Effect::Report(Box::new(if full { Fact::SpoolFull } else { Fact::SpoolFree })));
+        }
+        self.spool.handle_spare(spare);
+    }
+
+    /// Closes the commit group if its time has come, and hands out what is to be written.
+    pub(super) fn order_commits(&mut self, now: Now, out: &mut Effects) {
+        let gather = Gather { transactions: self.reception.receiving() };
+        while let Some(request) = self.spool.poll_request(now, gather) {
+            out.push(match request {
+                Request::Commit { commit, file, offset, block } => {
+                    Effect::Commit { commit, file, offset: u64::from(offset), block }
+                }
+                Request::PrepareSegment => Effect::PrepareSegment,
+            });
+        }
+    }
+
+    /// Tells those who waited for the disk; whether there were any.
+    pub(super) fn announce_durable(&mut self, now: Now, out: &mut Effects) -> bool {
+        let mut moved = false;
+        while let Some(durable) = self.spool.poll_durable() {
+            moved = true;
+            match durable {
+                Durable::Message { token, id, place, record } => {
+                    self.message_durable(now, token, id, place, &record, out);
+                }
+                Durable::Refused { token } => self.message_refused(now, token, out),
+                Durable::Settled { token } => self.settlement_durable(token, out),
+                Durable::Fenced { file, cause } => {
+                    let cause = format!("{cause:?}").into();
+                    out.push(Effect::Report(Box::new(Fact::SegmentFenced { file, cause })));
+                }
+            }
+        }
+        moved
+    }
+
+    fn message_durable(
+        &mut self,
+        now: Now,
+        token: u64,
+        id: MessageId,
+        place: Place,
+        record: &RecordInMemory,
+        out: &mut Effects,
+    ) {
+        if token != NOTICE_TOKEN {
+            self.counters.messages_accepted += 1;
+            self.message_stored(now, token, id, out);
+        }
+        self.schedule_message(now, id, place, record, out);
+    }
+
+    fn message_refused(&mut self, now: Now, token: u64, out: &mut Effects) {
+        if token != NOTICE_TOKEN {
+            self.counters.refused_spool += 1;
+            self.message_not_stored(now, token, out);
+        }
+    }
+
+    /// One delivery for each domain among the recipients.
+    fn schedule_message(
+        &mut self,
+        now: Now,
+        id: MessageId,
+        place: Place,
+        record: &RecordInMemory,
+        out: &mut Effects,
+    ) {
+        let bytes = &record.block.bytes()[record.at as usize..];
+        let Some((view, envelope)) = opened(bytes) else {
+            unreachable!("the spool hands out what it was given");
+        };
+        self.counters.recipients_accepted += u64::from(view.recipients);
+        for group in envelope.groups() {
+            let delivery = Delivery {
+                message: id,
+                home: self.id,
+                place,
+                first: group.first,
+                count: group.count,
+                attempts: 0,
+                accepted: view.accepted,
+                record: Some(record.clone()),
+            };
+            self.locate(now, group.domain, delivery, None, out);
+        }
+    }
+
+    /// Outcomes of a message homed here have come from the owner of its site.
+    pub(super) fn settlement(&mut self, now: Now, mut settlement: Settlement, out: &mut Effects) {
+        if !settlement.outcomes.iter().any(is_failed) {
+            return self.settle_with(now, settlement, None, out);
+        }
+        match settlement.record.take() {
+            Some((block, at)) => {
+                self.settle_with(now, settlement, Some(RecordInMemory { block, at }), out);
+            }
+            None => self.fetch_for_bounce(now, settlement, out),
+        }
+    }
+
+    /// Writes the notice to the sender first, then the outcomes: after a crash between the two the
+    /// failure is found again and reported twice rather than never.
+    pub(super) fn settle_with(
+        &mut self,
+        now: Now,
+        settlement: Settlement,
+        record: Option<RecordInMemory>,
+        out: &mut Effects,
+    ) {
+        if let Some(record) = record
+            && self.notify_sender(now, &settlement, &record, out).is_err()
+        {
+            return self.pending.held.push_back((settlement, record));
+        }
+        let token = settlement.strict.map(|waiter| self.strict_token(waiter));
+        self.count_outcomes(&settlement.outcomes);
+        self.spool.settle(now, settlement.message, &settlement.outcomes, token);
+    }
+
+    /// Tries again what found the spool full.
+    pub(super) fn settle_held(&mut self, now: Now, out: &mut Effects) {
+        for _ in 0..self.pending.held.len() {
+            if self.spool.room().messages.is_err() {
+                return;
+            }
+            if let Some((settlement, record)) = self.pending.held.pop_front() {
+                self.settle_with(now, settlement, Some(record), out);
+            }
+        }
+    }
+
+    fn strict_token(&mut self, waiter: (ShardId, LeaseId)) -> u64 {
+        let token = self.pending.next_token;
+        self.pending.next_token += 1;
+        self.pending.strict.insert(token, waiter);
+        token
+    }
+
+    fn settlement_durable(&mut self, token: u64, out: &mut Effects) {
+        if let Some((shard, lease)) = self.pending.strict.remove(&token) {
+            self.tell(shard, Note::Settled { lease }, out);
+        }
+    }
+
+    fn count_outcomes(&mut self, outcomes: &[RangeOutcome]) {
+        for RangeOutcome { count, outcome, .. } in outcomes {
+            let count = u64::from(*count);
+            match outcome {
+                Outcome::Delivered { .. } => self.counters.recipients_delivered += count,
+                Outcome::Deferred { .. } => self.counters.recipients_deferred += count,
+                Outcome::Failed { .. } => self.counters.recipients_failed += count,
+            }
+        }
+    }
+
+    /// When the spool must be looked at again though nothing comes in.
+    pub(super) fn storage_wakeup(&self, now: Mono) -> Option<Mono> {
+        let held = (!self.pending.held.is_empty()).then(|| now.plus(HELD_AGAIN));
+        [self.spool.next_wakeup(), held].into_iter().flatten().min()
+    }
+}
+
+/// How soon a notice that found the spool full is tried again.
+const HELD_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+pub(super) fn is_failed(outcome: &RangeOutcome) -> bool {
+    matches!(outcome.outcome, Outcome::Failed { .. })
+}
+
+/// The parts of a record and its envelope; `None` if the bytes make no sense.
+pub(super) fn opened(record: &[u8]) -> Option<(MessageView, EnvelopeView<'_>)> {
+    let view = MessageView::parse(record).ok()?;
+    let (envelope, _) = EnvelopeView::parse(view.envelope.of(record)?).ok()?;
+    Some((view, envelope))
+}
