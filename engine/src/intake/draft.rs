@@ -30,6 +30,8 @@ pub(super) struct Draft {
     /// All text so far.
     total: u64,
     reserved: u64,
+    /// How much of `reserved` is beyond the budget.
+    overdrawn: u64,
     hops: HopCount,
     fate: Fate,
 }
@@ -79,6 +81,7 @@ impl Draft {
         admission: &mut Admission,
         read: impl FnOnce(&mut Vec<u8>) -> (T, TextFacts),
     ) -> T {
+        self.repay(admission);
         let from = self.body.len();
         let (result, facts) = read(&mut self.body);
         let added = &self.body[from..];
@@ -193,9 +196,19 @@ impl Draft {
         if admission.reserve(step) {
             self.reserved += step;
         } else {
+            self.overdrawn += needed - self.reserved;
             admission.overdraw(needed - self.reserved);
             self.reserved = needed;
             self.fate = Fate::Short;
+        }
+    }
+
+    /// Gives back what was overdrawn once the text that took it is written.
+    fn repay(&mut self, admission: &mut Admission) {
+        let needed = (self.body.len() + self.envelope.bytes()) as u64;
+        if self.overdrawn > 0 && needed + self.overdrawn <= self.reserved {
+            self.reserved -= self.overdrawn;
+            admission.release(std::mem::take(&mut self.overdrawn));
         }
     }
 }

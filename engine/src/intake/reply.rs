@@ -27,6 +27,7 @@ pub(super) const SPOOL_FAILED: &str = "452 4.3.1 Write error, the message was no
 pub(super) const BACKLOG: &str = "452 4.3.1 Too much mail is waiting, try again later";
 pub(super) const NO_MEMORY: &str = "452 4.3.1 Out of memory, try again later";
 
+pub(super) const TOO_MANY_CONNECTIONS: &str = "421 4.3.2 Too many connections, try again later";
 pub(super) const TIMED_OUT: &str = "421 4.4.2 Timeout, closing connection";
 pub(super) const STOPPING: &str = "421 4.3.2 Shutting down, closing connection";
 pub(super) const TOO_MANY_ERRORS: &str = "421 4.7.0 Too many errors, closing connection";

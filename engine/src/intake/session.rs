@@ -125,8 +125,8 @@ pub enum Stored {
 pub enum Order<'a> {
     /// Send this.
     Reply(&'a [u8]),
-    /// Write this piece of the present message's text, behind the pieces before it. At most
-    /// [`super::CHUNK_BYTES`].
+    /// Write this piece of the present message's text, behind the pieces before it; at most
+    /// [`super::CHUNK_BYTES`]. Our Received field comes before the first piece.
     Chunk(&'a [u8]),
     /// The chunks handed out so far belong to no message.
     Abandon,
@@ -144,7 +144,8 @@ pub struct Message<'a> {
     pub envelope: &'a Envelope,
     pub trace: Trace<'a>,
     pub listener: u16,
-    /// The text behind the chunks; all of it if there are none. Ends with CRLF, if any text does.
+    /// The text behind the chunks, at most [`super::CHUNK_BYTES`] and a CRLF; all of it if there
+    /// are none. A text that is not empty ends with CRLF.
     pub body: &'a [u8],
     /// Bytes that were handed out as chunks.
     pub chunked: u64,
@@ -184,6 +185,16 @@ impl Session {
             is_reading: true,
             is_stopping: false,
         }
+    }
+
+    /// A conversation that is over before it begins: there are connections enough.
+    #[must_use]
+    pub fn turned_away(settings: Arc<IntakeSettings>, client: Client, now: Now) -> Self {
+        let mut session = Self::new(settings, client, now);
+        session.replies.clear();
+        session.reply(reply::TOO_MANY_CONNECTIONS);
+        session.state = State::Closing;
+        session
     }
 
     pub fn handle_bytes(&mut self, now: Now, bytes: &[u8], admission: &mut Admission) {
@@ -229,7 +240,8 @@ impl Session {
         self.run(now, &[], admission);
     }
 
-    /// The connection is gone: gives back what was reserved. A message that is being stored stays.
+    /// The connection is gone: gives back what was reserved. A message that is being stored stays;
+    /// chunks of any other belong to no message, and no order says so.
     pub fn handle_ended(&mut self, admission: &mut Admission) {
         self.discard(State::Closed, admission);
         self.pending = Vec::new();
