@@ -1,5 +1,7 @@
 //! Whole conversations with scripted hosts: what a session orders, line by line.
 
+mod walk;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -378,6 +380,36 @@ fn a_message_the_host_cannot_take_is_not_tried_on_it() {
     let mut short = letter(3, 1);
     short.delivery.count = 2;
     assert_eq!(talk.gets(short), ["3 unreadable"]);
+}
+
+#[test]
+fn a_reset_for_a_letter_that_came_to_nothing_is_no_riddle() {
+    let mut talk = Talk::open(FULL);
+    talk.gets(letter(1, 1));
+    talk.hears("250 ok\r\n550 no\r\n554 no\r\n");
+    let damaged = Letter { envelope: slice(b"junk"), ..letter(2, 1) };
+    assert_eq!(talk.gets(damaged), ["> RSET", "2 unreadable"]);
+    assert_eq!(talk.hears("250 ok\r\n"), [""; 0]);
+    assert_eq!(talk.gets(letter(3, 1)).len(), 1);
+}
+
+/// Hostile words where no mail is at stake: they end the conversation and nothing else.
+#[test]
+fn hostile_replies_to_reset_and_quit_cost_no_attempt() {
+    for reply in ["junk\r\n", "550 no\r\n", "354 go\r\n"] {
+        let mut talk = Talk::open(FULL);
+        talk.gets(letter(1, 1));
+        talk.hears("250 ok\r\n550 no\r\n554 no\r\n");
+        talk.gets(letter(2, 1));
+        assert_eq!(talk.hears(reply), ["2 not tried", "abort"]);
+        assert_eq!(talk.ended(End::ByPeer), ["ended"]);
+    }
+    for (reply, end) in [("junk\r\n", "abort"), ("550 no\r\n", "close"), ("421 x\r\n", "close")] {
+        let mut talk = Talk::open(FULL);
+        talk.told_to_close();
+        assert_eq!(talk.hears(reply), [end]);
+        assert_eq!(talk.ended(End::ByPeer), ["ended"]);
+    }
 }
 
 #[test]

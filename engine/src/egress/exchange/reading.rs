@@ -1,0 +1,119 @@
+//! Reading: each reply is the answer to the oldest command.
+
+use super::{Break, Exchange, Expect, Ground};
+use crate::egress::body::BodyCursor;
+use crate::egress::order::Outbox;
+use crate::egress::transaction::{Step, Transaction};
+use crate::egress::verdict::{Stage, Verdict, classify, is_go};
+use crate::model::message::{Place, Slice};
+use crate::model::outcome::Reply;
+use crate::wire::smtp::reply::ReplyReader;
+
+impl Exchange {
+    /// Takes the reply that `reader` holds as the answer to the oldest command.
+    pub(in crate::egress) fn handle_reply(
+        &mut self,
+        reader: &ReplyReader,
+        out: &mut Outbox,
+    ) -> Result<(), Break> {
+        let Some(expect) = self.expected.pop_front() else {
+            return Err(Break::OutOfStep(reader.to_reply()));
+        };
+        self.heard += 1;
+        if expect == Expect::Rset {
+            // The transaction it made room for may have come to nothing since.
+            let refusal = read(Stage::Mail, reader)?;
+            return refusal.map_or(Ok(()), |(_, reply)| Err(Break::OutOfStep(reply)));
+        }
+        let Some(front) = self.work.front_mut() else {
+            return Err(Break::OutOfStep(reader.to_reply()));
+        };
+        front.heard += 1;
+        match expect {
+            Expect::Rset => Ok(()),
+            Expect::Mail => {
+                if let Some((verdict, reply)) = read(Stage::Mail, reader)? {
+                    front.refuse_sender(verdict, reply);
+                }
+                Ok(())
+            }
+            Expect::Rcpt(recipient) => {
+                match read(Stage::Rcpt, reader)? {
+                    None => front.accepted += 1,
+                    Some((verdict, reply)) => front.refused.push((recipient, verdict, reply)),
+                }
+                Ok(())
+            }
+            Expect::Data => self.handle_go(reader, out),
+            Expect::Dot => self.handle_verdict(reader, out),
+        }
+    }
+
+    /// After 354 the host waits for content, even where it has refused every recipient: then the
+    /// final dot alone (RFC 2920 §3.1).
+    fn handle_go(&mut self, reader: &ReplyReader, out: &mut Outbox) -> Result<(), Break> {
+        let refusal = read(Stage::Data, reader)?;
+        let Some(front) = self.work.front_mut() else { return Ok(()) };
+        match refusal {
+            None if front.is_refused() => front.step = Step::Dot(b".\r\n"),
+            None => front.step = Step::Body(BodyCursor::new()),
+            Some((verdict, reply)) => {
+                self.ground = Ground::Littered;
+                self.finish_front(verdict, reply, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_verdict(&mut self, reader: &ReplyReader, out: &mut Outbox) -> Result<(), Break> {
+        let refusal = read(Stage::Dot, reader)?;
+        if self.work.front().is_some_and(Transaction::is_refused) {
+            // A lone dot: whatever it was answered, the refusals stand.
+            self.ground = Ground::Littered;
+        }
+        let (verdict, reply) = refusal.unwrap_or_else(|| (Verdict::Accepted, reader.to_reply()));
+        self.finish_front(verdict, reply, out);
+        Ok(())
+    }
+
+    /// Takes the chunk that was asked for.
+    pub(in crate::egress) fn handle_chunk(
+        &mut self,
+        place: Place,
+        chunk: Option<&Slice>,
+        out: &mut Outbox,
+    ) -> Result<(), Break> {
+        let Some(front) = self.work.front_mut() else { return Ok(()) };
+        let Step::Body(cursor) = &mut front.step else { return Ok(()) };
+        cursor.handle_chunk(place, chunk, &front.letter, out).map_err(|_| Break::Unreadable)
+    }
+
+    /// The kernel has taken all that was queued.
+    pub(in crate::egress) fn handle_drained(&mut self) {
+        let Some(front) = self.work.front_mut() else { return };
+        match &mut front.step {
+            Step::Body(cursor) => cursor.handle_drained(),
+            step @ Step::Flushing => *step = Step::Dotted,
+            _ => {}
+        }
+    }
+
+    /// One outcome reported before is on disk.
+    pub(in crate::egress) fn handle_settled(&mut self) {
+        self.unsettled = self.unsettled.saturating_sub(1);
+    }
+}
+
+/// `None`: go on. Otherwise what the reply says about the message or the recipient.
+fn read(stage: Stage, reader: &ReplyReader) -> Result<Option<(Verdict, Reply)>, Break> {
+    if is_go(stage, reader.code()) {
+        return Ok(None);
+    }
+    let reply = reader.to_reply();
+    match classify(stage, &reply) {
+        Verdict::Accepted => Ok(None),
+        Verdict::SiteTrouble => Err(Break::OutOfStep(reply)),
+        Verdict::Throttled if reply.code == 421 => Err(Break::TurnedDown(reply)),
+        verdict => Ok(Some((verdict, reply))),
+    }
+}

@@ -1,0 +1,137 @@
+//! Writing: whatever the host may be sent now, in order.
+
+use super::{EXPECTED_MAX, Exchange, Expect, Ground};
+use crate::egress::order::Outbox;
+use crate::egress::transaction::Step;
+use crate::egress::verdict::Verdict;
+use crate::model::outcome::{Enhanced, Reply};
+use crate::wire::smtp::reply::{MailParameters, SizeLimit, write_mail, write_rcpt};
+
+impl Exchange {
+    /// Writes whatever may be written now.
+    pub(in crate::egress) fn pump(&mut self, out: &mut Outbox) {
+        while let Some(at) = self.work.iter().position(|transaction| !transaction.is_sent()) {
+            let goes_on = match self.work[at].step {
+                Step::Mail => self.write_mail(at, out),
+                Step::Rcpt(next) => self.write_recipients(at, next, out),
+                Step::Data => self.write_data(at, out),
+                Step::Body(_) => self.send_body(at, out),
+                Step::Dot(end) => self.send_dot(at, end, out),
+                Step::Go | Step::Flushing | Step::Dotted => false,
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    fn may_write(&self) -> bool {
+        self.expected.len() < self.expected_most()
+    }
+
+    fn expected_most(&self) -> usize {
+        if self.capabilities.pipelining { EXPECTED_MAX } else { 1 }
+    }
+
+    fn write_mail(&mut self, at: usize, out: &mut Outbox) -> bool {
+        if self.is_spent() {
+            return false;
+        }
+        if let Some(reply) = self.work[at].objection(&self.capabilities) {
+            self.finish(at, Verdict::Failed, reply, out);
+            return true;
+        }
+        if !self.may_write() {
+            return false;
+        }
+        if self.ground == Ground::Littered {
+            self.ground = Ground::Clear;
+            self.expected.push_back(Expect::Rset);
+            out.send(b"RSET\r\n");
+            return true;
+        }
+        self.write_sender(at, out);
+        true
+    }
+
+    fn write_sender(&mut self, at: usize, out: &mut Outbox) {
+        let transaction = &mut self.work[at];
+        let letter = &transaction.letter;
+        let Some(addresses) = letter.addresses() else {
+            return self.set_aside(at, out);
+        };
+        let parameters = MailParameters {
+            size: (self.capabilities.size != SizeLimit::Unknown).then_some(letter.bytes),
+            eight_bit: letter.eight_bit,
+        };
+        if out.write(|text| write_mail(text, addresses.sender(), parameters)).is_err() {
+            let reply = Reply::local(553, Enhanced(5, 1, 7), "the sender holds a control byte");
+            return self.finish(at, Verdict::Failed, reply, out);
+        }
+        transaction.step = Step::Rcpt(letter.delivery.first);
+        self.expected.push_back(Expect::Mail);
+        self.opened += 1;
+    }
+
+    fn write_recipients(&mut self, at: usize, next: u16, out: &mut Outbox) -> bool {
+        let most = self.expected_most();
+        let transaction = &mut self.work[at];
+        let end = transaction.letter.delivery.recipients().end;
+        let mut next = if transaction.is_sender_refused() { end } else { next };
+        let Some(addresses) = transaction.letter.addresses() else { return false };
+        while next < end && self.expected.len() < most {
+            if out.write(|text| write_rcpt(text, addresses.recipient(next))).is_ok() {
+                self.expected.push_back(Expect::Rcpt(next));
+            } else {
+                let reply = Reply::local(553, Enhanced(5, 1, 3), "it holds a control byte");
+                transaction.refused.push((next, Verdict::Failed, reply));
+            }
+            next += 1;
+        }
+        transaction.step = if next < end { Step::Rcpt(next) } else { Step::Data };
+        next == end
+    }
+
+    /// DATA, unless it is already known that nobody is left to send it to.
+    fn write_data(&mut self, at: usize, out: &mut Outbox) -> bool {
+        if self.work[at].is_refused() {
+            if !self.expected.is_empty() {
+                return false;
+            }
+            if !self.work[at].is_sender_refused() {
+                self.ground = Ground::Littered;
+            }
+            self.finish_refused(at, out);
+            return true;
+        }
+        if !self.may_write() {
+            return false;
+        }
+        out.send(b"DATA\r\n");
+        self.expected.push_back(Expect::Data);
+        self.work[at].step = Step::Go;
+        false
+    }
+
+    fn send_body(&mut self, at: usize, out: &mut Outbox) -> bool {
+        let transaction = &mut self.work[at];
+        let Step::Body(cursor) = &mut transaction.step else { return false };
+        let is_all = cursor.advance(&transaction.letter, out);
+        if is_all {
+            transaction.step = Step::Dot(cursor.end());
+        }
+        is_all
+    }
+
+    /// The final dot asks the host to take the message: with strict outcomes, not before the
+    /// outcome of the one before is on disk.
+    fn send_dot(&mut self, at: usize, end: &'static [u8], out: &mut Outbox) -> bool {
+        if self.unsettled > 0 {
+            return false;
+        }
+        out.send(end);
+        self.expected.push_back(Expect::Dot);
+        self.work[at].step = Step::Flushing;
+        true
+    }
+}

@@ -1,0 +1,125 @@
+//! Opening: from the next address to try up to the first MAIL.
+
+use std::net::SocketAddr;
+
+use super::{Next, Opener, Owner, Phase, Security, Session};
+use crate::base::time::{Mono, Now};
+use crate::egress::order::Order;
+use crate::egress::verdict::{Stage, is_go};
+use crate::model::connection::Close;
+use crate::model::note::LeaseEnd;
+use crate::model::route::Way;
+use crate::model::settings::TlsMode;
+use crate::wire::smtp::reply::{Capabilities, write_hello};
+
+impl Session {
+    pub(super) fn try_another(&mut self, now: Now) {
+        if self.owner == Owner::IsDone && self.exchange.is_empty() {
+            return self.finish_untried(now);
+        }
+        match self.itinerary.advance() {
+            Some(to) => {
+                self.security = Security::Clear;
+                self.connect(to, now);
+            }
+            None => self.finish_untried(now),
+        }
+    }
+
+    pub(super) fn connect(&mut self, to: SocketAddr, now: Now) {
+        self.phase = Phase::Connecting;
+        self.deadline = Mono::NEVER;
+        let by = now.mono.plus(self.timeouts().connect);
+        self.out.push(Order::Connect { to, by });
+    }
+
+    fn finish_untried(&mut self, now: Now) {
+        let end = self.trouble.take().unwrap_or_else(|| match &self.opening.target.way {
+            Way::Hosts(_) => LeaseEnd::Finished,
+            Way::Deferred(reply) | Way::Failed(reply) => LeaseEnd::Unreachable(reply.clone()),
+        });
+        self.go_on(Next::Finish(end), now);
+    }
+
+    pub(super) fn await_opener(&mut self, opener: Opener, now: Now) {
+        let timeouts = self.timeouts();
+        let wait = match opener {
+            Opener::Greeting => timeouts.greeting,
+            Opener::Ehlo | Opener::Helo | Opener::StartTls => timeouts.command,
+        };
+        self.deadline = now.mono.plus(wait);
+        self.phase = Phase::Opening(opener);
+    }
+
+    pub(super) fn say_hello(&mut self, verb: &str, opener: Opener, now: Now) {
+        let hostname = &self.options.hostname;
+        let written = self.out.write(|text| write_hello(text, verb, hostname));
+        assert!(written.is_ok(), "a host name was checked when the settings were read");
+        self.await_opener(opener, now);
+    }
+
+    /// `is_last`: nothing came behind the reply.
+    pub(super) fn handle_opener(&mut self, opener: Opener, is_last: bool, now: Now) {
+        let code = self.reader.code();
+        match opener {
+            Opener::Greeting if is_go(Stage::Greeting, code) => {
+                self.say_hello("EHLO", Opener::Ehlo, now);
+            }
+            Opener::Ehlo if is_go(Stage::Hello, code) => {
+                self.handle_capabilities(Capabilities::parse(&self.reader), now);
+            }
+            Opener::Helo if is_go(Stage::Hello, code) => self.open(now),
+            Opener::Ehlo if matches!(code, 500 | 502) => self.say_hello("HELO", Opener::Helo, now),
+            Opener::StartTls if code / 100 == 2 => self.secure(is_last, now),
+            Opener::StartTls if matches!(code / 100, 4 | 5) && code != 421 => self.open(now),
+            _ => self.handle_turned_away(now),
+        }
+    }
+
+    fn handle_capabilities(&mut self, capabilities: Capabilities, now: Now) {
+        self.exchange.open(capabilities);
+        let is_wanted = self.options.tls == TlsMode::Opportunistic;
+        if is_wanted && capabilities.starttls && self.security == Security::Clear {
+            self.out.send(b"STARTTLS\r\n");
+            self.await_opener(Opener::StartTls, now);
+        } else {
+            self.open(now);
+        }
+    }
+
+    /// Whatever stands behind the 220 in clear was put there by somebody else, to be taken for
+    /// the host's words after the handshake.
+    fn secure(&mut self, is_last: bool, now: Now) {
+        if !is_last {
+            return self.break_off(self.out_of_step("input behind the reply to STARTTLS"), now);
+        }
+        self.phase = Phase::Securing;
+        self.deadline = now.mono.plus(self.timeouts().tls);
+        self.out.push(Order::Secure { name: self.itinerary.host_name().into() });
+    }
+
+    pub(super) fn handle_turned_away(&mut self, now: Now) {
+        let reply = self.reader.to_reply();
+        if matches!(reply.code / 100, 4 | 5) {
+            self.remember(LeaseEnd::TurnedAway(reply));
+            self.itinerary.skip_host();
+            self.close(Close::Graceful, Next::Another, now);
+        } else {
+            self.break_off(self.out_of_step(&reply.to_string()), now);
+        }
+    }
+
+    fn open(&mut self, now: Now) {
+        self.phase = Phase::Open;
+        self.deadline = Mono::NEVER;
+        self.awaited = self.exchange.awaited();
+        self.carry_on(now);
+    }
+
+    pub(super) fn remember(&mut self, end: LeaseEnd) {
+        let spoke = matches!(self.trouble, Some(LeaseEnd::TurnedAway(_)));
+        if !spoke || matches!(end, LeaseEnd::TurnedAway(_)) {
+            self.trouble = Some(end);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Parting: politely or at once, and what must be waited for before the permit is free.
+
+use super::{Next, PERMIT_QUARANTINE, Phase, Security, Session};
+use crate::base::time::{Mono, Now};
+use crate::egress::exchange::Break;
+use crate::egress::order::Order;
+use crate::model::connection::Close;
+use crate::model::note::LeaseEnd;
+use crate::model::outcome::Reply;
+
+impl Session {
+    pub(super) fn quit(&mut self, now: Now) {
+        self.exchange.give_back(&mut self.out);
+        self.out.send(b"QUIT\r\n");
+        self.phase = Phase::Quitting;
+        self.deadline = now.mono.plus(self.timeouts().quit);
+    }
+
+    pub(super) fn handle_break(&mut self, why: Break, now: Now) {
+        match why {
+            Break::OutOfStep(reply) => {
+                self.break_off(self.out_of_step(&format!("unexpected reply: {reply}")), now);
+            }
+            Break::TurnedDown(reply) => {
+                let is_first_word = self.exchange.is_at_rest() && !self.exchange.has_completed();
+                let end = if is_first_word {
+                    LeaseEnd::TurnedAway(reply.clone())
+                } else {
+                    LeaseEnd::Finished
+                };
+                self.exchange.turn_down(reply, &mut self.out);
+                self.close(Close::Graceful, Next::Finish(end), now);
+            }
+            Break::Unreadable => {
+                self.exchange.set_front_aside(&mut self.out);
+                self.close(Close::Abort, Next::Finish(LeaseEnd::Finished), now);
+            }
+        }
+    }
+
+    /// The conversation cannot go on: closes at once.
+    pub(super) fn break_off(&mut self, reply: Reply, now: Now) {
+        let next = match self.phase {
+            Phase::Opening(_) | Phase::Securing => {
+                self.remember(LeaseEnd::Unreachable(reply));
+                self.itinerary.skip_host();
+                Next::Another
+            }
+            Phase::Open => Next::Finish(self.fail_work(reply)),
+            Phase::Quitting => Next::Finish(LeaseEnd::Finished),
+            _ => return,
+        };
+        self.close(Close::Abort, next, now);
+    }
+
+    /// What became of the work, and what to tell of the site: a host that never answered a whole
+    /// transaction is as good as unreachable.
+    pub(super) fn fail_work(&mut self, reply: Reply) -> LeaseEnd {
+        let end = if self.exchange.is_at_rest() || self.exchange.has_completed() {
+            LeaseEnd::Finished
+        } else {
+            LeaseEnd::Unreachable(reply.clone())
+        };
+        self.exchange.fail(reply, &mut self.out);
+        end
+    }
+
+    pub(super) fn close(&mut self, how: Close, next: Next, now: Now) {
+        self.out.push(Order::Close(how));
+        self.phase = Phase::Closing(next);
+        self.deadline = match how {
+            Close::Graceful => now.mono.plus(self.timeouts().quit),
+            Close::Abort => Mono::NEVER,
+        };
+    }
+
+    pub(super) fn rest(&mut self, next: Next, now: Now) {
+        self.phase = Phase::Resting(next);
+        self.deadline = now.mono.plus(PERMIT_QUARANTINE);
+    }
+
+    /// The peer no longer counts a connection of ours.
+    pub(super) fn go_on(&mut self, next: Next, now: Now) {
+        self.deadline = Mono::NEVER;
+        match (next, self.itinerary.address()) {
+            (Next::InClear, Some(to)) => {
+                self.security = Security::Failed;
+                self.connect(to, now);
+            }
+            (Next::Another | Next::InClear, _) => self.try_another(now),
+            (Next::Finish(end), _) => {
+                self.phase = Phase::Over;
+                self.exchange.give_back(&mut self.out);
+                self.out.push(Order::Ended(end));
+            }
+        }
+    }
+}
