@@ -462,7 +462,7 @@ fn slots_are_reused_only_after_they_retired() {
         }
     });
     let mut closed = 0;
-    while !peers.iter().all(thread::JoinHandle::is_finished) {
+    while !peers.iter().all(JoinHandle::is_finished) {
         world.turn();
         let accepted = world.accepted();
         for (number, conn) in accepted.iter().enumerate().skip(closed) {
