@@ -211,6 +211,7 @@ impl Driver {
         happened += self.complete_batch(core);
         for event in self.disk.take_committed() {
             core.handle(event);
+            happened += 1;
         }
         Ok(happened)
     }

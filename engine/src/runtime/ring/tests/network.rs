@@ -533,7 +533,13 @@ fn a_dropped_driver_leaves_nothing_behind() {
             world.send_slice(conn, slice);
         }
         world.turn();
+        let start = now();
         drop(world);
+        assert!(
+            now().since(start) < SECOND,
+            "the kernel let go only after {:?}",
+            now().since(start)
+        );
         // An end or a reset, after whatever the kernel had taken.
         drop(peer.read_to_end(&mut Vec::new()));
     }

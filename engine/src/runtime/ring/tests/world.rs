@@ -130,9 +130,9 @@ impl World {
         let end = now().plus(PATIENCE);
         while !done(self) {
             assert!(now() < end, "waited in vain; the last events:\n{}", self.last_seen());
-            self.driver.wake_at(Some(now().plus(Duration::from_millis(100))));
             if self.turn() == 0 && self.driver.rest(now()).unwrap() {
-                assert!(self.sleep(2_000), "the eventfd was not signalled");
+                // No timer of the test's own: a lost signal is a failure.
+                assert!(self.sleep(8_000), "the eventfd was not signalled");
             }
         }
     }
@@ -140,6 +140,7 @@ impl World {
     /// Turns for a while.
     pub(super) fn run_for(&mut self, wait: Duration) {
         let end = now().plus(wait);
+        self.driver.wake_at(Some(end));
         self.until(|_| now() >= end);
     }
 
