@@ -211,11 +211,13 @@ impl Driver {
         happened += self.complete_batch(core);
         for event in self.disk.take_committed() {
             core.handle(event);
+            happened += 1;
         }
         Ok(happened)
     }
 
-    /// Has the eventfd signalled at `at`, or not much later. Spurious signals are possible.
+    /// Has the eventfd signalled at `at`, once; replaces the time asked for before. It may be signalled
+    /// earlier too.
     pub fn wake_at(&mut self, at: Option<Mono>) {
         self.alarm.wanted = at.unwrap_or(Mono::NEVER);
     }
@@ -326,7 +328,7 @@ impl Driver {
                 let event = self.disk.handle_fetched(token.slot, result);
                 self.ready.push_back(event);
             }
-            Op::Wake => self.alarm.set = None,
+            Op::Wake => self.handle_alarm(),
             Op::Aside => {}
         }
     }
@@ -338,6 +340,13 @@ impl Driver {
             told += 1;
         }
         told
+    }
+
+    fn handle_alarm(&mut self) {
+        self.alarm.set = None;
+        if self.alarm.wanted <= self.now {
+            self.alarm.wanted = Mono::NEVER;
+        }
     }
 
     /// Only ever moves the timer earlier: one that goes off too early costs less than a move.

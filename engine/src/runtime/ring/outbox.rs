@@ -97,7 +97,9 @@ impl Outbox {
     /// Queues a copy of `bytes`; false if too much waits already.
     #[must_use]
     pub(super) fn push_text(&mut self, bytes: &[u8]) -> bool {
-        self.owed = Owed::Drained;
+        if !bytes.is_empty() {
+            self.owed = Owed::Drained;
+        }
         self.queue.push(bytes)
     }
 
@@ -109,8 +111,8 @@ impl Outbox {
     }
 
     pub(super) fn push_slice(&mut self, slice: Slice) {
-        self.owed = Owed::Drained;
         if slice.bytes > 0 {
+            self.owed = Owed::Drained;
             self.queue.pieces.push_back(Piece::Slice(slice));
         }
     }
@@ -174,6 +176,7 @@ impl Outbox {
     /// The send in flight failed: nothing of this will ever go out.
     pub(super) fn failed(&mut self) {
         self.state = State::Idle;
+        self.owed = Owed::Nothing;
         self.drop_queued();
     }
 }

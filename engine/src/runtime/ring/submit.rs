@@ -195,8 +195,7 @@ impl Ring {
         self.push_one(opcode::AsyncCancel::new(target.encode()).build(), token);
     }
 
-    /// Starts the wake-up timer. The kernel copies `wait` at submission, so it may die after
-    /// [`Ring::enter`]; it lies in a box of the driver.
+    /// Starts the wake-up timer.
     ///
     /// # Safety
     /// `wait` stays where it is until the completion has been taken.
@@ -210,9 +209,8 @@ impl Ring {
     /// # Safety
     /// `wait` stays where it is until the completion has been taken.
     pub(super) unsafe fn move_wake(&mut self, timer: Token, wait: *const Timespec, token: Token) {
-        let entry =
-            opcode::TimeoutUpdate::new(timer.encode(), wait).flags(TimeoutFlags::BOOTTIME).build();
-        self.push_one(entry, token);
+        // The timer keeps its clock; naming one here is refused.
+        self.push_one(opcode::TimeoutUpdate::new(timer.encode(), wait).build(), token);
     }
 
     /// Submits what is queued and lets the kernel run what it deferred. No system call if there is

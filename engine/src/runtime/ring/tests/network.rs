@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::super::DriverOptions;
@@ -28,6 +28,19 @@ fn slices(bytes: &[u8], each: usize) -> Vec<Slice> {
             )
         })
         .collect()
+}
+
+/// Runs `count` peers, each on a thread of its own.
+fn spawn(count: u32, peer: impl Fn(u32) + Clone + Send + 'static) -> Vec<JoinHandle<()>> {
+    let start = |number| {
+        let peer = peer.clone();
+        thread::spawn(move || peer(number))
+    };
+    (0..count).map(start).collect()
+}
+
+fn join(peers: Vec<JoinHandle<()>>) {
+    peers.into_iter().for_each(|peer| peer.join().unwrap());
 }
 
 fn reset_on_close(stream: &TcpStream) {
@@ -135,18 +148,14 @@ fn starved_receivers_lose_nothing() {
         World::new(DriverOptions { receive_buffers: 2, receive_buffer_bytes: 512, ..small() });
     let address = world.address;
     let content = pattern(200_000);
-    let peers: Vec<_> = (0..8)
-        .map(|_| {
-            let content = content.clone();
-            thread::spawn(move || TcpStream::connect(address).unwrap().write_all(&content).unwrap())
-        })
-        .collect();
+    let sent = content.clone();
+    let peers = spawn(8, move |_| TcpStream::connect(address).unwrap().write_all(&sent).unwrap());
     world.until(|world| world.retired() == 8);
     for conn in world.accepted() {
         assert!(world.bytes_of(conn) == content, "content differs");
     }
     assert!(world.driver.counters().starved > 0, "two buffers are too few");
-    peers.into_iter().for_each(|peer| peer.join().unwrap());
+    join(peers);
     world.check_at_rest(2);
 }
 
@@ -155,19 +164,10 @@ fn a_tiny_completion_queue_loses_nothing() {
     let mut world = World::new(DriverOptions { sq_entries: 2, cq_entries: 4, ..small() });
     let address = world.address;
     let content = pattern(100_000);
-    let peers: Vec<_> = (0..32)
-        .map(|_| {
-            let content = content.clone();
-            thread::spawn(move || {
-                let mut stream = TcpStream::connect(address).unwrap();
-                stream.write_all(&content).unwrap();
-            })
-        })
-        .collect();
-    // Let much happen before anything is taken.
-    thread::yield_now();
-    peers.into_iter().for_each(|peer| peer.join().unwrap());
+    let sent = content.clone();
+    let peers = spawn(32, move |_| TcpStream::connect(address).unwrap().write_all(&sent).unwrap());
     world.until(|world| world.retired() == 32);
+    join(peers);
     for conn in world.accepted() {
         assert!(world.bytes_of(conn) == content, "content differs");
     }
@@ -287,22 +287,20 @@ fn a_half_closed_peer_still_gets_its_reply() {
 fn an_abort_gives_every_buffer_back() {
     let mut world = World::new(DriverOptions { receive_buffers: 16, ..small() });
     let address = world.address;
-    let peers: Vec<_> = (0..20)
-        .map(|_| {
-            thread::spawn(move || {
-                let mut stream = TcpStream::connect(address).unwrap();
-                // Ends with a broken pipe or a reset.
-                while stream.write_all(&[b'x'; 10_000]).is_ok() {}
-            })
-        })
-        .collect();
-    world.until(|world| world.count(|seen| matches!(seen, Seen::Received(..))) > 500);
+    let peers = spawn(20, move |_| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // Ends with a broken pipe or a reset.
+        while stream.write_all(&[b'x'; 10_000]).is_ok() {}
+    });
+    world.until(|world| {
+        world.accepted().len() == 20 && world.count(|seen| matches!(seen, Seen::Received(..))) > 500
+    });
     for conn in world.accepted() {
         world.send(conn, b"never to arrive");
         world.close(conn, Close::Abort);
     }
     world.until(|world| world.retired() == 20);
-    peers.into_iter().for_each(|peer| peer.join().unwrap());
+    join(peers);
     assert_eq!(world.count(|seen| matches!(seen, Seen::Ended(_, End::Unknown))), 20);
     world.check_at_rest(16);
 }
@@ -453,22 +451,18 @@ fn full_backlog() -> (SocketAddr, Vec<socket2::Socket>) {
 fn slots_are_reused_only_after_they_retired() {
     let mut world = World::new(DriverOptions { connections_max: 8, ..small() });
     let address = world.address;
-    let peers: Vec<_> = (0..4)
-        .map(|peer| {
-            thread::spawn(move || {
-                for round in 0..500 {
-                    let Ok(mut stream) = TcpStream::connect(address) else { continue };
-                    if (round + peer) % 3 == 0 {
-                        reset_on_close(&stream);
-                    }
-                    // The driver may have closed it already.
-                    drop(stream.write_all(b"hello"));
-                }
-            })
-        })
-        .collect();
+    let peers = spawn(4, move |peer| {
+        for round in 0..500 {
+            let Ok(mut stream) = TcpStream::connect(address) else { continue };
+            if (round + peer) % 3 == 0 {
+                reset_on_close(&stream);
+            }
+            // The driver may have closed it already.
+            drop(stream.write_all(b"hello"));
+        }
+    });
     let mut closed = 0;
-    while !peers.iter().all(thread::JoinHandle::is_finished) {
+    while !peers.iter().all(JoinHandle::is_finished) {
         world.turn();
         let accepted = world.accepted();
         for (number, conn) in accepted.iter().enumerate().skip(closed) {
@@ -476,7 +470,7 @@ fn slots_are_reused_only_after_they_retired() {
         }
         closed = accepted.len();
     }
-    peers.into_iter().for_each(|peer| peer.join().unwrap());
+    join(peers);
     world.run_for(Duration::from_millis(50));
     for conn in world.accepted() {
         world.close(conn, Close::Abort);
@@ -539,7 +533,13 @@ fn a_dropped_driver_leaves_nothing_behind() {
             world.send_slice(conn, slice);
         }
         world.turn();
+        let start = now();
         drop(world);
+        assert!(
+            now().since(start) < SECOND,
+            "the kernel let go only after {:?}",
+            now().since(start)
+        );
         // An end or a reset, after whatever the kernel had taken.
         drop(peer.read_to_end(&mut Vec::new()));
     }

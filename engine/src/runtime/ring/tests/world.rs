@@ -129,10 +129,10 @@ impl World {
     pub(super) fn until(&mut self, done: impl Fn(&Self) -> bool) {
         let end = now().plus(PATIENCE);
         while !done(self) {
-            assert!(now() < end, "waited in vain; the last events: {:?}", self.last_seen());
-            self.driver.wake_at(Some(now().plus(Duration::from_millis(100))));
+            assert!(now() < end, "waited in vain; the last events:\n{}", self.last_seen());
             if self.turn() == 0 && self.driver.rest(now()).unwrap() {
-                assert!(self.sleep(2_000), "the eventfd was not signalled");
+                // No timer of the test's own: a lost signal is a failure.
+                assert!(self.sleep(8_000), "the eventfd was not signalled");
             }
         }
     }
@@ -140,6 +140,7 @@ impl World {
     /// Turns for a while.
     pub(super) fn run_for(&mut self, wait: Duration) {
         let end = now().plus(wait);
+        self.driver.wake_at(Some(end));
         self.until(|_| now() >= end);
     }
 
@@ -247,15 +248,16 @@ impl World {
     }
 
     /// Nothing is in flight but the accepts and the timer, and every buffer is back.
-    pub(super) fn check_at_rest(&mut self, buffers: u16) {
+    pub(super) fn check_at_rest(&self, buffers: u16) {
         self.check_order();
         assert_eq!(self.driver.buffers_offered(), buffers, "every buffer came back");
         assert!(self.driver.in_flight() <= 2, "{} operations in flight", self.driver.in_flight());
     }
 
-    fn last_seen(&self) -> &[Seen] {
-        let seen = &self.core.seen;
-        &seen[seen.len().saturating_sub(4)..]
+    /// The last events, without most of their bytes.
+    fn last_seen(&self) -> String {
+        let seen = self.core.seen.iter().rev().take(4).map(|seen| format!("{seen:.80?}"));
+        seen.map(|text| text.chars().take(120).collect::<String>()).collect::<Vec<_>>().join("\n")
     }
 }
 
