@@ -1,0 +1,102 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// An outbound mail engine: durable by default, thread per core, a good neighbour.
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take mail in and deliver it, until told to stop.
+    Run(RunFlags),
+    /// Read a settings file and say what is wrong with it, or what it amounts to.
+    Check(CheckFlags),
+    /// Deliver generated mail to a sink on this machine, and show how fast it went.
+    Demo(DemoFlags),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunFlags {
+    /// The settings file.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// What to log to stderr: a level, or levels by module as in "info,postrider_engine=debug".
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = log_filter)]
+    pub(crate) log: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckFlags {
+    /// The settings file.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoFlags {
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Messages to deliver.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
+    pub(crate) messages: u64,
+}
+
+/// A demo is over in minutes even on a slow machine.
+const MESSAGES_MAX: u64 = 100_000_000;
+
+/// Takes a filter that can be parsed, so that a wrong one is a usage error.
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Flags, clap::error::ErrorKind> {
+        Flags::try_parse_from(line.split(' ')).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn run_needs_a_file_and_logs_info() {
+        let Ok(Flags { command: Command::Run(flags) }) = parse("postrider run -c a.toml") else {
+            panic!("run with a file is a command");
+        };
+        assert_eq!((flags.config, &*flags.log), (PathBuf::from("a.toml"), "info"));
+        assert!(parse("postrider run").is_err());
+        assert!(parse("postrider").is_err());
+    }
+
+    #[test]
+    fn a_wrong_log_filter_is_a_usage_error() {
+        assert!(parse("postrider run -c a.toml --log info,postrider_engine=debug").is_ok());
+        let wrong = parse("postrider run -c a.toml --log a=loudest").map(|_| ());
+        assert_eq!(wrong, Err(clap::error::ErrorKind::ValueValidation));
+    }
+
+    #[test]
+    fn a_demo_delivers_something() {
+        assert!(parse("postrider demo --json --messages 5").is_ok());
+        assert!(parse("postrider demo --messages 0").is_err());
+    }
+}
