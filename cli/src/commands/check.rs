@@ -68,7 +68,7 @@ fn listeners(listeners: &[ListenerSettings]) -> String {
 
 fn limits(limits: &LimitSettings) -> String {
     let connections = |count: u32| match count {
-        0 => "as many as descriptors allow".to_owned(),
+        0 => "as descriptors allow".to_owned(),
         _ => count.to_string(),
     };
     format!(
@@ -197,13 +197,13 @@ mod tests {
             segments of 64MiB, grouped outcomes
  listeners  none
  limits     messages up to 50MiB to 1000 recipients
-            connections per shard: in as many as descriptors allow, out as many as descriptors allow
+            connections per shard: in as descriptors allow, out as descriptors allow
             memory: 256MiB for bodies waiting, 64MiB per shard for mail coming in
  resolvers  the system's
  egress     port 25 of MX hosts, TLS where offered
  routes     all by MX
 
- site     connections  messages each  retry after           expire
+ site     connections  messages each  retry after            expire
  default  20           1000           5m, 10m, 20m, 40m, 1h  5d
 note: there is no [[listen]]: `postrider run` will refuse this file";
         assert_eq!(summary_of(""), expected);
