@@ -13,6 +13,8 @@ use crate::base::time::{Now, Wall};
 use crate::model::message::MessageId;
 
 const SEGMENT_BYTES: u32 = 96 << 10;
+/// Histories of four crashes each, in the time a unit test may take.
+const SEEDS: u64 = 60;
 
 fn started(files_max: usize) -> (Spool, Disk) {
     let mut disk = Disk::new(SEGMENT_BYTES, files_max);
@@ -128,12 +130,11 @@ fn a_message_waits_for_its_pieces_in_another_segment() {
         spool.handle_committed(commit, Ok(()));
     }
     assert_eq!(tokens(&drain(&mut spool)), []);
-    let mut failed = disk.recover(1);
-    assert_eq!(failed.deliveries.len(), 2);
-    failed.deliveries.clear();
+    assert_eq!(live(&disk.recover(1)), [], "a message without its pieces is none");
     let commit = disk.finish(0);
     spool.handle_committed(commit, Ok(()));
     assert_eq!(tokens(&drain(&mut spool)), [('m', 5)]);
+    assert_eq!(disk.recover(1).deliveries.len(), 2);
 }
 
 #[test]
@@ -576,6 +577,8 @@ impl World {
             known.check(&live, seed);
         }
         let next = recovered.next_sequence;
+        // A segment that never reached the disk leaves its name, and those in it, to another.
+        self.known.retain(|known| known.told == Told::Safe || known.id.segment().0 < next);
         for delivery in &recovered.deliveries {
             let file = delivery.delivery.place;
             let known = self.known.iter().find(|known| known.id == delivery.delivery.message);
@@ -618,7 +621,7 @@ impl Known {
 
 #[test]
 fn no_crash_loses_invents_or_revives_anything() {
-    for seed in 0..300 {
+    for seed in 0..SEEDS {
         let mut world = World::new(seed);
         for _ in 0..4 {
             for _ in 0..world.below(400) {
