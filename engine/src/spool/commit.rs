@@ -64,12 +64,13 @@ impl Spool {
     pub fn poll_request(&mut self, now: Now, gather: Gather) -> Option<Request> {
         self.reclaim();
         if self.in_flight.len() < self.options.commits_in_flight_max {
-            if let Some(request) = self.issue_header(now) {
-                return Some(request);
-            }
-            // While a closed group waits, the open one may as well grow.
+            // While a closed group waits, the open one may as well grow. This comes first, as it may
+            // take a segment into use.
             if self.closed.is_empty() && self.is_due(now.mono, gather) {
                 self.close_due(now);
+            }
+            if let Some(request) = self.issue_header(now) {
+                return Some(request);
             }
             if let Some(request) = self.issue_group(now) {
                 return Some(request);
@@ -339,10 +340,11 @@ impl Spool {
         let file = segment.file;
         let void = Fence { segment: sequence, from: segment.durable_through };
         let mut cargos: Vec<Cargo> = segment.issued.drain(..).map(|issued| issued.cargo).collect();
+        cargos.extend(self.take_unissued(sequence));
+        // Even if nothing was issued: a message elsewhere may name a piece that was to be here.
         if !cargos.is_empty() {
             self.fences.push(void);
         }
-        cargos.extend(self.take_unissued(sequence));
         let mut batches = Vec::new();
         for cargo in cargos {
             self.fences.extend(cargo.fences);

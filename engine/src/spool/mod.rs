@@ -19,6 +19,8 @@ use crate::model::settings::OutcomeDurability;
 
 mod bytes;
 mod commit;
+#[cfg(test)]
+mod crash_tests;
 pub mod files;
 mod footer;
 mod group;

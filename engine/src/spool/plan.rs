@@ -8,7 +8,7 @@ use super::index::Run;
 use super::message::{ChunkRef, PendingRun};
 use super::outcomes::EntryResult;
 use super::record::{Fence, Tag};
-use super::recovery::{Finding, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse};
+use super::recovery::{Finding, Piece, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse};
 use crate::base::map::Map;
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
@@ -282,21 +282,27 @@ impl Plan {
     }
 
     fn settle_messages(&mut self, outcomes: &OutcomesOf, newest: &Newest) {
-        for (sequence, mut scan) in std::mem::take(&mut self.segments) {
+        let sequences: Vec<SegmentSeq> = self.segments.keys().copied().collect();
+        for sequence in sequences {
+            let Some(scan) = self.segments.get_mut(&sequence) else { continue };
+            let (file, messages) = (scan.file, std::mem::take(&mut scan.messages));
             let home = self.homes.get(&sequence).copied().unwrap_or_default();
-            for (index, message) in std::mem::take(&mut scan.messages).into_iter().enumerate() {
+            for (index, message) in messages.into_iter().enumerate() {
                 if newest.at.get(&message.id) == Some(&(sequence, index)) {
                     let entries = outcomes.get(&message.id).map_or(&[][..], |entries| entries);
-                    self.settle_message(&scan, home, message, entries);
+                    self.settle_message(file, home, message, entries);
                 }
             }
+        }
+        for (sequence, scan) in std::mem::take(&mut self.segments) {
+            let home = self.homes.get(&sequence).copied().unwrap_or_default();
             self.hand_out(&scan, home);
         }
     }
 
     fn settle_message(
         &mut self,
-        scan: &SegmentScan,
+        file: FileId,
         home: ShardId,
         message: ScannedMessage,
         entries: &[(SegmentSeq, ScannedOutcome)],
@@ -305,10 +311,14 @@ impl Plan {
         if runs.is_empty() {
             return;
         }
-        if message.chunks.iter().any(|chunk| !self.homes.contains_key(&chunk.segment)) {
-            let (file, place, message) = (scan.file, message.place, Some(message.id));
-            self.recovered.findings.push(Finding::Damaged { file, place, message });
-            return;
+        let (id, place) = (message.id, message.place);
+        match self.pieces(&message.chunks) {
+            Piece::There => {}
+            Piece::Torn => return self.recovered.findings.push(Finding::Torn { file, place }),
+            Piece::Damaged => {
+                let message = Some(id);
+                return self.recovered.findings.push(Finding::Damaged { file, place, message });
+            }
         }
         for (domain, first, count) in &message.groups {
             for run in &runs {
@@ -317,9 +327,18 @@ impl Plan {
                 }
             }
         }
-        let (id, segment, chunks) = (message.id, message.place.segment, message.chunks);
+        let (segment, chunks) = (place.segment, message.chunks);
         let recovered = RecoveredMessage { id, segment, runs, chunks };
         self.recovered.shards[usize::from(home.0)].messages.push(recovered);
+    }
+
+    /// The worst that is known of any piece.
+    fn pieces(&self, chunks: &[ChunkRef]) -> Piece {
+        let pieces = chunks.iter().map(|chunk| {
+            let segment = self.segments.get(&chunk.segment);
+            segment.map_or(Piece::Damaged, |segment| segment.piece(chunk.offset))
+        });
+        pieces.max().unwrap_or(Piece::There)
     }
 
     fn hand_out(&mut self, scan: &SegmentScan, home: ShardId) {

@@ -43,6 +43,10 @@ pub struct SegmentScan {
     pub(super) messages: Vec<ScannedMessage>,
     pub(super) outcomes: Vec<ScannedOutcome>,
     pub(super) fences: Vec<Fence>,
+    /// Where whole Chunk records begin, in order; `None`: an index was read, which trusts them.
+    pub(super) chunks: Option<Vec<u32>>,
+    /// The offset below which all was on disk once.
+    pub(super) durable_through: u32,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -53,6 +57,15 @@ pub(super) enum SegmentUse {
     /// It was being made a spare: one slot still speaks of its last use.
     HalfFreed,
     InUse,
+}
+
+/// A piece of a body, as far as the segment it should lie in tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Piece {
+    There,
+    /// It never was on disk, so its message never was acknowledged.
+    Torn,
+    Damaged,
 }
 
 /// A Message or Copy record.
@@ -97,6 +110,8 @@ pub fn scan(
         messages: Vec::new(),
         outcomes: Vec::new(),
         fences: Vec::new(),
+        chunks: None,
+        durable_through: 0,
         findings: Vec::new(),
     };
     if scan.use_ != SegmentUse::InUse {
@@ -122,6 +137,16 @@ impl SegmentScan {
     #[must_use]
     pub fn sequence(&self) -> SegmentSeq {
         self.header.tag.sequence
+    }
+
+    /// What is known of the piece of a body at `offset`.
+    pub(super) fn piece(&self, offset: u32) -> Piece {
+        match &self.chunks {
+            Some(chunks) if chunks.binary_search(&offset).is_err() => {
+                if offset < self.durable_through { Piece::Damaged } else { Piece::Torn }
+            }
+            _ => Piece::There,
+        }
     }
 
     pub(super) fn spare(&self) -> Option<SpareSegment> {
@@ -160,6 +185,7 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             self.scan.fences.clear();
             self.scan.findings = vec![Finding::FooterDamaged { file: self.scan.file, segment }];
         }
+        self.scan.chunks = Some(Vec::new());
         self.read_all()
     }
 
@@ -226,6 +252,7 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             }
             at = record_end.max(at + len32(RECORD_ALIGN)).next_multiple_of(len32(RECORD_ALIGN));
         }
+        self.scan.durable_through = known;
         for bad in bad {
             self.judge(&bad, known);
         }
@@ -253,7 +280,11 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
                 self.scan.fences.extend(Fence::from_fields(&header.fields));
                 true
             }
-            Kind::Commit | Kind::Chunk | Kind::State | Kind::Footer => true,
+            Kind::Chunk => {
+                self.scan.chunks.iter_mut().for_each(|chunks| chunks.push(at));
+                true
+            }
+            Kind::Commit | Kind::State | Kind::Footer => true,
         })
     }
 
