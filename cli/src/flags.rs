@@ -46,7 +46,7 @@ pub(crate) struct DemoFlags {
     #[arg(long)]
     pub(crate) json: bool,
     /// Messages to deliver.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=MESSAGES_MAX))]
     pub(crate) messages: u64,
 }

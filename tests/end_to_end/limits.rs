@@ -7,7 +7,10 @@ use crate::world::World;
 #[test]
 fn a_hot_site_never_sees_one_connection_too_many() {
     let world = World::new(20);
-    world.configure(2, "[site.default]\nconnections = 7\nidle_timeout = \"200ms\"\nmessages_per_connection = 50\n");
+    world.configure(
+        2,
+        "[site.default]\nconnections = 7\nidle_timeout = \"200ms\"\nmessages_per_connection = 50\n",
+    );
     let running = world.home.start();
     let mut plan = world.plan(running.address, 20_000);
     let weights = (0..20).map(|index| (format!("d{index}.test"), if index == 0 { 19 } else { 1 }));

@@ -31,7 +31,8 @@ impl World {
         let domains = Domains::numbered(domains, "test").unwrap();
         let names = domains.names().iter().map(String::as_str);
         let zone = Zone::for_hosts(names, &hosts, "hosts.test");
-        let nameserver = Nameserver::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), zone).unwrap();
+        let nameserver =
+            Nameserver::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), zone).unwrap();
         let sink = Sink::start(SinkPlan::new(hosts)).unwrap();
         let home = Home::new(env!("CARGO_BIN_EXE_postrider"));
         Self { sink, domains, home, nameserver, port }

@@ -6,7 +6,10 @@ use postrider_loadgen::clock;
 
 /// Looks again and again until `reached` is true, for at most `bound`; whether it was.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "another process cannot be given time, only waited for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process cannot be given time, only waited for"
+)]
 pub fn until(bound: Duration, mut reached: impl FnMut() -> bool) -> bool {
     let start = clock::now_ns();
     while !reached() {

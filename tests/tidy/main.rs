@@ -27,7 +27,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const FACT: &str = "crate::shard::Fact";
 
 /// Packages that only `runtime` may name.
-const RUNTIME_ONLY: &[&str] = &["glommio", "io_uring", "libc", "memmap2", "rustls", "socket2", "tokio"];
+const RUNTIME_ONLY: &[&str] =
+    &["glommio", "io_uring", "libc", "memmap2", "rustls", "socket2", "tokio"];
 
 /// A longer function hides a second one.
 const FUNCTION_LINES_MAX: usize = 70;
@@ -101,11 +102,13 @@ fn no_function_is_longer_than_a_screen() {
 #[test]
 fn nothing_is_left_for_later() {
     // Spelled in two parts, so that this file does not find itself.
-    let marks = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]].map(|parts| parts.concat());
+    let marks =
+        [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["HA", "CK"]].map(|parts| parts.concat());
     let mut wrong = Vec::new();
     for (file, text) in all_sources() {
         for mark in &marks {
-            let is_word = |line: &str| line.split(|c: char| !c.is_alphanumeric()).any(|w| w == mark);
+            let is_word =
+                |line: &str| line.split(|c: char| !c.is_alphanumeric()).any(|w| w == mark);
             if text.lines().any(is_word) {
                 wrong.push(format!("{}: {mark}", file.display()));
             }
@@ -150,7 +153,8 @@ fn long_functions(text: &str) -> Vec<(String, usize)> {
 }
 
 fn function_name(line: &str) -> Option<&str> {
-    let starts = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub(super) async fn "];
+    let starts =
+        ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn ", "pub(super) async fn "];
     let rest = starts.iter().find_map(|start| line.trim_start().strip_prefix(start))?;
     (!line.trim_end().ends_with(';')).then(|| first_word(rest))
 }
@@ -168,7 +172,10 @@ fn root() -> PathBuf {
 }
 
 fn all_sources() -> Vec<(PathBuf, String)> {
-    ["engine", "cli", "bench", "loadgen", "tests"].iter().flat_map(|folder| sources(folder)).collect()
+    ["engine", "cli", "bench", "loadgen", "tests"]
+        .iter()
+        .flat_map(|folder| sources(folder))
+        .collect()
 }
 
 /// Every Rust file below a folder, with its text. A module may also be one file.

@@ -1,9 +1,10 @@
 //! `postrider run`: an engine in the foreground, until SIGTERM or SIGINT.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use postrider_engine::runtime::{Engine, StopRequest, watch_signals};
+use postrider_engine::runtime::{Engine, Remote, Request, watch_signals};
 
 use crate::flags::RunFlags;
 use crate::settings;
@@ -12,10 +13,11 @@ use crate::settings;
 pub(crate) fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
     let settings = settings::load_to_run(&flags.config)?;
     let engine = Engine::start(settings)?;
-    let stopper = engine.stopper();
+    let (remote, config) = (engine.remote(), flags.config.clone());
     let watch = watch_signals(move |request| match request {
-        StopRequest::Orderly => stopper.stop(),
-        StopRequest::Now => stopper.stop_now(),
+        Request::Stop => remote.stop(),
+        Request::StopNow => remote.stop_now(),
+        Request::Reload => reload(&remote, &config),
     })
     .context("cannot watch for signals")?;
     for address in engine.addresses() {
@@ -34,4 +36,15 @@ pub(crate) fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes new settings if all of them are good; keeps the old ones otherwise.
+fn reload(remote: &Remote, config: &Path) {
+    match settings::load_to_run(config) {
+        Ok(settings) => {
+            remote.reload(settings);
+            tracing::info!("settings read again");
+        }
+        Err(error) => tracing::error!("the settings stay as they were:\n{error:#}"),
+    }
 }

@@ -9,7 +9,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// `CLOCK_BOOTTIME` rather than `CLOCK_MONOTONIC`: a machine that was suspended has kept its
 /// peers waiting too.
 #[must_use]
-pub fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { mono: Mono(read(libc::CLOCK_BOOTTIME)), wall: Wall(read(libc::CLOCK_REALTIME)) }
 }
 

@@ -14,8 +14,9 @@ use super::ring::{Core, Driver, FileMode};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::{Conn, ShardId};
 use crate::model::note::Note;
-use crate::shard::{Effect, Effects, Event, Fact, QuestionId, Shard};
 use crate::model::route::Question;
+use crate::report::counters::Counters;
+use crate::shard::{Effect, Effects, Event, Fact, QuestionId, Shard};
 
 /// Notes and control words taken in one turn, so that a flood cannot starve the ring.
 const NOTES_PER_TURN_MAX: usize = 1024;
@@ -87,8 +88,8 @@ impl CoreLoop {
         }
     }
 
-    /// Runs until told to exit; gives the shard back for its last counts.
-    pub(super) async fn run(mut self, wake: BufferedFile) -> std::io::Result<Shard> {
+    /// Runs until told to exit; gives its last counts.
+    pub(super) async fn run(mut self, wake: BufferedFile) -> std::io::Result<Counters> {
         let mut is_open = false;
         while self.end != RunEnd::Now {
             let now = clock::now();
@@ -107,7 +108,21 @@ impl CoreLoop {
                 self.sleep(&wake, next).await?;
             }
         }
-        Ok(self.shard)
+        Ok(self.counters())
+    }
+
+    /// What the shard and its driver have counted.
+    fn counters(&self) -> Counters {
+        let mut counters = self.shard.counters();
+        let ring = self.driver.counters();
+        counters.turns = ring.turns;
+        counters.ring_entries = ring.submissions;
+        counters.ring_completions = ring.completions;
+        counters.ring_enters = ring.enters;
+        counters.ring_overflows = ring.overflows;
+        counters.ring_buffers_exhausted = ring.starved;
+        counters.ring_short_sends = ring.short_sends;
+        counters
     }
 
     /// Hands everything that has come to the shard, within bounds.
@@ -237,7 +252,11 @@ impl CoreLoop {
     }
 
     async fn sleep(&mut self, wake: &BufferedFile, next: Mono) -> std::io::Result<()> {
-        let next = if self.has_waiting_posts() { next.min(clock::now().mono.plus(POST_AGAIN)) } else { next };
+        let next = if self.has_waiting_posts() {
+            next.min(clock::now().mono.plus(POST_AGAIN))
+        } else {
+            next
+        };
         if next <= clock::now().mono || !self.services.mesh.fall_asleep(self.id) {
             return Ok(());
         }
@@ -274,7 +293,12 @@ fn report(shard: ShardId, fact: &Fact) {
         Fact::SpoolFree => tracing::info!(shard, "the spool has room again"),
         Fact::SpoolFull => tracing::error!(shard, "the spool is full: mail is refused with 452"),
         Fact::SegmentFenced { file, cause } => {
-            tracing::error!(shard, file = file.0, cause = &**cause, "a sync failed: segment fenced");
+            tracing::error!(
+                shard,
+                file = file.0,
+                cause = &**cause,
+                "a sync failed: segment fenced"
+            );
         }
         Fact::MessageSetAside { message, cause } => {
             tracing::error!(shard, message = &**message, cause = &**cause, "message set aside");

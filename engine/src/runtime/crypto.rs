@@ -16,25 +16,24 @@ use crate::base::map::Map;
 use crate::model::connection::{TlsError, TlsFacts};
 
 /// Handshakes of one shard that are with the threads; the others of it wait in order.
-pub const JOBS_PER_SHARD: usize = 64;
+pub(super) const JOBS_PER_SHARD: usize = 64;
 
 /// Handshakes under way on one shard. At [`HANDSHAKE_BYTES_MAX`] each, and far less in truth, it
 /// bounds what hostile servers cost together.
-pub const HANDSHAKES_MAX: usize = 4096;
+pub(super) const HANDSHAKES_MAX: usize = 4096;
 
 /// Called after each finished job, on the job's thread: an eventfd write that wakes the shard.
-pub type Wake = Arc<dyn Fn() + Send + Sync>;
+pub(super) type Wake = Arc<dyn Fn() + Send + Sync>;
 
 /// The threads, one set per process.
 #[derive(Debug)]
-pub struct CryptoThreads {
-    client: Arc<TlsClient>,
+pub(super) struct CryptoThreads {
     jobs: Sender<Job>,
     threads: Vec<JoinHandle<()>>,
 }
 
 /// The handshakes of one shard, by a key of the shard's choice that is never used twice.
-pub struct Handshakes {
+pub(super) struct Handshakes {
     jobs: Sender<Job>,
     finished: Receiver<Finished>,
     finished_sender: Sender<Finished>,
@@ -47,14 +46,14 @@ pub struct Handshakes {
 
 /// A step of a handshake that came back.
 #[derive(Debug)]
-pub struct Step {
+pub(super) struct Step {
     /// To be sent to the peer, whatever the outcome.
     pub outgoing: Vec<u8>,
     pub outcome: StepOutcome,
 }
 
 #[derive(Debug)]
-pub enum StepOutcome {
+pub(super) enum StepOutcome {
     /// Feed it what the peer sends next.
     NeedsInput,
     /// Over. `unopened` came behind the handshake: pass it to [`TlsStream::open`] first, even if
@@ -99,7 +98,7 @@ struct Finished {
 
 /// How many threads a machine of so many cores gets.
 #[must_use]
-pub fn threads_for(cores: usize) -> usize {
+pub(super) fn threads_for(cores: usize) -> usize {
     (cores / 2).max(1)
 }
 
@@ -109,7 +108,7 @@ impl CryptoThreads {
     ///
     /// # Errors
     /// The kernel's, if it gives no thread.
-    pub fn start(
+    pub(super) fn start(
         client: Arc<TlsClient>,
         threads: usize,
         shards: u16,
@@ -124,12 +123,12 @@ impl CryptoThreads {
             })
         };
         let threads = (0..threads.max(1)).map(spawn).collect::<io::Result<_>>()?;
-        Ok(Self { client, jobs, threads })
+        Ok(Self { jobs, threads })
     }
 
     /// The handle of one shard; call it once per shard.
     #[must_use]
-    pub fn handshakes(&self, wake: Wake) -> Handshakes {
+    pub(super) fn handshakes(&self, wake: Wake) -> Handshakes {
         let (finished_sender, finished) = bounded(JOBS_PER_SHARD);
         Handshakes {
             jobs: self.jobs.clone(),
@@ -142,13 +141,8 @@ impl CryptoThreads {
         }
     }
 
-    #[must_use]
-    pub fn client(&self) -> &TlsClient {
-        &self.client
-    }
-
     /// Waits until every [`Handshakes`] is dropped and the jobs are done.
-    pub fn stop(self) {
+    pub(super) fn stop(self) {
         drop(self.jobs);
         for thread in self.threads {
             if thread.join().is_err() {
@@ -163,7 +157,7 @@ impl Handshakes {
     ///
     /// # Errors
     /// Too many are under way: the connection is closed and tried again later.
-    pub fn start(&mut self, key: u64, name: &str) -> Result<(), TlsError> {
+    pub(super) fn start(&mut self, key: u64, name: &str) -> Result<(), TlsError> {
         if self.under_way.len() >= HANDSHAKES_MAX {
             return Err(TlsError("too many handshakes at once".into()));
         }
@@ -177,7 +171,7 @@ impl Handshakes {
     /// # Errors
     /// No such handshake is under way, or the peer floods it: it is forgotten then, and the
     /// connection to be aborted.
-    pub fn feed(&mut self, key: u64, wire: &[u8]) -> Result<(), TlsError> {
+    pub(super) fn feed(&mut self, key: u64, wire: &[u8]) -> Result<(), TlsError> {
         let Some(place) = self.under_way.get_mut(&key) else {
             return Err(TlsError("no handshake is under way".into()));
         };
@@ -194,7 +188,7 @@ impl Handshakes {
     }
 
     /// Forgets a handshake: its connection has ended.
-    pub fn cancel(&mut self, key: u64) {
+    pub(super) fn cancel(&mut self, key: u64) {
         match self.under_way.get_mut(&key) {
             Some(place @ (Place::Away(_) | Place::Cancelled)) => *place = Place::Cancelled,
             Some(Place::Waiting(..)) => {
@@ -207,7 +201,7 @@ impl Handshakes {
     }
 
     /// The next step that came back; call it after each wake until there is none.
-    pub fn poll_finished(&mut self) -> Option<(u64, Step)> {
+    pub(super) fn poll_finished(&mut self) -> Option<(u64, Step)> {
         while let Ok(finished) = self.finished.try_recv() {
             self.away -= 1;
             let key = finished.key;

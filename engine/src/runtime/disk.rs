@@ -20,10 +20,10 @@ use crate::spool::files::FileId;
 
 mod maker;
 
-pub use maker::{NewSegment, SegmentMaker, SegmentRequests};
+pub(super) use maker::{NewSegment, SegmentMaker, SegmentRequests};
 
 /// Commits are aligned to this, so every segment is a multiple of it.
-pub const BLOCK_BYTES: u32 = 4096;
+pub(super) const BLOCK_BYTES: u32 = 4096;
 
 /// The largest number that fits a file's name.
 const FILE_MAX: u32 = 99_999_999;
@@ -33,7 +33,7 @@ const SEGMENTS_MAX: usize = 1_000_000;
 
 /// An open spool folder. Nobody else can open it while this lives.
 #[derive(Debug)]
-pub struct SpoolFolder {
+pub(super) struct SpoolFolder {
     segments: PathBuf,
     /// Whether the file system takes `O_DIRECT`.
     direct: bool,
@@ -45,7 +45,7 @@ pub struct SpoolFolder {
 
 /// Why the spool cannot be used: one line that names the path and the way out.
 #[derive(Debug)]
-pub enum SpoolError {
+pub(super) enum SpoolError {
     /// Another process holds it.
     Locked { path: PathBuf, pid: Box<str> },
     /// A file among the segments that no engine made; it is never touched.
@@ -58,7 +58,7 @@ pub enum SpoolError {
 
 /// The bytes of one segment file, for reading only.
 #[derive(Debug)]
-pub struct SegmentBytes {
+pub(super) struct SegmentBytes {
     bytes: Held,
     /// Blocks that the disk would not give, from the file's start; they read as zeros.
     pub unreadable_blocks: Vec<u32>,
@@ -77,7 +77,7 @@ impl SpoolFolder {
     /// # Errors
     /// See [`SpoolError`]; nothing was changed but for empty folders made and unfinished segments
     /// removed.
-    pub fn open(path: &Path) -> Result<Self, SpoolError> {
+    pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
         let segments = path.join("segments");
         DirBuilder::new()
             .recursive(true)
@@ -98,13 +98,13 @@ impl SpoolFolder {
     }
 
     #[must_use]
-    pub fn is_direct(&self) -> bool {
+    pub(super) fn is_direct(&self) -> bool {
         self.direct
     }
 
     /// The segment files found when the folder was opened, oldest first.
     #[must_use]
-    pub fn found(&self) -> &[FileId] {
+    pub(super) fn found(&self) -> &[FileId] {
         &self.found
     }
 
@@ -113,7 +113,7 @@ impl SpoolFolder {
     /// # Errors
     /// The first file that cannot be opened or was refused. Blocks that cannot be read are not an
     /// error: they are zeros, and in [`SegmentBytes::unreadable_blocks`].
-    pub fn for_each_segment<E: fmt::Display>(
+    pub(super) fn for_each_segment<E: fmt::Display>(
         &self,
         mut see: impl FnMut(FileId, &[u8]) -> Result<(), E>,
     ) -> Result<(), SpoolError> {
@@ -139,7 +139,7 @@ impl SpoolFolder {
     ///
     /// # Errors
     /// The file cannot be opened or mapped, or has no segment's length.
-    pub fn read_segment(&self, file: FileId) -> Result<SegmentBytes, SpoolError> {
+    pub(super) fn read_segment(&self, file: FileId) -> Result<SegmentBytes, SpoolError> {
         let path = self.path_of(file);
         let opened = File::open(&path).map_err(io_error(&path, "open"))?;
         let length = opened.metadata().map_err(io_error(&path, "look at"))?.len();
@@ -154,14 +154,14 @@ impl SpoolFolder {
     ///
     /// # Errors
     /// The kernel's, with the path.
-    pub fn open_segment(&self, file: FileId) -> Result<OwnedFd, SpoolError> {
+    pub(super) fn open_segment(&self, file: FileId) -> Result<OwnedFd, SpoolError> {
         let path = self.path_of(file);
         let opened = self.options().open(&path).map_err(io_error(&path, "open"))?;
         Ok(opened.into())
     }
 
     #[must_use]
-    pub fn path_of(&self, file: FileId) -> PathBuf {
+    pub(super) fn path_of(&self, file: FileId) -> PathBuf {
         self.segments.join(format!("{:08}.seg", file.0))
     }
 
@@ -177,7 +177,7 @@ impl SpoolFolder {
 
 impl SegmentBytes {
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         match &self.bytes {
             Held::Mapped(map) => map,
             Held::Copied(copy) => copy,

@@ -13,7 +13,7 @@ const BACKLOG: i32 = 4096;
 
 /// One configured address with its sockets.
 #[derive(Debug)]
-pub struct Listener {
+pub(super) struct Listener {
     /// The address with its real port, where port 0 was asked for.
     pub address: SocketAddr,
     /// One listening socket per shard, non-blocking, closed on exec.
@@ -22,7 +22,7 @@ pub struct Listener {
 
 /// Why an address cannot be listened on: one line, with the way out.
 #[derive(Debug)]
-pub struct ListenError {
+pub(super) struct ListenError {
     pub address: SocketAddr,
     pub cause: io::Error,
 }
@@ -31,7 +31,7 @@ pub struct ListenError {
 ///
 /// # Errors
 /// The first address that failed; sockets made before it are closed again.
-pub fn listen(addresses: &[SocketAddr], shards: u16) -> Result<Vec<Listener>, ListenError> {
+pub(super) fn listen(addresses: &[SocketAddr], shards: u16) -> Result<Vec<Listener>, ListenError> {
     addresses.iter().map(|address| listen_on(*address, shards)).collect()
 }
 

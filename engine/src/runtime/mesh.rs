@@ -25,10 +25,15 @@ const CONTROL_MAX: usize = 4096;
 
 /// What the threads beside the shards tell a shard.
 pub(super) enum Control {
-    Resolved { question: QuestionId, answer: Arc<Answer> },
+    Resolved {
+        question: QuestionId,
+        answer: Arc<Answer>,
+    },
     Segment(Result<NewSegment, DiskError>),
     Settings(Arc<Settings>),
-    Stop { by: Mono },
+    Stop {
+        by: Mono,
+    },
     /// All shards are quiet: end the loop.
     Exit,
 }

@@ -15,5 +15,5 @@ mod signals;
 mod start;
 mod tls;
 
-pub use signals::{SignalWatch, StopRequest, watch as watch_signals};
-pub use start::{Engine, StartError, Stopper, Summary};
+pub use signals::{Request, SignalWatch, watch as watch_signals};
+pub use start::{Engine, Remote, StartError, Summary};

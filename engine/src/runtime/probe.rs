@@ -20,7 +20,7 @@ pub(super) const DESCRIPTORS_SPARE: u64 = 256;
 
 /// What this run will ask of the kernel, all shards together.
 #[derive(Clone, Copy, Debug)]
-pub struct Needs {
+pub(super) struct Needs {
     pub connections_in: u64,
     pub connections_out: u64,
     /// Segment files, listeners, the resolver's sockets and other descriptors held open.
@@ -29,7 +29,7 @@ pub struct Needs {
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub(super) struct Facts {
     pub kernel: (u32, u32),
     /// Descriptors this process may open, after raising its soft limit.
     pub descriptors: u64,
@@ -38,7 +38,7 @@ pub struct Facts {
 
 /// One thing that is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub(super) enum Missing {
     Kernel {
         release: Box<str>,
     },
@@ -66,7 +66,7 @@ pub enum Missing {
 ///
 /// # Errors
 /// Everything that is missing, not just the first.
-pub fn probe(needs: &Needs) -> Result<Facts, Vec<Missing>> {
+pub(super) fn probe(needs: &Needs) -> Result<Facts, Vec<Missing>> {
     let mut missing = Vec::new();
     let release = kernel_release();
     let kernel = parse_release(&release).unwrap_or((0, 0));

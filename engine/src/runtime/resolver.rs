@@ -20,7 +20,7 @@ mod table;
 mod zone;
 
 use lookup::Dns;
-pub use lookup::{QUERIES_MAX, ResolverError, SOCKETS_MAX};
+pub(super) use lookup::{ResolverError, SOCKETS_MAX};
 use table::{Handled, Table};
 
 /// Questions on their way to the control thread. A shard whose question does not fit keeps it and
@@ -40,7 +40,7 @@ const ENTRIES_MAX: usize = 100_000;
 
 /// A question and who wants to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub(super) struct Asked {
     pub from: ShardId,
     pub question: QuestionId,
     pub what: Question,
@@ -48,21 +48,21 @@ pub struct Asked {
 
 /// The shards' end of the queue of questions.
 #[derive(Clone, Debug)]
-pub struct Questions(mpsc::Sender<Asked>);
+pub(super) struct Questions(mpsc::Sender<Asked>);
 
 /// The control thread's end.
 #[derive(Debug)]
-pub struct QuestionInbox(mpsc::Receiver<Asked>);
+pub(super) struct QuestionInbox(mpsc::Receiver<Asked>);
 
 /// What answers.
-pub struct Resolver {
+pub(super) struct Resolver {
     dns: Arc<Dns>,
     table: Table<(ShardId, QuestionId)>,
 }
 
 /// A queue of questions; it may be written from any thread.
 #[must_use]
-pub fn questions() -> (Questions, QuestionInbox) {
+pub(super) fn questions() -> (Questions, QuestionInbox) {
     let (sender, receiver) = mpsc::channel(QUESTIONS_MAX);
     (Questions(sender), QuestionInbox(receiver))
 }
@@ -72,7 +72,7 @@ impl Questions {
     ///
     /// # Errors
     /// Hands it back if the queue is full or the resolver has ended: ask again later.
-    pub fn ask(&self, asked: Asked) -> Result<(), Asked> {
+    pub(super) fn ask(&self, asked: Asked) -> Result<(), Asked> {
         self.0.try_send(asked).map_err(mpsc::error::TrySendError::into_inner)
     }
 }
@@ -80,14 +80,14 @@ impl Questions {
 impl Resolver {
     /// # Errors
     /// No servers were set, and the system names none either.
-    pub fn new(settings: &DnsSettings) -> Result<Self, ResolverError> {
+    pub(super) fn new(settings: &DnsSettings) -> Result<Self, ResolverError> {
         let dns = Arc::new(Dns::new(settings)?);
         Ok(Self { dns, table: Table::new(ENTRIES_MAX, LOOKUPS_MAX) })
     }
 
     /// Answers until every [`Questions`] is dropped; run it inside a tokio runtime with I/O and
     /// time. Each question is answered once; `answer` must not block.
-    pub async fn run(
+    pub(super) async fn run(
         mut self,
         mut inbox: QuestionInbox,
         answer: impl Fn(ShardId, QuestionId, Arc<Answer>),

@@ -1,18 +1,20 @@
-//! SIGTERM and SIGINT as requests to stop: the first asks, the second insists.
+//! Signals as requests: SIGTERM and SIGINT to stop (the second insists), SIGHUP to read the settings again.
 
 use std::io;
 use std::thread::JoinHandle;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopRequest {
-    /// The first signal: stop in order.
-    Orderly,
+pub enum Request {
+    /// The first signal to stop: stop in order.
+    Stop,
     /// Any further one: skip the waits.
-    Now,
+    StopNow,
+    /// Read the settings again.
+    Reload,
 }
 
 /// Watches for signals until dropped; afterwards they are ignored.
@@ -22,24 +24,28 @@ pub struct SignalWatch {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Calls `on_stop` on a thread of its own for each SIGTERM or SIGINT, and ignores SIGPIPE: a peer
-/// that went away is an error of its connection.
+/// Calls `on_request` on a thread of its own for each SIGTERM, SIGINT or SIGHUP, and ignores
+/// SIGPIPE: a peer that went away is an error of its connection.
 ///
 /// # Errors
 /// The kernel's, if the handlers or the thread cannot be set up.
-pub fn watch(mut on_stop: impl FnMut(StopRequest) + Send + 'static) -> io::Result<SignalWatch> {
+pub fn watch(mut on_request: impl FnMut(Request) + Send + 'static) -> io::Result<SignalWatch> {
     // SAFETY: ignoring a signal runs no code of ours in a handler.
     let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     if before == libc::SIG_ERR {
         return Err(io::Error::last_os_error());
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let handle = signals.handle();
     let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut request = StopRequest::Orderly;
-        for _ in &mut signals {
-            on_stop(request);
-            request = StopRequest::Now;
+        let mut stop = Request::Stop;
+        for signal in &mut signals {
+            if signal == SIGHUP {
+                on_request(Request::Reload);
+                continue;
+            }
+            on_request(stop);
+            stop = Request::StopNow;
         }
     })?;
     Ok(SignalWatch { handle, thread: Some(thread) })
@@ -67,11 +73,13 @@ mod tests {
         let watch = watch(move |request| requests.send(request).unwrap()).unwrap();
         let wait = Duration::from_secs(10);
         signal_hook::low_level::raise(SIGTERM).unwrap();
-        assert_eq!(seen.recv_timeout(wait), Ok(StopRequest::Orderly));
+        assert_eq!(seen.recv_timeout(wait), Ok(Request::Stop));
         signal_hook::low_level::raise(SIGINT).unwrap();
-        assert_eq!(seen.recv_timeout(wait), Ok(StopRequest::Now));
+        assert_eq!(seen.recv_timeout(wait), Ok(Request::StopNow));
         signal_hook::low_level::raise(SIGTERM).unwrap();
-        assert_eq!(seen.recv_timeout(wait), Ok(StopRequest::Now));
+        assert_eq!(seen.recv_timeout(wait), Ok(Request::StopNow));
+        signal_hook::low_level::raise(SIGHUP).unwrap();
+        assert_eq!(seen.recv_timeout(wait), Ok(Request::Reload));
         // The process must survive this one.
         signal_hook::low_level::raise(libc::SIGPIPE).unwrap();
         drop(watch);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::clock;
-use super::core_loop::{CoreLoop, Services, wake_file};
 use super::control::ControlThread;
+use super::core_loop::{CoreLoop, Services, wake_file};
 use super::crypto::{CryptoThreads, Handshakes, threads_for};
 use super::disk::{SegmentMaker, SpoolFolder};
 use super::listen::{Listener, listen};
@@ -22,7 +22,7 @@ use super::secure::ShardHandshakes;
 use super::tls::TlsClient;
 use crate::base::cell::Budget;
 use crate::model::connection::ShardId;
-use crate::model::settings::{Settings, ShardChoice};
+use crate::model::settings::{ListenerSettings, Settings, ShardChoice};
 use crate::report::counters::Counters;
 use crate::shard::{Shard, ShardOptions};
 use crate::spool::plan::{Recovered, RecoveredDelivery, RecoveredShard, plan};
@@ -61,9 +61,9 @@ pub enum StartError {
 /// running until the process ends.
 pub struct Engine {
     mesh: Arc<Mesh>,
-    shards: Vec<ExecutorJoinHandle<std::io::Result<Shard>>>,
+    shards: Vec<ExecutorJoinHandle<std::io::Result<Counters>>>,
     addresses: Vec<SocketAddr>,
-    stopping: Arc<AtomicBool>,
+    remote: Remote,
     control: ControlThread,
     segments: SegmentMaker,
     crypto: CryptoThreads,
@@ -86,11 +86,20 @@ impl Summary {
     }
 }
 
-/// Asks a running engine to stop, from any thread.
+/// Tells a running engine what to do, from any thread.
 #[derive(Clone)]
-pub struct Stopper {
+pub struct Remote {
     mesh: Arc<Mesh>,
     stopping: Arc<AtomicBool>,
+    derived: Arc<Derived>,
+}
+
+/// What was worked out at the start and holds until the end.
+struct Derived {
+    connections_in: u32,
+    connections_out: u32,
+    /// With real ports. A shard knows its listeners by their place.
+    listeners: Vec<ListenerSettings>,
 }
 
 /// What one shard needs to come to life.
@@ -118,11 +127,13 @@ impl Engine {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let cores = cores(&settings.engine.shards);
         let shards = u16::try_from(cores.len()).unwrap_or(u16::MAX);
-        let settings = fit_to_machine(settings, shards)?;
+        let mut settings = fit_to_machine(settings, shards)?;
         let folder = SpoolFolder::open(&settings.spool.path).map_err(spool_error)?;
         let recovered = recover(&folder, shards)?;
         let listeners = open_listeners(&settings, shards)?;
-        let addresses = listeners.iter().map(|listener| listener.address).collect();
+        let addresses: Vec<SocketAddr> =
+            listeners.iter().map(|listener| listener.address).collect();
+        let derived = derive(&mut settings, &addresses);
         let wakes = Wakes::new(shards)?;
         let mesh = Arc::new(Mesh::new(wakes.for_mesh));
         let folder = Arc::new(folder);
@@ -145,8 +156,12 @@ impl Engine {
             }
             pause(QUIET_POLL);
         }
-        let stopping = Arc::new(AtomicBool::new(false));
-        Ok(Self { mesh, shards, addresses, stopping, control, segments, crypto })
+        let remote = Remote {
+            mesh: Arc::clone(&mesh),
+            stopping: Arc::new(AtomicBool::new(false)),
+            derived: Arc::new(derived),
+        };
+        Ok(Self { mesh, shards, addresses, remote, control, segments, crypto })
     }
 
     /// Where it listens, in the order of the settings, with real ports.
@@ -156,13 +171,13 @@ impl Engine {
     }
 
     #[must_use]
-    pub fn stopper(&self) -> Stopper {
-        Stopper { mesh: Arc::clone(&self.mesh), stopping: Arc::clone(&self.stopping) }
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
     }
 
     /// Asks for an orderly stop; [`Engine::wait`] returns when it is done.
     pub fn stop(&self) {
-        self.stopper().stop();
+        self.remote.stop();
     }
 
     /// Waits until the engine was stopped and everything is on disk.
@@ -176,8 +191,8 @@ impl Engine {
         }
         let mut summary = Summary::default();
         for handle in self.shards {
-            let shard = handle.join().map_err(|error| std::io::Error::other(error.to_string()))??;
-            summary.shards.push(*shard.counters());
+            let joined = handle.join().map_err(|error| std::io::Error::other(error.to_string()))?;
+            summary.shards.push(joined?);
         }
         self.control.stop();
         self.segments.stop();
@@ -190,7 +205,7 @@ impl Engine {
         let mut before = None;
         loop {
             pause(QUIET_POLL);
-            if !self.stopping.load(Ordering::SeqCst) {
+            if !self.remote.stopping.load(Ordering::SeqCst) {
                 continue;
             }
             let settled = self.mesh.settled();
@@ -202,7 +217,7 @@ impl Engine {
     }
 }
 
-impl Stopper {
+impl Remote {
     /// Stops in order: clients first, then replies in flight, then the last commit.
     pub fn stop(&self) {
         self.stop_by(STOP_GRACE);
@@ -211,6 +226,23 @@ impl Stopper {
     /// Skips the waits: what is on the wire is cut off, what is in the spool stays there.
     pub fn stop_now(&self) {
         self.stop_by(Duration::ZERO);
+    }
+
+    /// Hands new settings to all shards. Listeners, shards, spool and resolvers stay as they are
+    /// until the next start; connection limits left open stay as they were derived.
+    pub fn reload(&self, mut settings: Settings) {
+        let limits = &mut settings.limits;
+        for (limit, derived) in [
+            (&mut limits.connections_in, self.derived.connections_in),
+            (&mut limits.connections_out, self.derived.connections_out),
+        ] {
+            *limit = if *limit == 0 { derived } else { *limit };
+        }
+        settings.listeners.clone_from(&self.derived.listeners);
+        let settings = Arc::new(settings);
+        for shard in 0..self.mesh.shards() {
+            insist(&self.mesh, shard_id(shard), || Control::Settings(Arc::clone(&settings)));
+        }
     }
 
     fn stop_by(&self, grace: Duration) {
@@ -237,19 +269,31 @@ fn cores(choice: &ShardChoice) -> Vec<Option<usize>> {
     }
 }
 
+/// Puts the real ports into the settings, and keeps what a reload must not change.
+fn derive(settings: &mut Settings, addresses: &[SocketAddr]) -> Derived {
+    for (listener, address) in settings.listeners.iter_mut().zip(addresses) {
+        listener.address = *address;
+    }
+    Derived {
+        connections_in: settings.limits.connections_in,
+        connections_out: settings.limits.connections_out,
+        listeners: settings.listeners.clone(),
+    }
+}
+
 /// Probes the kernel, and gives connection limits that were left open what the descriptors allow.
 fn fit_to_machine(mut settings: Settings, shards: u16) -> Result<Settings, StartError> {
     if settings.listeners.is_empty() {
         return Err(StartError::NoListener);
     }
     let shards = u64::from(shards);
-    let files =
-        (settings.listeners.len() as u64 + FILES_PER_SHARD) * shards + SOCKETS_MAX as u64;
+    let files = (settings.listeners.len() as u64 + FILES_PER_SHARD) * shards + SOCKETS_MAX as u64;
     let lines = |missing: Vec<Missing>| missing.iter().map(ToString::to_string).collect();
     let missing = |missing| StartError::Missing(lines(missing));
     let facts = probe(&Needs { connections_in: 0, connections_out: 0, files }).map_err(missing)?;
     let free = facts.descriptors.saturating_sub(files + DESCRIPTORS_SPARE);
-    let share = u32::try_from(free / shards / 2).unwrap_or(u32::MAX).clamp(1, CONNECTIONS_DERIVED_MAX);
+    let share =
+        u32::try_from(free / shards / 2).unwrap_or(u32::MAX).clamp(1, CONNECTIONS_DERIVED_MAX);
     let limits = &mut settings.limits;
     for limit in [&mut limits.connections_in, &mut limits.connections_out] {
         *limit = if *limit == 0 { share } else { *limit };
@@ -304,7 +348,10 @@ struct Wakes {
 
 impl Wakes {
     fn new(shards: u16) -> Result<Self, StartError> {
-        let failed = |cause: std::io::Error| StartError::Thread { what: "a shard", cause: cause.to_string() };
+        let failed = |cause: std::io::Error| StartError::Thread {
+            what: "a shard",
+            cause: cause.to_string(),
+        };
         let mut wakes = Self { for_mesh: Vec::new(), for_shards: Vec::new() };
         for _ in 0..shards {
             let wake = eventfd().map_err(failed)?;
@@ -410,7 +457,7 @@ fn deal(deliveries: Vec<RecoveredDelivery>, shards: usize) -> Vec<Vec<RecoveredD
     dealt
 }
 
-fn start_shard(birth: Birth) -> Result<ExecutorJoinHandle<std::io::Result<Shard>>, StartError> {
+fn start_shard(birth: Birth) -> Result<ExecutorJoinHandle<std::io::Result<Counters>>, StartError> {
     let placement = birth.core.map_or(Placement::Unbound, Placement::Fixed);
     LocalExecutorBuilder::new(placement)
         .name(&format!("shard-{}", birth.id.0))
@@ -420,7 +467,7 @@ fn start_shard(birth: Birth) -> Result<ExecutorJoinHandle<std::io::Result<Shard>
 }
 
 /// The life of a shard, on its own thread.
-async fn live(birth: Birth) -> std::io::Result<Shard> {
+async fn live(birth: Birth) -> std::io::Result<Counters> {
     let now = clock::now();
     let limits = &birth.settings.limits;
     let options = DriverOptions {
@@ -474,7 +521,10 @@ fn insist_once(mesh: &Mesh, to: ShardId, mut word: Control) {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the control side waits for shards, never they for it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the control side waits for shards, never they for it"
+)]
 fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -24,11 +24,11 @@ const SESSIONS_MAX: usize = 8192;
 
 /// Bytes a peer may send before the handshake is done: far above any certificate chain in use,
 /// and the bound of what a hostile one costs.
-pub const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
+pub(super) const HANDSHAKE_BYTES_MAX: usize = 256 * 1024;
 
 /// How we speak TLS as a client; one per process, so that all shards share its sessions.
 #[derive(Clone, Debug)]
-pub struct TlsClient {
+pub(super) struct TlsClient {
     named: Arc<ClientConfig>,
     /// For hosts whose name cannot be sent: no session is kept, because it would have no owner.
     nameless: Arc<ClientConfig>,
@@ -36,14 +36,14 @@ pub struct TlsClient {
 
 /// A handshake under way; owns no socket and may move between threads.
 #[derive(Debug)]
-pub struct Handshake {
+pub(super) struct Handshake {
     connection: Box<ClientConnection>,
     received_bytes: usize,
 }
 
 /// What a step of a handshake led to.
 #[derive(Debug)]
-pub enum Progress {
+pub(super) enum Progress {
     /// More bytes of the peer are needed.
     NeedsInput(Handshake),
     /// The stream is ready. `unopened` came behind the handshake: pass it to [`TlsStream::open`]
@@ -55,13 +55,13 @@ pub enum Progress {
 
 /// An established session; lives on its shard.
 #[derive(Debug)]
-pub struct TlsStream {
+pub(super) struct TlsStream {
     connection: Box<ClientConnection>,
 }
 
 /// Whether the peer may still send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
+pub(super) enum Opened {
     Open,
     /// Its close_notify was read: what came before is complete. Anything behind it is ignored.
     PeerClosed,
@@ -70,7 +70,7 @@ pub enum Opened {
 impl TlsClient {
     /// # Errors
     /// The crypto library offers no usable versions, which is a fault of the build.
-    pub fn opportunistic() -> Result<Self, TlsError> {
+    pub(super) fn opportunistic() -> Result<Self, TlsError> {
         let named = config(Resumption::in_memory_sessions(SESSIONS_MAX))?;
         let nameless = config(Resumption::disabled())?;
         Ok(Self { named: Arc::new(named), nameless: Arc::new(nameless) })
@@ -81,7 +81,7 @@ impl TlsClient {
     ///
     /// # Errors
     /// The crypto library failed, for instance for lack of randomness.
-    pub fn begin(&self, name: &str) -> Result<Handshake, TlsError> {
+    pub(super) fn begin(&self, name: &str) -> Result<Handshake, TlsError> {
         let (config, name) = match ServerName::try_from(name) {
             Ok(name) => (&self.named, name.to_owned()),
             Err(_) => (&self.nameless, ServerName::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
@@ -95,7 +95,7 @@ impl Handshake {
     /// Takes what the peer sent (nothing, at the start) and appends what to send it. Costs up to
     /// some 0.3 ms: not for a shard.
     #[must_use]
-    pub fn advance(mut self, wire: &[u8], outgoing: &mut Vec<u8>) -> Progress {
+    pub(super) fn advance(mut self, wire: &[u8], outgoing: &mut Vec<u8>) -> Progress {
         self.received_bytes = self.received_bytes.saturating_add(wire.len());
         if self.received_bytes > HANDSHAKE_BYTES_MAX {
             return Progress::Failed(TlsError("the handshake is too long".into()));
@@ -134,7 +134,7 @@ impl TlsStream {
     /// # Errors
     /// The peer broke the protocol, or somebody changed its bytes: send what
     /// [`TlsStream::close_notify`] gives, then abort. Plaintext appended before is genuine.
-    pub fn open(&mut self, wire: &[u8], plain: &mut Vec<u8>) -> Result<Opened, TlsError> {
+    pub(super) fn open(&mut self, wire: &[u8], plain: &mut Vec<u8>) -> Result<Opened, TlsError> {
         let mut rest = wire;
         loop {
             let result = self.connection.process_new_packets();
@@ -155,7 +155,7 @@ impl TlsStream {
     ///
     /// # Errors
     /// The session can send no more (its end was sent, or its keys are used up).
-    pub fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub(super) fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), TlsError> {
         let mut rest = plain;
         while !rest.is_empty() {
             // rustls takes up to its buffer's limit at a time, and we empty the buffer each time.
@@ -171,7 +171,7 @@ impl TlsStream {
     }
 
     /// Appends our close_notify (or the alert that a failed [`TlsStream::open`] left) to `wire`.
-    pub fn close_notify(&mut self, wire: &mut Vec<u8>) {
+    pub(super) fn close_notify(&mut self, wire: &mut Vec<u8>) {
         self.connection.send_close_notify();
         flush(&mut self.connection, wire);
     }

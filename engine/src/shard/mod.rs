@@ -148,9 +148,18 @@ impl Shard {
         self.id
     }
 
+    /// What it has counted so far, its spool included.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        let spool = self.spool.counters();
+        Counters {
+            commits: spool.commits,
+            commit_bytes: spool.bytes_written,
+            commits_failed: spool.segments_fenced,
+            outcomes_written: spool.outcomes,
+            segments_recycled: spool.segments_recycled,
+            ..self.counters
+        }
     }
 
     /// Whether clients may come: the spool can take mail, or has said that it cannot.
@@ -171,7 +180,9 @@ impl Shard {
     /// Takes one event in.
     pub fn handle(&mut self, now: Now, event: Event<'_>, out: &mut Effects) {
         match event {
-            Event::Accepted { conn, listener, peer } => self.accepted(now, conn, listener, peer, out),
+            Event::Accepted { conn, listener, peer } => {
+                self.accepted(now, conn, listener, peer, out)
+            }
             Event::Connected { conn, result } => self.connected(now, conn, result, out),
             Event::Received { conn, bytes } => self.received(now, conn, bytes, out),
             Event::Drained { conn } => self.drained(now, conn, out),
@@ -214,7 +225,9 @@ impl Shard {
 
     fn noted(&mut self, now: Now, from: ShardId, note: Note, out: &mut Effects) {
         match note {
-            Note::Deliver { parcel, due } => self.scheduler.handle_parcel(now, *parcel, &self.settings.sites, due),
+            Note::Deliver { parcel, due } => {
+                self.scheduler.handle_parcel(now, *parcel, &self.settings.sites, due)
+            }
             Note::Open(opening) => self.open(now, *opening, out),
             Note::Work { lease, delivery } => self.work(now, lease, *delivery, out),
             Note::Close { lease } => self.close_lease(now, lease, out),
@@ -223,7 +236,9 @@ impl Shard {
             Note::Settle(settlement) => self.settlement(now, *settlement, out),
             Note::Settled { lease } => self.lease_settled(now, lease, out),
             Note::Fetch { lease, place, .. } => self.fetch_for(from, lease, place, out),
-            Note::Fetched { lease, place, record } => self.fetched_for(now, lease, place, record, out),
+            Note::Fetched { lease, place, record } => {
+                self.fetched_for(now, lease, place, record, out)
+            }
         }
     }
 
@@ -246,7 +261,13 @@ impl Shard {
         }
     }
 
-    fn ended(&mut self, now: Now, conn: Conn, how: crate::model::connection::End, out: &mut Effects) {
+    fn ended(
+        &mut self,
+        now: Now,
+        conn: Conn,
+        how: crate::model::connection::End,
+        out: &mut Effects,
+    ) {
         match self.role(conn) {
             Some(Role::Intake(_)) => self.intake_ended(conn, out),
             Some(Role::Egress(key)) => {
@@ -303,7 +324,8 @@ impl Shard {
         if !self.backlog.is_empty() {
             return Mono(0);
         }
-        let rooms = [self.timers.next(), self.scheduler.next_wakeup(), self.storage_wakeup(now.mono)];
+        let rooms =
+            [self.timers.next(), self.scheduler.next_wakeup(), self.storage_wakeup(now.mono)];
         let first = rooms.into_iter().flatten().min().unwrap_or(Mono::NEVER);
         first.min(self.phase.next_wakeup())
     }

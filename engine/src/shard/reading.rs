@@ -50,12 +50,7 @@ impl Shard {
     }
 
     /// Reads the record of a settlement that fails recipients; without it there is no notice.
-    pub(super) fn fetch_for_bounce(
-        &mut self,
-        now: Now,
-        settlement: Settlement,
-        out: &mut Effects,
-    ) {
+    pub(super) fn fetch_for_bounce(&mut self, now: Now, settlement: Settlement, out: &mut Effects) {
         if self.spool.locate(settlement.place).is_none() {
             return self.settle_with(now, settlement, None, out);
         }
@@ -67,12 +62,7 @@ impl Shard {
         let read = ReadId(self.reads.next);
         self.reads.next = self.reads.next.wrapping_add(1);
         self.reads.under_way.insert(read, Read { place, purpose });
-        out.push(Effect::Fetch {
-            read,
-            file,
-            offset: u64::from(place.offset),
-            bytes: place.bytes,
-        });
+        out.push(Effect::Fetch { read, file, offset: u64::from(place.offset), bytes: place.bytes });
         true
     }
 
@@ -95,7 +85,7 @@ impl Shard {
 
     /// The record, if it was read and its checksum holds; else the operator is told.
     fn checked(
-        &mut self,
+        &self,
         place: Place,
         result: Result<Arc<Block>, DiskError>,
         out: &mut Effects,

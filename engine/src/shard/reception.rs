@@ -146,14 +146,14 @@ impl Shard {
         peer: SocketAddr,
         out: &mut Effects,
     ) {
-        if self.phase.is_stopping() || self.reception.connections >= self.reception.connections_max {
+        if self.phase.is_stopping() || self.reception.connections >= self.reception.connections_max
+        {
             return self.turn_away(conn, out);
         }
         self.counters.connections_in += 1;
         self.reception.connections += 1;
         let networks = self.settings.listeners.get(usize::from(listener));
-        let relay_allowed =
-            networks.is_some_and(|one| relay_allowed(peer.ip(), &one.relay_from));
+        let relay_allowed = networks.is_some_and(|one| relay_allowed(peer.ip(), &one.relay_from));
         let client = Client { peer, listener, relay_allowed };
         let incoming = Incoming {
             session: Session::new(Arc::clone(&self.reception.settings), client, now),

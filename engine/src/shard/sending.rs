@@ -16,8 +16,8 @@ use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
 use crate::model::message::{MessageId, Place, Slice};
 use crate::model::note::{Attempt, Done, Note, Opening};
 use crate::model::settings::Settings;
-use crate::spool::message::Part;
 use crate::spool::ChunkRef;
+use crate::spool::message::Part;
 use crate::spool::record::RECORD_HEADER_BYTES;
 use crate::wire::envelope::EnvelopeFlags;
 
@@ -45,11 +45,7 @@ struct Outgoing {
 
 impl Sending {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self {
-            sessions: Slab::new(),
-            by_lease: Map::default(),
-            options: options(settings),
-        }
+        Self { sessions: Slab::new(), by_lease: Map::default(), options: options(settings) }
     }
 
     pub(super) fn handle_settings(&mut self, settings: &Settings) {
@@ -93,13 +89,7 @@ impl Shard {
         self.egress_orders(now, key, out);
     }
 
-    pub(super) fn work(
-        &mut self,
-        now: Now,
-        lease: LeaseId,
-        delivery: Delivery,
-        out: &mut Effects,
-    ) {
+    pub(super) fn work(&mut self, now: Now, lease: LeaseId, delivery: Delivery, out: &mut Effects) {
         let Some(key) = self.sending.by_lease.get(&lease).copied() else {
             return self.refuse_work(lease, &delivery, out);
         };

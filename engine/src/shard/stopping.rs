@@ -14,9 +14,14 @@ const INTAKE_GRACE: Duration = Duration::from_secs(10);
 pub(super) enum Phase {
     Running,
     /// No new work; clients may finish until `intake_by`, everything until `by`.
-    Draining { intake_by: Mono, by: Mono },
+    Draining {
+        intake_by: Mono,
+        by: Mono,
+    },
     /// The clients that had not finished were cut off.
-    Delivering { by: Mono },
+    Delivering {
+        by: Mono,
+    },
     /// Whatever still waited was cut off: only commits are left.
     Cut,
 }

@@ -41,11 +41,19 @@ impl Pending {
 }
 
 impl Shard {
-    pub(super) fn segment_ready(&mut self, spare: Result<SpareSegment, DiskError>, out: &mut Effects) {
+    pub(super) fn segment_ready(
+        &mut self,
+        spare: Result<SpareSegment, DiskError>,
+        out: &mut Effects,
+    ) {
         let full = spare.is_err();
         if full != self.pending.full {
             self.pending.full = full;
-            out.push(Effect::Report(Box::new(if full { Fact::SpoolFull } else { Fact::SpoolFree })));
+            out.push(Effect::Report(Box::new(if full {
+                Fact::SpoolFull
+            } else {
+                Fact::SpoolFree
+            })));
         }
         self.spool.handle_spare(spare);
     }
@@ -56,7 +64,7 @@ impl Shard {
         while let Some(request) = self.spool.poll_request(now, gather) {
             out.push(match request {
                 Request::Commit { commit, file, offset, block } => {
-                    Effect::Commit { commit, file, offset: u64::from(offset), block }
+                    Effect::Commit { commit, file, offset, block }
                 }
                 Request::PrepareSegment => Effect::PrepareSegment,
             });

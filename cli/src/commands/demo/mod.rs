@@ -23,7 +23,7 @@ pub(crate) fn run(flags: &DemoFlags) -> Result<ExitCode> {
     let (json, messages) = (flags.json, flags.messages);
     let plan = Plan::new(messages);
     let mut world = World::start(&plan)?;
-    let mut show = Show::new(json, messages);
+    let show = Show::new(json, messages);
     while !world.is_at_rest() {
         world.play();
         show.draw(&world.glance());

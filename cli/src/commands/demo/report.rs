@@ -42,7 +42,13 @@ impl Report {
         let text = if json {
             serde_json::to_string_pretty(&self.to_json())?
         } else {
-            format!("{}\n\n{}\n\n{}\n\n{}", self.rates(), self.phases(), self.limits(), self.words())
+            format!(
+                "{}\n\n{}\n\n{}\n\n{}",
+                self.rates(),
+                self.phases(),
+                self.limits(),
+                self.words()
+            )
         };
         writeln!(std::io::stdout(), "{text}")?;
         Ok(())
@@ -52,8 +58,16 @@ impl Report {
         let source = &self.outcome.source;
         let delivered = self.outcome.verdict.delivered;
         let mut table = new_table(&["", "messages", "per second"]);
-        table.add_row(["accepted, durable before 250", &count(source.sent.acknowledged), &rate(source.rate)]);
-        table.add_row(["delivered to 100 domains", &count(delivered), "all, whatever the two difficult domains did"]);
+        table.add_row([
+            "accepted, durable before 250",
+            &count(source.sent.acknowledged),
+            &rate(source.rate),
+        ]);
+        table.add_row([
+            "delivered to 100 domains",
+            &count(delivered),
+            "all, whatever the two difficult domains did",
+        ]);
         table
     }
 
@@ -80,7 +94,8 @@ impl Report {
     }
 
     fn limits(&self) -> Table {
-        let mut table = new_table(&["domain", "delivered", "most connections at once", "limit", "4xx"]);
+        let mut table =
+            new_table(&["domain", "delivered", "most connections at once", "limit", "4xx"]);
         for (index, host) in self.hosts_shown() {
             let name = match index {
                 BUSY => "d7.demo.test (said 421 for a while)".to_owned(),
@@ -104,7 +119,8 @@ impl Report {
 
     fn words(&self) -> String {
         let verdict = &self.outcome.verdict;
-        let limit = if self.is_within_limits() { "no limit was passed" } else { "A LIMIT WAS PASSED" };
+        let limit =
+            if self.is_within_limits() { "no limit was passed" } else { "A LIMIT WAS PASSED" };
         format!("{verdict}\n{limit}")
     }
 

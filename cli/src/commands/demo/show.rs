@@ -33,7 +33,8 @@ impl Show {
         self.accepted.set_position(glance.accepted);
         self.delivered.set_position(glance.delivered);
         let Glance { connections, throttled, note, .. } = glance;
-        self.note.set_message(format!("{connections} connections out, {throttled} times 4xx; {note}"));
+        self.note
+            .set_message(format!("{connections} connections out, {throttled} times 4xx; {note}"));
     }
 
     pub(super) fn finish(self) {
@@ -51,5 +52,6 @@ fn bar_style() -> ProgressStyle {
 }
 
 fn note_style() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+    ProgressStyle::with_template("{spinner} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }

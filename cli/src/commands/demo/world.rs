@@ -10,7 +10,7 @@ use postrider_loadgen::clock;
 use postrider_loadgen::ledger::{Verdict, compare};
 use postrider_loadgen::loopback::{loopback_hosts, raise_open_files};
 use postrider_loadgen::nameserver::{Nameserver, Zone};
-use postrider_loadgen::sink::{Behaviour, Sink, SinkPlan, SinkReport};
+use postrider_loadgen::sink::{Behaviour, Sink, SinkPlan, SinkReport, Stage};
 use postrider_loadgen::source::{Domains, Source, SourcePlan, SourceReport};
 use tempfile::TempDir;
 
@@ -22,9 +22,9 @@ pub(super) const SITE_CONNECTIONS: u64 = 8;
 pub(super) const BUSY: usize = 7;
 /// This one refuses connections while it is down.
 pub(super) const DOWN: usize = 42;
-/// After that much of the mail was taken in, both begin to misbehave, so that it shows ...
-const TROUBLE_FROM_PERCENT: u64 = 20;
-/// ... and for that long.
+/// That one becomes busy when that much of the mail was taken in; this one is down from the start.
+const BUSY_FROM_PERCENT: u64 = 20;
+/// Both are well again that long after the first became busy.
 const TROUBLE_LASTS: Duration = Duration::from_secs(3);
 /// Without any arrival for so long the demo ends, and what is missing counts as lost.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
@@ -83,9 +83,11 @@ impl World {
         let hosts = loopback_hosts(DOMAINS).context("no loopback addresses for the mail hosts")?;
         let domains = Domains::numbered(DOMAINS, "demo.test")?;
         let port = hosts[0].address.port();
-        let zone = Zone::for_hosts(domains.names().iter().map(String::as_str), &hosts, "hosts.test");
+        let zone =
+            Zone::for_hosts(domains.names().iter().map(String::as_str), &hosts, "hosts.test");
         let nameserver = Nameserver::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), zone)?;
         let sink = Sink::start(SinkPlan::new(hosts))?;
+        sink.set_behaviour(DOWN, Behaviour::Refuse)?;
         let spool = TempDir::with_prefix("postrider-demo-")?;
         let engine = start_engine(&settings_text(&spool, nameserver.address(), port))?;
         let to = *engine.addresses().first().context("the engine listens nowhere")?;
@@ -100,16 +102,17 @@ impl World {
         Ok(Self { nameserver, sink, engine, source, trouble, messages, _spool: spool })
     }
 
-    /// Lets the two difficult domains misbehave for a while.
+    /// Lets the two difficult domains have their troubles.
     pub(super) fn play(&mut self) {
         let taken = self.source.progress().acknowledged;
         self.trouble = match self.trouble {
-            Trouble::Before if taken * 100 >= self.messages * TROUBLE_FROM_PERCENT => {
-                self.behave(Behaviour::Throttle421, Behaviour::Refuse);
+            Trouble::Before if taken * 100 >= self.messages * BUSY_FROM_PERCENT => {
+                self.behave(BUSY, Behaviour::Throttle421At(Stage::Mail));
                 Trouble::Since(clock::now_ns())
             }
             Trouble::Since(start) if clock::now_ns() - start >= clock::nanos(TROUBLE_LASTS) => {
-                self.behave(Behaviour::Accept, Behaviour::Accept);
+                self.behave(BUSY, Behaviour::Accept);
+                self.behave(DOWN, Behaviour::Accept);
                 Trouble::Over
             }
             Trouble::Before => Trouble::Before,
@@ -118,11 +121,9 @@ impl World {
         };
     }
 
-    fn behave(&self, busy: Behaviour, down: Behaviour) {
-        for (host, behaviour) in [(BUSY, busy), (DOWN, down)] {
-            if let Err(error) = self.sink.set_behaviour(host, behaviour) {
-                tracing::warn!(%error, host, "a mail host does not do as told");
-            }
+    fn behave(&self, host: usize, behaviour: Behaviour) {
+        if let Err(error) = self.sink.set_behaviour(host, behaviour) {
+            tracing::warn!(%error, host, "a mail host does not do as told");
         }
     }
 
@@ -144,7 +145,7 @@ impl World {
             connections: sink.concurrent,
             throttled: sink.replies_4xx,
             note: match self.trouble {
-                Trouble::Before => "all hundred domains take mail",
+                Trouble::Before => "d42 is down: its mail waits, the rest goes on",
                 Trouble::Since(_) => "d7 says 421, d42 is down: their mail waits, the rest goes on",
                 Trouble::Over => "d7 and d42 take mail again",
             },

@@ -13,8 +13,8 @@ use memmap2::MmapMut;
 
 use super::{BLOCK_BYTES, FILE_MAX, SpoolFolder};
 use crate::model::connection::ShardId;
-use crate::shard::event::DiskError;
 use crate::runtime::clock;
+use crate::shard::event::DiskError;
 use crate::spool::files::{FileId, SpareSegment};
 use crate::spool::segment::new_file_headers;
 
@@ -27,21 +27,21 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// A segment made for a shard, and its descriptor, which nobody else has.
 #[derive(Debug)]
-pub struct NewSegment {
+pub(crate) struct NewSegment {
     pub spare: SpareSegment,
     pub descriptor: OwnedFd,
 }
 
 /// The maker's thread.
 #[derive(Debug)]
-pub struct SegmentMaker {
+pub(crate) struct SegmentMaker {
     requests: SegmentRequests,
     thread: JoinHandle<()>,
 }
 
 /// Where shards ask for segments.
 #[derive(Clone, Debug)]
-pub struct SegmentRequests(Sender<ShardId>);
+pub(crate) struct SegmentRequests(Sender<ShardId>);
 
 impl SegmentMaker {
     /// Starts the thread. Each request is answered once, by `answer` on the maker's thread, which
@@ -52,7 +52,7 @@ impl SegmentMaker {
     ///
     /// # Panics
     /// If `segment_bytes` is not a positive multiple of [`BLOCK_BYTES`]: the settings check it.
-    pub fn start(
+    pub(crate) fn start(
         folder: Arc<SpoolFolder>,
         segment_bytes: u32,
         answer: impl Fn(ShardId, Result<NewSegment, DiskError>) + Send + 'static,
@@ -68,12 +68,12 @@ impl SegmentMaker {
     }
 
     #[must_use]
-    pub fn requests(&self) -> SegmentRequests {
+    pub(crate) fn requests(&self) -> SegmentRequests {
         self.requests.clone()
     }
 
     /// Ends the thread once every [`SegmentRequests`] is dropped and what was asked for is made.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         drop(self.requests);
         if self.thread.join().is_err() {
             tracing::error!("the segment maker had died");
@@ -86,7 +86,7 @@ impl SegmentRequests {
     ///
     /// # Errors
     /// Too many requests wait, or the thread is gone: the shard asks again later.
-    pub fn request(&self, shard: ShardId) -> Result<(), DiskError> {
+    pub(crate) fn request(&self, shard: ShardId) -> Result<(), DiskError> {
         self.0.try_send(shard).map_err(|error| match error {
             TrySendError::Full(_) => DiskError::Failed(libc::EAGAIN),
             TrySendError::Disconnected(_) => DiskError::Failed(libc::EPIPE),
@@ -134,12 +134,8 @@ impl Work {
             // Space that a half-made file holds is the very space that is short.
             remove(&unfinished);
         }
-        let spare = SpareSegment {
-            file,
-            bytes: self.segment_bytes,
-            generation: 1,
-            header_writes: 2,
-        };
+        let spare =
+            SpareSegment { file, bytes: self.segment_bytes, generation: 1, header_writes: 2 };
         Ok(NewSegment { spare, descriptor: made?.into() })
     }
 
@@ -211,7 +207,8 @@ mod tests {
             assert_eq!(to, ShardId(shard));
             let held = folder.read_segment(made.spare.file).unwrap();
             assert_eq!(held.as_bytes().len(), bytes as usize);
-            assert!(held.as_bytes().iter().all(|byte| *byte == 0));
+            let data = &held.as_bytes()[4096..bytes as usize - 4096];
+            assert!(data.iter().all(|byte| *byte == 0));
         }
         maker.stop();
         assert_eq!(std::fs::read_dir(home.path().join("segments")).unwrap().count(), 2);

@@ -23,10 +23,10 @@ use crate::model::route::{ADDRESSES_MAX, Answer, DnsFailure, HOSTS_MAX, Question
 use crate::model::settings::DnsSettings;
 
 /// Queries under way at once; one lookup may ask for 20 hosts' addresses.
-pub const QUERIES_MAX: usize = 256;
+pub(crate) const QUERIES_MAX: usize = 256;
 
 /// Sockets that [`QUERIES_MAX`] queries may hold: each may ask two servers at a time.
-pub const SOCKETS_MAX: usize = 2 * QUERIES_MAX;
+pub(crate) const SOCKETS_MAX: usize = 2 * QUERIES_MAX;
 
 /// Responses that hickory keeps, so that domains with a common mail host ask for it once.
 const RESPONSES_MAX: u64 = 32_768;
@@ -54,7 +54,7 @@ pub(super) struct Dns {
 
 /// There is nobody to ask.
 #[derive(Debug)]
-pub struct ResolverError(NetError);
+pub(crate) struct ResolverError(NetError);
 
 /// The records of one name and type.
 enum Records<T> {

@@ -83,6 +83,7 @@ impl Buffers {
     }
 
     /// Buffers that the kernel may fill, or has filled without our having seen it yet.
+    #[cfg(test)]
     pub(super) fn offered(&self) -> u16 {
         self.offered
     }

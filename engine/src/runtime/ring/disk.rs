@@ -19,7 +19,7 @@ const READS_IN_FLIGHT_MAX: usize = 1024;
 
 /// How a file was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileMode {
+pub(crate) enum FileMode {
     /// With `O_DIRECT`: commits overlap.
     Direct,
     /// On a file system without it. Commits go one at a time: concurrent synced writes through the

@@ -27,7 +27,7 @@ const COMPLETIONS_PER_TURN_MAX: usize = 512;
 const ENTERS_PER_TURN_MAX: usize = 32;
 
 /// What the driver is driven for: a shard and the buffer of its effects.
-pub trait Core {
+pub(crate) trait Core {
     /// A slot for an accepted connection; `None` over the bound, and the driver closes it unsaid.
     fn take_slot(&mut self) -> Option<Conn>;
 
@@ -35,7 +35,7 @@ pub trait Core {
 }
 
 #[derive(Clone, Debug)]
-pub struct DriverOptions {
+pub(crate) struct DriverOptions {
     /// Slots of the connection table, in and out; no name beyond is ever used.
     pub connections_max: u32,
     /// Receive buffers of the shard, a power of two up to 32768.
@@ -65,7 +65,7 @@ impl Default for DriverOptions {
 
 /// What the driver did since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     pub turns: u64,
     pub enters: u64,
     pub submissions: u64,
@@ -85,7 +85,7 @@ pub struct Counters {
 }
 
 /// Belongs to the thread that made it: the ring has a single issuer.
-pub struct Driver {
+pub(crate) struct Driver {
     pub(super) ring: Ring,
     pub(super) options: DriverOptions,
     pub(super) sockets: Vec<Socket>,
@@ -129,7 +129,7 @@ impl Driver {
     ///
     /// # Errors
     /// The kernel is too old, forbids io_uring, or lacks the memory: the shard cannot run.
-    pub fn new(
+    pub(crate) fn new(
         options: DriverOptions,
         wake: OwnedFd,
         listeners: Vec<OwnedFd>,
@@ -159,13 +159,13 @@ impl Driver {
     }
 
     /// Makes a segment file known. `Direct` means it was opened with `O_DIRECT`, for both ways.
-    pub fn register_file(&mut self, id: FileId, file: OwnedFd, mode: FileMode) {
+    pub(crate) fn register_file(&mut self, id: FileId, file: OwnedFd, mode: FileMode) {
         self.disk.register(id, file, mode);
     }
 
     /// Takes up an effect, or hands it back if it is not the driver's. `bytes` is the arena its
     /// spans speak of. Effects for connections that are gone do nothing.
-    pub fn perform(&mut self, effect: Effect, bytes: &[u8], now: Mono) -> Option<Effect> {
+    pub(crate) fn perform(&mut self, effect: Effect, bytes: &[u8], now: Mono) -> Option<Effect> {
         self.now = now;
         match effect {
             Effect::Send { conn, span } => {
@@ -197,7 +197,7 @@ impl Driver {
     ///
     /// # Errors
     /// The ring itself is broken; there is no going on.
-    pub fn turn(&mut self, core: &mut impl Core, now: Mono) -> io::Result<usize> {
+    pub(crate) fn turn(&mut self, core: &mut impl Core, now: Mono) -> io::Result<usize> {
         self.now = now;
         self.counters.turns += 1;
         let mut happened = self.replay(core);
@@ -218,7 +218,7 @@ impl Driver {
 
     /// Has the eventfd signalled at `at`, once; replaces the time asked for before. It may be signalled
     /// earlier too.
-    pub fn wake_at(&mut self, at: Option<Mono>) {
+    pub(crate) fn wake_at(&mut self, at: Option<Mono>) {
         self.alarm.wanted = at.unwrap_or(Mono::NEVER);
     }
 
@@ -227,7 +227,7 @@ impl Driver {
     ///
     /// # Errors
     /// As for [`Driver::turn`].
-    pub fn rest(&mut self, now: Mono) -> io::Result<bool> {
+    pub(crate) fn rest(&mut self, now: Mono) -> io::Result<bool> {
         self.now = now;
         if !self.is_idle() {
             return Ok(false);
@@ -239,19 +239,19 @@ impl Driver {
     }
 
     /// Operations whose last completion has not been taken.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn in_flight(&self) -> usize {
         self.ring.in_flight()
     }
 
     /// Receive buffers that are not in our hands.
-    #[must_use]
-    pub fn buffers_offered(&self) -> u16 {
+    #[cfg(test)]
+    pub(crate) fn buffers_offered(&self) -> u16 {
         self.ring.buffers.offered()
     }
 
     #[must_use]
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         let ring = self.ring.counters;
         Counters {
             enters: ring.enters,

@@ -51,7 +51,7 @@ impl Listener {
 
 impl Driver {
     /// Starts accepting on all listeners.
-    pub fn start_accepting(&mut self) {
+    pub(crate) fn start_accepting(&mut self) {
         for index in 0..self.listeners.len() {
             if self.listeners[index].state == State::Idle {
                 self.arm_accept(index);
@@ -61,7 +61,7 @@ impl Driver {
 
     /// Stops accepting for good and closes the listeners. Connections the kernel has already
     /// accepted still reach the core.
-    pub fn stop_accepting(&mut self) {
+    pub(crate) fn stop_accepting(&mut self) {
         for index in 0..self.listeners.len() {
             if self.listeners[index].state == State::Accepting {
                 self.ring.cancel(accept_token(index), Token::new(Op::Aside, 0));

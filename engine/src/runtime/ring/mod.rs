@@ -26,6 +26,6 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-pub use disk::FileMode;
-pub use driver::{Core, Counters, Driver, DriverOptions};
-pub use secure::{Handshakes, NoTls, Step, TlsStream};
+pub(super) use disk::FileMode;
+pub(super) use driver::{Core, Driver, DriverOptions};
+pub(super) use secure::{Handshakes, Step, TlsStream};

@@ -10,7 +10,7 @@ use crate::model::connection::{Conn, TlsError, TlsFacts};
 
 /// Runs handshakes, off the shard if it likes; what it has to say is polled each turn. When an
 /// answer comes from another thread, that thread signals the shard's eventfd.
-pub trait Handshakes {
+pub(crate) trait Handshakes {
     /// Begins a handshake as client, with this name for SNI.
     fn start(&mut self, conn: Conn, name: &str);
 
@@ -30,7 +30,7 @@ pub trait Handshakes {
 }
 
 /// What a handshake has to say.
-pub enum Step {
+pub(crate) enum Step {
     /// Wire bytes for the peer.
     Send(Vec<u8>),
     /// Both sides are satisfied.
@@ -40,7 +40,7 @@ pub enum Step {
 }
 
 /// An established session: records in, plaintext out, and back.
-pub trait TlsStream {
+pub(crate) trait TlsStream {
     /// Takes wire bytes; hands every run of plaintext to `plain`, and appends to `answer` what the
     /// protocol itself wants to send. Called once with nothing right after the handshake.
     ///
@@ -64,11 +64,13 @@ pub trait TlsStream {
 }
 
 /// For a driver without TLS: every handshake fails.
+#[cfg(test)]
 #[derive(Debug, Default)]
-pub struct NoTls {
+pub(crate) struct NoTls {
     asked: Vec<Conn>,
 }
 
+#[cfg(test)]
 impl Handshakes for NoTls {
     fn start(&mut self, conn: Conn, _name: &str) {
         self.asked.push(conn);

@@ -99,6 +99,7 @@ impl Ring {
         })
     }
 
+    #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use super::super::{Core, Driver, DriverOptions, Handshakes, NoTls};
+use super::super::secure::NoTls;
+use super::super::{Core, Driver, DriverOptions, Handshakes};
 use crate::base::slots::Slots;
 use crate::base::time::Mono;
 use crate::model::connection::{Close, Conn, ConnectError, End, TlsError};
