@@ -18,11 +18,24 @@ fn a_hot_site_never_sees_one_connection_too_many() {
     plan.sessions = 50;
     let acknowledged = world.send(plan);
     world.expect_arrivals(20_000);
-    let (status, _) = running.stop();
+    let (status, log) = running.stop();
     assert!(status.success(), "{status}");
+    let shares = shares_of(&log, "mx0.hosts.test");
     let (verdict, sink) = world.judge(&acknowledged);
     assert!(verdict.is_clean() && verdict.duplicated == 0, "{verdict}");
     let most: Vec<u64> = sink.hosts.iter().map(|host| host.concurrent_max).collect();
     assert!(most.iter().all(|most| *most <= 7), "limit 7, seen {most:?}");
     assert_eq!(most[0], 7, "the hot site was given all it takes");
+    let of_all: u64 = shares.iter().sum();
+    assert_eq!(of_all, sink.hosts[0].messages, "{shares:?}");
+    // Half of a half: neither shard is left out of the hot site's work.
+    assert!(shares.iter().all(|share| *share * 10 <= of_all * 6), "{shares:?} of {of_all}");
+}
+
+/// Deliveries of a lent site by the shard that executed them, as the log tells at the end.
+fn shares_of(log: &str, site: &str) -> Vec<u64> {
+    let named = |line: &&str| line.contains("served by several shards") && line.contains(site);
+    let line = log.lines().find(named).unwrap_or_else(|| panic!("{site} was not lent:\n{log}"));
+    let list = line.split("executed=[").nth(1).and_then(|rest| rest.split(']').next()).unwrap();
+    list.split(", ").map(|count| count.parse().unwrap()).collect()
 }

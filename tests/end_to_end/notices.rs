@@ -27,8 +27,9 @@ fn a_refused_recipient_is_reported_to_the_sender() {
 #[test]
 fn a_notice_that_cannot_be_delivered_is_not_answered_with_another() {
     let world = World::new(2);
-    world.sink.set_behaviour(0, Behaviour::RejectRcpt).unwrap();
-    world.sink.set_behaviour(1, Behaviour::RejectRcpt).unwrap();
+    // Refused behind the final dot: one 5xx for each message.
+    world.sink.set_behaviour(0, Behaviour::RejectData).unwrap();
+    world.sink.set_behaviour(1, Behaviour::RejectData).unwrap();
     world.configure(1, QUICK_RETRIES);
     let running = world.home.start();
     let mut plan = world.plan(running.address, 5);

@@ -290,6 +290,9 @@ fn report(shard: ShardId, fact: &Fact) {
             tracing::info!(shard, site = &**site, seconds, cause = &**cause, "site waits");
         }
         Fact::SiteOpened { site } => tracing::info!(shard, site = &**site, "site is served again"),
+        Fact::SiteLent { site, executed } => {
+            tracing::info!(shard, site = &**site, ?executed, "site was served by several shards");
+        }
         Fact::SpoolFree => tracing::info!(shard, "the spool has room again"),
         Fact::SpoolFull => tracing::error!(shard, "the spool is full: mail is refused with 452"),
         Fact::SegmentFenced { file, cause } => {

@@ -1,9 +1,9 @@
 //! What the timing wheel wakes: one thing of one site, never a site that has nothing to do.
 
-use super::Scheduler;
 use super::gate::Gate;
 use super::retry::FifoKey;
 use super::site::Site;
+use super::{Action, Scheduler};
 use crate::base::time::{Mono, Now};
 
 /// How long an empty site is remembered, from when its gate is open again: a lull between two
@@ -88,6 +88,7 @@ impl Scheduler {
         if end > now.mono {
             self.arm(number, Kind::Linger, end);
         } else {
+            self.actions.extend(self.sites[number].lent().map(Action::Report));
             self.sites.remove(number);
         }
     }

@@ -189,6 +189,7 @@ impl Scheduler {
         self.stopping = true;
         for number in self.sites.numbers() {
             self.trim(number);
+            self.actions.extend(self.sites[number].lent().map(Action::Report));
         }
     }
 

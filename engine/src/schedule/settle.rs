@@ -140,7 +140,9 @@ impl Scheduler {
     /// belongs to the time before.
     fn note_answer(&mut self, slot: u32) {
         self.mark(slot, |lease| lease.answered += 1);
-        let site = &mut self.sites[self.leases[slot].site];
+        let lease = &self.leases[slot];
+        let site = &mut self.sites[lease.site];
+        site.lane(lease.shard).executed += 1;
         if let Gate::Probing { .. } = site.gate {
             site.gate = Gate::Open;
             let site = site.key.name().into();

@@ -15,6 +15,7 @@ use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 use crate::model::outcome::Reply;
 use crate::model::route::{SiteKey, Target};
+use crate::shard::Fact;
 
 /// One site. It lives as long as it holds something, and a little longer.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub(super) struct Lane {
     pub(super) busy: List,
     /// Leases it executes that still take work.
     pub(super) leases: u32,
+    /// Deliveries it has executed with an answer for each recipient.
+    pub(super) executed: u64,
 }
 
 /// When the alarms of a site ring, [`Mono::NEVER`] where none is set. FIFOs have their own.
@@ -73,7 +76,7 @@ pub(super) struct Alarms {
 
 impl Lane {
     const EMPTY: Self =
-        Self { ready: List::EMPTY, idle: List::EMPTY, busy: List::EMPTY, leases: 0 };
+        Self { ready: List::EMPTY, idle: List::EMPTY, busy: List::EMPTY, leases: 0, executed: 0 };
 }
 
 impl Site {
@@ -128,6 +131,13 @@ impl Site {
     /// The lanes in use so far, each with its shard.
     pub(super) fn lanes(&self) -> impl Iterator<Item = (ShardId, &Lane)> {
         (0..).map(ShardId).zip(&self.lanes)
+    }
+
+    /// Who executed its deliveries, if more shards than one did.
+    pub(super) fn lent(&self) -> Option<Fact> {
+        let executed: Box<[u64]> = self.lanes.iter().map(|lane| lane.executed).collect();
+        let several = executed.iter().filter(|count| **count > 0).count() > 1;
+        several.then(|| Fact::SiteLent { site: self.key.name().into(), executed })
     }
 
     /// The moment an alarm rings; `None` for a FIFO that is gone.

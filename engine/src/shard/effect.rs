@@ -107,6 +107,12 @@ pub enum Fact {
     SiteOpened {
         site: Box<str>,
     },
+    /// At the end of a run, or of a site's life in memory: deliveries that each shard executed for
+    /// a site whose permits were lent to others.
+    SiteLent {
+        site: Box<str>,
+        executed: Box<[u64]>,
+    },
     /// A null-sender message could not be delivered and, by RFC 5321 §4.5.5, is not bounced.
     DoubleBounce {
         message: Box<str>,
