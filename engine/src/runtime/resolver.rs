@@ -28,7 +28,7 @@ use table::{Handled, Table};
 const QUESTIONS_MAX: usize = 16_384;
 
 /// Domains being looked up at once; the rest waits in order. More would only wait for
-/// [`QUERIES_MAX`].
+/// [`lookup::QUERIES_MAX`].
 const LOOKUPS_MAX: usize = 256;
 
 /// Questions waiting for lookups. At this number no more are taken from the queue, which then

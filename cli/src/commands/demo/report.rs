@@ -63,11 +63,7 @@ impl Report {
             &count(source.sent.acknowledged),
             &rate(source.rate),
         ]);
-        table.add_row([
-            "delivered to 100 domains",
-            &count(delivered),
-            "all, whatever the two difficult domains did",
-        ]);
+        table.add_row(["delivered to 100 domains", &count(delivered), "-"]);
         table
     }
 
