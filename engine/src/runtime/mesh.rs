@@ -112,6 +112,8 @@ impl Mesh {
     pub(super) fn take_note(&self, shard: ShardId) -> Option<(ShardId, Note)> {
         let mailbox = self.of(shard);
         let taken = mailbox.notes.pop()?;
+        // Before it is counted: whoever sees it counted must not see a quiet shard as well.
+        mailbox.ending.quiet.store(false, Ordering::SeqCst);
         mailbox.ending.received.fetch_add(1, Ordering::SeqCst);
         Some(taken)
     }
@@ -218,6 +220,8 @@ mod tests {
         mesh.post(ShardId(1), ShardId(0), note()).unwrap();
         assert_eq!(mesh.settled(), None);
         mesh.take_note(ShardId(1)).unwrap();
+        assert_eq!(mesh.settled(), None, "who took a note is not quiet before it says so again");
+        mesh.say_quiet(ShardId(1), true);
         assert_eq!(mesh.settled(), Some(1));
     }
 
