@@ -64,7 +64,7 @@ struct Turn<'a> {
 
 impl Core for Turn<'_> {
     fn take_slot(&mut self) -> Option<Conn> {
-        self.shard.take_slot()
+        self.shard.take_client_slot()
     }
 
     fn handle(&mut self, event: Event<'_>) {

@@ -78,9 +78,10 @@ impl Lease {
     }
 
     /// The earliest given delivery of this message.
-    pub(super) fn take(&mut self, message: MessageId) -> Option<Flight> {
+    pub(super) fn take(&mut self, message: MessageId, first: u16) -> Option<Flight> {
         let is_it = |slot: &Option<Flight>| {
-            slot.as_ref().is_some_and(|flight| flight.delivery.message == message)
+            let of = |flight: &Flight| (flight.delivery.message, flight.delivery.first);
+            slot.as_ref().is_some_and(|flight| of(flight) == (message, first))
         };
         let at = self.flights.iter().position(is_it)?;
         let taken = self.flights[at].take();

@@ -10,7 +10,7 @@ use crate::model::note::Settlement;
 use crate::model::outcome::{Outcome, Reply};
 use crate::report::bounce::{self, BounceReport, BouncedRecipient};
 use crate::spool::{MessageParts, MessageView, SpoolFull};
-use crate::wire::envelope::{Envelope, EnvelopeView, Origin};
+use crate::wire::envelope::{Envelope, EnvelopeFlags, EnvelopeView, Origin};
 
 use super::reception::domain_ranges;
 
@@ -85,6 +85,8 @@ impl Shard {
     fn store_report(&mut self, now: Now, to: &str, text: &[u8]) -> Result<(), SpoolFull> {
         let mut envelope = Envelope::default();
         envelope.add_recipient(to);
+        // It quotes a stranger's header, whose lines may begin with a dot.
+        envelope.set_flags(EnvelopeFlags::default().with(EnvelopeFlags::LEADING_DOTS, true));
         let nowhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let origin = Origin { peer: nowhere, listener: 0, accepted: now.wall };
         let mut encoded = Vec::new();
@@ -98,7 +100,7 @@ impl Shard {
             chunks: &[],
             body: text,
         };
-        let id = self.spool.begin_message(now, parts.payload_bytes())?;
+        let id = self.spool.begin_notice(now, parts.payload_bytes())?;
         self.spool.append_message(now, id, parts, NOTICE_TOKEN);
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(super) struct Pending {
     next_token: u64,
     /// Failures whose notice found the spool full. They stay pending, so they are not lost; their
     /// number is bounded by the live messages.
-    held: VecDeque<(Settlement, RecordInMemory)>,
+    held: VecDeque<Settlement>,
     full: bool,
 }
 
@@ -128,6 +128,7 @@ impl Shard {
             unreachable!("the spool hands out what it was given");
         };
         self.counters.recipients_accepted += u64::from(view.recipients);
+        let own = record.on_its_own(view.record_bytes);
         for group in envelope.groups() {
             let delivery = Delivery {
                 message: id,
@@ -137,54 +138,61 @@ impl Shard {
                 count: group.count,
                 attempts: 0,
                 accepted: view.accepted,
-                record: Some(record.clone()),
+                record: Some(own.clone()),
             };
             self.locate(now, group.domain, delivery, None, out);
         }
     }
 
-    /// Outcomes of a message homed here have come from the owner of its site.
+    /// Outcomes of a message homed here have come from the owner of its site. Failures are written
+    /// behind their report, which may take a read and room in the spool; the others at once.
     pub(super) fn settlement(&mut self, now: Now, mut settlement: Settlement, out: &mut Effects) {
-        if !settlement.outcomes.iter().any(is_failed) {
-            return self.settle_with(now, settlement, None, out);
+        let failed: Vec<_> = settlement.outcomes.extract_if(.., |range| is_failed(range)).collect();
+        let record = settlement.record.take().map(|(block, at)| RecordInMemory { block, at });
+        if failed.is_empty() {
+            return self.write_outcomes(now, &settlement);
         }
-        match settlement.record.take() {
-            Some((block, at)) => {
-                self.settle_with(now, settlement, Some(RecordInMemory { block, at }), out);
-            }
-            None => self.fetch_for_bounce(now, settlement, out),
+        if !settlement.outcomes.is_empty() {
+            // The lease that waits is told once, when its failures are on disk.
+            self.write_outcomes(now, &take_outcomes(&mut settlement));
+        }
+        settlement.outcomes = failed;
+        match record {
+            Some(record) => self.settle_failures(now, settlement, &record, out),
+            None => self.fetch_for_bounce(settlement, out),
         }
     }
 
-    /// Writes the notice to the sender first, then the outcomes: after a crash between the two the
+    /// Writes the report to the sender first, then the failures: after a crash between the two the
     /// failure is found again and reported twice rather than never.
-    pub(super) fn settle_with(
+    pub(super) fn settle_failures(
         &mut self,
         now: Now,
         settlement: Settlement,
-        record: Option<RecordInMemory>,
+        record: &RecordInMemory,
         out: &mut Effects,
     ) {
-        if let Some(record) = record
-            && self.notify_sender(now, &settlement, &record, out).is_err()
-        {
-            return self.pending.held.push_back((settlement, record));
+        match self.notify_sender(now, &settlement, record, out) {
+            Ok(()) => self.write_outcomes(now, &settlement),
+            Err(_) => self.pending.held.push_back(settlement),
         }
+    }
+
+    /// Tries again what found the spool full; its record is read again.
+    pub(super) fn settle_held(&mut self, out: &mut Effects) {
+        if self.pending.held.is_empty() || self.spool.room().notices.is_err() {
+            return;
+        }
+        for _ in 0..HELD_PER_TURN {
+            let Some(settlement) = self.pending.held.pop_front() else { return };
+            self.fetch_for_bounce(settlement, out);
+        }
+    }
+
+    fn write_outcomes(&mut self, now: Now, settlement: &Settlement) {
         let token = settlement.strict.map(|waiter| self.strict_token(waiter));
         self.count_outcomes(&settlement.outcomes);
         self.spool.settle(now, settlement.message, &settlement.outcomes, token);
-    }
-
-    /// Tries again what found the spool full.
-    pub(super) fn settle_held(&mut self, now: Now, out: &mut Effects) {
-        for _ in 0..self.pending.held.len() {
-            if self.spool.room().messages.is_err() {
-                return;
-            }
-            if let Some((settlement, record)) = self.pending.held.pop_front() {
-                self.settle_with(now, settlement, Some(record), out);
-            }
-        }
     }
 
     fn strict_token(&mut self, waiter: (ShardId, LeaseId)) -> u64 {
@@ -218,8 +226,22 @@ impl Shard {
     }
 }
 
+/// Held failures taken up in one turn.
+const HELD_PER_TURN: usize = 64;
+
 /// How soon a notice that found the spool full is tried again.
 const HELD_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// The settlement with its outcomes; what is left behind has none.
+fn take_outcomes(settlement: &mut Settlement) -> Settlement {
+    Settlement {
+        message: settlement.message,
+        place: settlement.place,
+        outcomes: std::mem::take(&mut settlement.outcomes),
+        strict: None,
+        record: None,
+    }
+}
 
 pub(super) fn is_failed(outcome: &RangeOutcome) -> bool {
     matches!(outcome.outcome, Outcome::Failed { .. })

@@ -122,6 +122,8 @@ pub struct Settled {
 pub struct Room {
     /// What `begin_message` would say to a small message.
     pub messages: Result<(), SpoolFull>,
+    /// What `begin_notice` would say to a small report.
+    pub notices: Result<(), SpoolFull>,
     pub spares: usize,
     /// Bytes that wait to be written, those in flight not counted.
     pub waiting_bytes: usize,
@@ -230,7 +232,25 @@ impl Spool {
         now: Now,
         payload_bytes: usize,
     ) -> Result<MessageId, SpoolFull> {
-        self.make_room(now, payload_bytes)?;
+        self.begin(now, payload_bytes, SPARES_RESERVED)
+    }
+
+    /// The same for a report of ours, which may use the reserve: what failed stays pending until
+    /// its report is written, and its segment in use.
+    ///
+    /// # Errors
+    /// If even the reserve is used up: try again when something was recycled.
+    pub fn begin_notice(&mut self, now: Now, payload_bytes: usize) -> Result<MessageId, SpoolFull> {
+        self.begin(now, payload_bytes, 0)
+    }
+
+    fn begin(
+        &mut self,
+        now: Now,
+        payload_bytes: usize,
+        keep: usize,
+    ) -> Result<MessageId, SpoolFull> {
+        self.make_room(now, payload_bytes, keep)?;
         let active = self.active.as_mut().ok_or(SpoolFull::NoSegment)?;
         let id = MessageId::new(active.tag.sequence, active.next_ordinal);
         active.next_ordinal += 1;
@@ -284,7 +304,7 @@ impl Spool {
     /// If the message is to be refused.
     pub fn append_chunk(&mut self, now: Now, bytes: &[u8]) -> Result<ChunkRef, SpoolFull> {
         self.reservation = None;
-        self.make_room(now, bytes.len())?;
+        self.make_room(now, bytes.len(), SPARES_RESERVED)?;
         let active = self.active.as_mut().ok_or(SpoolFull::NoSegment)?;
         let sequence = active.tag.sequence;
         let capacity = bytes.len() + 4 * RECORD_HEADER_BYTES;
@@ -315,12 +335,15 @@ impl Spool {
         token: Option<u64>,
     ) -> Settled {
         let mut changed = false;
+        let segment = self.index.segment_of(id);
         let mut found = std::mem::take(&mut self.found);
         for outcome in outcomes {
             let run = Run { first: outcome.first, count: outcome.count };
             self.index.pending_within(id, run, &mut found);
             for run in &found {
-                self.batch(now.mono).add(id, run.first, run.count, outcome);
+                let batch = self.batch(now.mono);
+                batch.add(id, run.first, run.count, outcome);
+                batch.refer(segment);
                 self.counters.outcomes += 1;
                 if outcome.outcome.is_final() {
                     self.index.finish(id, *run);
@@ -330,13 +353,12 @@ impl Spool {
         }
         self.found = found;
         let pending = self.index.pending(id);
-        if changed {
-            let segment = self.index.segment_of(id);
-            let batch = self.batch(now.mono);
-            batch.refer(segment);
-            if pending == 0 {
-                batch.finished.push(id);
-            }
+        // With the last entry, be its batch full or not: only then is all of it on disk.
+        if changed
+            && pending == 0
+            && let Some(batch) = self.batches.back_mut()
+        {
+            batch.finished.push(id);
         }
         if let Some(token) = token {
             self.tell_when_settled(now.mono, token, changed);
@@ -378,7 +400,8 @@ impl Spool {
     #[must_use]
     pub fn room(&self) -> Room {
         Room {
-            messages: self.admits(0),
+            messages: self.admits(0, SPARES_RESERVED),
+            notices: self.admits(0, 0),
             spares: self.spares.len(),
             waiting_bytes: self.waiting_bytes(),
             outcome_bytes: self.batches.iter().map(|batch| batch.payload.len()).sum(),
@@ -402,7 +425,8 @@ impl Spool {
     }
 
     /// Whether a record of this many payload bytes can be taken, after sealing if need be.
-    fn admits(&self, payload_bytes: usize) -> Result<(), SpoolFull> {
+    /// `keep`: spares that must be left.
+    fn admits(&self, payload_bytes: usize, keep: usize) -> Result<(), SpoolFull> {
         if !self.fits_a_fresh_segment(payload_bytes) {
             return Err(SpoolFull::TooLarge);
         }
@@ -411,7 +435,7 @@ impl Spool {
         }
         let fits = self.fits_active(payload_bytes);
         // While the reserve is in use, what room there is belongs to outcomes.
-        let spares_needed = if fits { SPARES_RESERVED } else { SPARES_RESERVED + 1 };
+        let spares_needed = keep + usize::from(!fits);
         if self.spares.len() < spares_needed {
             return Err(SpoolFull::NoSegment);
         }
@@ -421,8 +445,8 @@ impl Spool {
         Ok(())
     }
 
-    fn make_room(&mut self, now: Now, payload_bytes: usize) -> Result<(), SpoolFull> {
-        let admitted = self.admits(payload_bytes);
+    fn make_room(&mut self, now: Now, payload_bytes: usize, keep: usize) -> Result<(), SpoolFull> {
+        let admitted = self.admits(payload_bytes, keep);
         if admitted.is_ok() {
             let record_bytes = padded_record_bytes(payload_bytes);
             let full = |open: &Group| open.block.len() + record_bytes > COMMIT_BYTES_MAX;
@@ -440,7 +464,7 @@ impl Spool {
             self.seal_active();
         }
         admitted?;
-        if self.activate_spare(now, SPARES_RESERVED) { Ok(()) } else { Err(SpoolFull::NoSegment) }
+        if self.activate_spare(now, keep) { Ok(()) } else { Err(SpoolFull::NoSegment) }
     }
 
     fn fits_a_fresh_segment(&self, payload_bytes: usize) -> bool {
@@ -481,8 +505,10 @@ impl Spool {
             self.batches.is_empty() && self.closed.is_empty() && self.in_flight.is_empty();
         if !changed && nothing_waits {
             self.durable.push_back(Durable::Settled { token });
-        } else {
+        } else if self.batches.is_empty() {
             self.batch(now).tokens.push(token);
+        } else if let Some(batch) = self.batches.back_mut() {
+            batch.tokens.push(token);
         }
     }
 
