@@ -14,6 +14,9 @@ use postrider_tests::wait;
 /// Mail that does not come within this time does not come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longer than any wait of [`QUICK_RETRIES`]: after it, nothing is on its way any more.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// Mail hosts, one for each domain, and the nameserver that leads to them.
 pub(crate) struct World {
     pub(crate) sink: Sink,
@@ -78,6 +81,14 @@ tls = "off"
         let arrived = || self.sink.progress().recipients;
         let all = wait::until(PATIENCE, || arrived() >= recipients);
         assert!(all, "{} of {recipients} recipients arrived", arrived());
+    }
+
+    /// Waits until so many recipients have arrived and nothing more comes: where mail may arrive
+    /// twice, the count alone does not say that all of it is there.
+    pub(crate) fn expect_all(&self, recipients: u64) {
+        self.expect_arrivals(recipients);
+        let idle = || self.sink.progress().idle_for.is_some_and(|idle| idle >= SILENCE);
+        assert!(wait::until(PATIENCE, idle), "mail keeps coming");
     }
 
     /// Ends the sink, and compares.

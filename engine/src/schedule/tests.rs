@@ -168,7 +168,8 @@ impl World {
         connection.given += 1;
         assert!(connection.given <= connection.share, "a connection is given its share at most");
         connection.work.push_back(delivery);
-        assert!(connection.work.len() <= 2);
+        let ahead_max = if to == ShardId(0) { 2 } else { 3 };
+        assert!(connection.work.len() <= ahead_max);
     }
 
     fn settled(&mut self, settlement: Settlement) {
