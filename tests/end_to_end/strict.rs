@@ -1,0 +1,60 @@
+//! `outcomes = "strict"`: a crash repeats at most one message per connection.
+
+use std::time::Duration;
+
+use postrider_loadgen::source::Source;
+use postrider_tests::wait;
+
+use crate::world::{PATIENCE, Setup, World, free_address};
+
+const KILLS: u64 = 5;
+const CONNECTIONS: u64 = 4;
+const BETWEEN_KILLS: Duration = Duration::from_millis(300);
+
+const STRICT: &str = "segment_size = \"16MiB\"\noutcomes = \"strict\"";
+const SITE: &str = "[site.default]\nconnections = 4\nretry = [\"200ms\"]\nidle_timeout = \"1s\"\n";
+
+#[test]
+fn strict_outcomes_deliver_every_message_once() {
+    let world = World::new(3);
+    world.set_up(&Setup { shards: 2, spool: STRICT, more: SITE, ..Setup::default() });
+    let running = world.home.start();
+    let acknowledged = world.send(world.plan(running.address, 2_000));
+    world.expect_arrivals(2_000);
+    assert!(running.stop().0.success());
+    let (verdict, _) = world.judge(&acknowledged);
+    assert!(verdict.is_clean() && verdict.duplicated == 0, "{verdict}");
+}
+
+#[test]
+fn strict_outcomes_repeat_at_most_one_message_per_connection_and_kill() {
+    let world = World::new(1);
+    let address = free_address();
+    let setup = Setup { shards: 2, spool: STRICT, address, more: SITE, ..Setup::default() };
+    world.set_up(&setup);
+    let mut running = world.home.start();
+    let mut plan = world.plan(address, 0);
+    plan.messages = None;
+    plan.duration = Some(Duration::from_secs(120));
+    plan.rate = Some(500.0);
+    plan.reconnect = true;
+    let source = Source::start(plan).unwrap();
+    for _ in 0..KILLS {
+        let before = world.sink.progress().messages;
+        let flows = || world.sink.progress().messages > before + 50;
+        assert!(wait::until(PATIENCE, flows), "no mail arrives after a restart");
+        assert!(!wait::until(BETWEEN_KILLS, || false));
+        running.kill();
+        world.sink.mark_run().unwrap();
+        running = world.home.start();
+    }
+    source.stop();
+    let report = source.join();
+    world.expect_arrivals(report.sent.acknowledged);
+    assert!(running.stop().0.success());
+    let (verdict, sink) = world.judge(&report.acknowledged);
+    assert_eq!((verdict.lost, verdict.corrupted, verdict.invented), (0, 0, 0), "{verdict}");
+    let most = KILLS * CONNECTIONS;
+    assert!(verdict.duplicated <= most, "{KILLS} kills may repeat {most}: {verdict}");
+    assert!(sink.hosts[0].concurrent_max_of_run <= CONNECTIONS, "{:?}", sink.hosts);
+}
