@@ -1,11 +1,16 @@
 //! Clients that mean no good, or do not care, harm nobody else.
 
 use std::io::Write as _;
+use std::time::Duration;
 
+use postrider_tests::binary::Running;
 use postrider_tests::client::Client;
 use postrider_tests::wait;
 
 use crate::world::{PATIENCE, QUICK_RETRIES, Setup, World};
+
+/// Nothing has moved for so long: nothing will.
+const STILL: Duration = Duration::from_millis(500);
 
 #[test]
 fn a_stranger_cannot_relay() {
@@ -75,29 +80,71 @@ fn no_false_end_of_a_text_makes_a_second_message() {
     assert_eq!(report.arrivals.smuggled, 0, "bare bytes left us");
 }
 
+/// Mail of others flows, a few rounds of it.
+fn expect_flow(world: &World, running: &Running, already: u64) {
+    for round in 0..3 {
+        let mut plan = world.plan(running.address, 200);
+        plan.first_sequence = round * 200;
+        world.send(plan);
+        world.expect_arrivals(already + (round + 1) * 200);
+    }
+}
+
 #[test]
-fn a_client_that_reads_no_replies_stops_nobody_and_has_them_all_in_the_end() {
+fn a_client_that_floods_with_idle_commands_stops_nobody_and_is_hung_up_on() {
     const NOOPS: usize = 100_000;
     let world = World::new(2);
     world.configure(1, QUICK_RETRIES);
     let running = world.home.start();
     let mut deaf = Client::greeted(running.address);
     let mut writer = deaf.writer();
-    let noops = std::thread::spawn(move || {
-        writer.write_all(&b"NOOP\r\n".repeat(NOOPS)).unwrap();
+    // Nobody has to take it all.
+    let noops = std::thread::spawn(move || writer.write_all(&b"NOOP\r\n".repeat(NOOPS)));
+    expect_flow(&world, &running, 0);
+    let answered = deaf.replies().len();
+    assert!(answered < NOOPS / 10, "{answered} NOOPs were answered");
+    drop(noops.join().unwrap());
+    assert!(running.stop().0.success());
+}
+
+#[test]
+fn a_client_that_reads_no_replies_stops_nobody_and_has_them_all_in_the_end() {
+    // More replies than the system holds for a client: each repetition is answered, and counts
+    // once.
+    const MESSAGES: u64 = 100;
+    const REPETITIONS: usize = 4_000;
+    let message = [
+        &b"MAIL FROM:<a@client.test>\r\n"[..],
+        &b"RCPT TO:<deaf@d0.test>\r\n".repeat(REPETITIONS),
+        b"DATA\r\nSubject: I do not listen\r\n\r\nto anybody\r\n.\r\n",
+    ];
+    let message = message.concat();
+    let world = World::new(2);
+    world.configure(1, QUICK_RETRIES);
+    let running = world.home.start();
+    let mut deaf = Client::connect_narrow(running.address);
+    let mut writer = deaf.writer();
+    let sending = std::thread::spawn(move || {
+        writer.write_all(b"EHLO client.test\r\n").unwrap();
+        (0..MESSAGES).for_each(|_| writer.write_all(&message).unwrap());
         writer.write_all(b"QUIT\r\n").unwrap();
     });
-    for round in 1..=3 {
-        let mut plan = world.plan(running.address, 200);
-        plan.first_sequence = round * 200;
-        world.send(plan);
-        world.expect_arrivals(round * 200);
-    }
+    // It stands still before it is through: its replies go nowhere.
+    let still = || world.sink.progress().idle_for.is_some_and(|idle| idle > STILL);
+    assert!(wait::until(PATIENCE, still), "{:?}", world.sink.progress());
+    let taken = world.sink.progress().messages;
+    assert!(taken < MESSAGES, "all was taken from a client that reads nothing");
+    expect_flow(&world, &running, taken);
+
     let codes = deaf.replies();
-    noops.join().unwrap();
-    assert_eq!(codes.iter().filter(|code| **code == 250).count(), NOOPS);
-    assert_eq!(codes.last(), Some(&221));
+    sending.join().unwrap();
+    let transaction = [&[250; REPETITIONS + 1][..], &[354, 250]].concat();
+    let all = transaction.repeat(usize::try_from(MESSAGES).unwrap());
+    let expected = [&[220, 250][..], &all, &[221]].concat();
+    assert!(codes == expected, "{} replies, the last {:?}", codes.len(), codes.last());
+    world.expect_arrivals(MESSAGES + 600);
     assert!(running.stop().0.success());
+    assert_eq!(world.sink.stop().totals.messages, MESSAGES + 600);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn strict_outcomes_repeat_at_most_one_message_per_connection_and_kill() {
     }
     source.stop();
     let report = source.join();
-    world.expect_arrivals(report.sent.acknowledged);
+    world.expect_calm(report.sent.acknowledged);
     assert!(running.stop().0.success());
     let (verdict, sink) = world.judge(&report.acknowledged);
     assert_eq!((verdict.lost, verdict.corrupted, verdict.invented), (0, 0, 0), "{verdict}");

@@ -14,6 +14,9 @@ use postrider_tests::wait;
 /// Mail that does not come within this time does not come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Longer than any wait of [`QUICK_RETRIES`] with its jitter, and than its idle connections live.
+const CALM: Duration = Duration::from_millis(1500);
+
 /// Mail hosts, one for each domain, and the nameserver that leads to them.
 pub(crate) struct World {
     pub(crate) sink: Sink,
@@ -115,6 +118,18 @@ tls = "off"
         let arrived = || self.sink.progress().recipients;
         let all = wait::until(PATIENCE, || arrived() >= recipients);
         assert!(all, "{} of {recipients} recipients arrived", arrived());
+    }
+
+    /// Waits until so many recipients have arrived and nothing more comes: where a crash may have
+    /// made some of them come twice, their number alone says little.
+    pub(crate) fn expect_calm(&self, recipients: u64) {
+        let is_calm = |since: Duration| since > CALM;
+        self.expect_arrivals(recipients);
+        let calm = || {
+            let progress = self.sink.progress();
+            progress.concurrent == 0 && progress.idle_for.is_some_and(is_calm)
+        };
+        assert!(wait::until(PATIENCE, calm), "{:?}", self.sink.progress());
     }
 
     /// Ends the sink, and compares.

@@ -1,11 +1,16 @@
 //! A mail client that says exactly what a story wants it to, however improper.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// A reply that does not come within this time does not come.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The least that systems grant.
+const NARROW_BYTES: usize = 4096;
 
 /// One connection to an engine.
 pub struct Client {
@@ -17,7 +22,19 @@ impl Client {
     /// Connects, and reads nothing yet.
     #[must_use]
     pub fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).unwrap();
+        Self::over(TcpStream::connect(to).unwrap())
+    }
+
+    /// The same with room for few bytes that were not read.
+    #[must_use]
+    pub fn connect_narrow(to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(NARROW_BYTES).unwrap();
+        socket.connect(&to.into()).unwrap();
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let replies = BufReader::new(stream.try_clone().unwrap());
         Self { stream, replies }
@@ -53,12 +70,14 @@ impl Client {
         self.reply().unwrap()
     }
 
-    /// The code of the next reply; `None` once the server has closed.
+    /// The code of the next reply; `None` once the server has closed, politely or not.
     pub fn reply(&mut self) -> Option<u16> {
         loop {
             let mut line = String::new();
-            if self.replies.read_line(&mut line).unwrap() == 0 {
-                return None;
+            match self.replies.read_line(&mut line) {
+                Ok(0) => return None,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                read => assert!(read.is_ok(), "no reply came: {read:?}"),
             }
             let is_last = line.as_bytes().get(3) != Some(&b'-');
             if is_last {

@@ -212,8 +212,8 @@ impl Conversation {
 impl Wire {
     fn hello(&self) -> &'static [u8] {
         match self {
-            Self::Clear(_) => b"250-tls.test\r\n250-PIPELINING\r\n250 STARTTLS\r\n",
-            Self::Secured(_) => b"250-tls.test\r\n250 PIPELINING\r\n",
+            Self::Clear(_) => b"250-tls.test\r\n250-8BITMIME\r\n250 STARTTLS\r\n",
+            Self::Secured(_) => b"250-tls.test\r\n250 8BITMIME\r\n",
         }
     }
 }
