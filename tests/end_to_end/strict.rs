@@ -4,7 +4,7 @@ use postrider_loadgen::sink::Behaviour;
 use postrider_loadgen::source::Source;
 use postrider_tests::wait;
 
-use crate::world::{PATIENCE, Setup, World, free_address};
+use crate::world::{PATIENCE, QUICK_RETRIES, Setup, World, free_address};
 
 /// Few connections, so that few repetitions are allowed.
 const CONNECTIONS: u64 = 1;
@@ -16,7 +16,7 @@ const SITE: &str = "[site.default]\nconnections = 1\nretry = [\"200ms\"]\nidle_t
 #[test]
 fn strict_outcomes_deliver_every_message_once() {
     let world = World::new(3);
-    world.set_up(&Setup { shards: 2, spool: STRICT, more: SITE, ..Setup::default() });
+    world.set_up(&Setup { shards: 2, spool: STRICT, more: QUICK_RETRIES, ..Setup::default() });
     let running = world.home.start();
     let acknowledged = world.send(world.plan(running.address, 2_000));
     world.expect_arrivals(2_000);
@@ -27,7 +27,7 @@ fn strict_outcomes_deliver_every_message_once() {
 
 #[test]
 fn a_backlog_in_delivery_repeats_at_most_one_message_per_connection_and_kill() {
-    const MESSAGES: u64 = 3_000;
+    const MESSAGES: u64 = 1_200;
     let world = World::new(1);
     world.sink.set_behaviour(0, Behaviour::Refuse).unwrap();
     world.set_up(&Setup { shards: 2, spool: STRICT, more: SITE, ..Setup::default() });
@@ -61,7 +61,7 @@ fn killed_under_load_it_loses_nothing_and_repeats_one_message_per_connection_at_
     let mut plan = world.plan(address, 0);
     plan.messages = None;
     plan.duration = Some(PATIENCE);
-    plan.rate = Some(500.0);
+    plan.rate = Some(300.0);
     plan.reconnect = true;
     let source = Source::start(plan).unwrap();
     for _ in 0..KILLS {
