@@ -4,4 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot start its world should stop")]
 
 pub mod binary;
+pub mod client;
+pub mod tls_host;
 pub mod wait;
