@@ -4,4 +4,5 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot start its world should stop")]
 
 pub mod binary;
+pub mod sim;
 pub mod wait;
