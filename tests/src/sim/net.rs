@@ -613,17 +613,17 @@ impl Net {
 
     // The far side.
 
-    pub fn far_sends(&mut self, agenda: &mut Agenda, at: u64, link: LinkId, bytes: &[u8]) {
+    /// The far side says something. False: something in between resets the connection, for both.
+    #[must_use]
+    pub fn far_sends(&mut self, agenda: &mut Agenda, at: u64, link: LinkId, bytes: &[u8]) -> bool {
         let state = &mut self.links[link.0];
         if !state.is_open_far || state.up.end != PipeEnd::None {
-            return;
+            return true;
         }
         state.said += bytes.len() as u64;
         state.up.bytes.extend(bytes);
-        if self.chance.permille(self.resets) {
-            state.up.end = PipeEnd::Reset;
-        }
         self.move_up(agenda, at, link);
+        !self.chance.permille(self.resets)
     }
 
     /// The far side closes: in order, or with a reset that may overtake what it said.

@@ -79,7 +79,7 @@ pub fn find(files: &[Vec<u8>], id: MessageId) -> Option<Spooled> {
 /// The messages that a damaged byte may take away: the one it lies in, or, where it lies in none,
 /// those with pieces elsewhere.
 #[must_use]
-pub fn hit(files: &[Vec<u8>], file: FileId, at: u64) -> Vec<MessageId> {
+pub fn hit(files: &[Vec<u8>], file: FileId, at: u64) -> Vec<Spooled> {
     let Ok(all) = recover(files, 1) else { return Vec::new() };
     let by_segment = in_use(files);
     let mut hit = Vec::new();
@@ -103,7 +103,8 @@ pub fn hit(files: &[Vec<u8>], file: FileId, at: u64) -> Vec<MessageId> {
             hit.push(found.delivery.message);
         }
     }
-    hit
+    let is_hit = |message: &Spooled| hit.contains(&message.id);
+    live(files, &all.deliveries).into_iter().filter(is_hit).collect()
 }
 
 fn in_use(files: &[Vec<u8>]) -> BTreeMap<SegmentSeq, usize> {

@@ -57,7 +57,10 @@ impl Checker for BackoffKept {
             // What the disk knows is what counts from then on.
             Seen::Recovered { spooled, is_restart: true, .. } => {
                 self.waits.clear();
-                for pending in spooled.iter().flat_map(|message| &message.pending) {
+                let own = |address: &str| ledger.recipient(address).is_some();
+                let pending = spooled.iter().flat_map(|message| &message.pending);
+                // Reports about one mail share an address, each with a clock of its own.
+                for pending in pending.filter(|pending| own(&pending.address)) {
                     let until = pending.due.unwrap_or(0);
                     let attempts = usize::from(pending.attempts);
                     self.waits.insert(pending.address.clone(), Wait { attempts, until });

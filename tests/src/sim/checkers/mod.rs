@@ -62,8 +62,11 @@ pub enum Seen<'a> {
         fact: &'a Fact,
         about: &'a [String],
     },
-    /// These messages, or all of them, may have been damaged on the disk.
-    Rotten(&'a [MessageId]),
+    /// These messages may have been damaged on the disk, and reports about these addresses.
+    Rotten {
+        messages: &'a [MessageId],
+        about: &'a [String],
+    },
     /// A write or a read failed.
     DiskFailed,
     Figures(&'a Figures),

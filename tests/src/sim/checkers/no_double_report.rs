@@ -31,7 +31,7 @@ impl Checker for NoDoubleReport {
 
     fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Rotten(_) | Seen::DiskFailed => self.is_excused = true,
+            Seen::Rotten { .. } | Seen::DiskFailed => self.is_excused = true,
             Seen::Taken(taking) => {
                 let (addresses, is_report) = match ledger.identify(taking) {
                     Kind::Mail(_) => (taking.recipients.clone(), false),

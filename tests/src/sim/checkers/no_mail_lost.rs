@@ -62,7 +62,10 @@ impl Checker for NoMailLost {
                 Kind::Unknown => {}
             },
             Seen::Told { fact, about } => self.told(ledger, fact, about),
-            Seen::Rotten(ids) => self.rotten.extend(ids.iter().copied()),
+            Seen::Rotten { messages, about } => {
+                self.rotten.extend(messages.iter().copied());
+                self.done.extend(about.iter().cloned());
+            }
             Seen::Recovered { spooled, .. } => {
                 let kept: BTreeSet<&str> = spooled
                     .iter()

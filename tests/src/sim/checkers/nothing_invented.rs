@@ -19,8 +19,8 @@ pub(super) struct NothingInvented {
     takes: BTreeMap<String, Vec<Take>>,
     /// Which addresses a take is about, until it is confirmed.
     unconfirmed: BTreeMap<u64, Vec<String>>,
-    /// Addresses of which recovery once said that nothing is left to do.
-    over: BTreeSet<String>,
+    /// Addresses of which recovery once said that nothing is left to do, and in which run.
+    over: BTreeMap<String, u32>,
     /// Addresses recovery ever found pending.
     stored: BTreeSet<String>,
     is_rotten: bool,
@@ -86,7 +86,8 @@ impl NothingInvented {
         if self.is_rotten {
             return Ok(());
         }
-        if self.over.contains(address) {
+        // What a run that was killed had on the wire may still arrive.
+        if self.over.get(address).is_some_and(|since| taking.run >= *since) {
             return Err(format!("<{address}> got it again after its outcome was durable"));
         }
         let known = |take: &&Take| take.is_confirmed && take.run == taking.run;
@@ -118,20 +119,22 @@ impl Checker for NothingInvented {
             Seen::Taken(taking) => self.taken(ledger, taking)?,
             Seen::Nonsense(what) => return Err(format!("a host was sent nonsense: {what}")),
             Seen::Confirmed { take } => self.confirmed(*take),
-            Seen::Rotten(_) => self.is_rotten = true,
-            Seen::Recovered { spooled, .. } if !self.is_rotten => {
+            Seen::Rotten { .. } => self.is_rotten = true,
+            Seen::Recovered { spooled, run, .. } if !self.is_rotten => {
                 let pending: BTreeSet<&str> = spooled
                     .iter()
                     .flat_map(|message| &message.pending)
                     .map(|pending| pending.address.as_str())
                     .collect();
                 for address in &pending {
-                    if self.over.contains(*address) {
+                    if self.over.contains_key(*address) {
                         return Err(format!("<{address}> is pending again after its outcome"));
                     }
                 }
                 let is_over = |address: &&String| !pending.contains(address.as_str());
-                self.over.extend(self.stored.iter().filter(is_over).cloned());
+                for address in self.stored.iter().filter(is_over) {
+                    self.over.entry(address.clone()).or_insert(*run);
+                }
                 // Reports share their recipient's address; only mails of clients are followed.
                 let own = pending.into_iter().filter(|address| ledger.recipient(address).is_some());
                 self.stored.extend(own.map(str::to_owned));

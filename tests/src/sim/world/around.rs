@@ -83,7 +83,9 @@ impl World {
         self.trace.note(at, "client", &doing.bytes);
         if !doing.bytes.is_empty() {
             self.trace.say(at, || format!("{link:?} client says {:?}", shown(&doing.bytes)));
-            self.net.far_sends(&mut self.agenda, at, link, &doing.bytes);
+            if !self.net.far_sends(&mut self.agenda, at, link, &doing.bytes) {
+                doing.leaves = Some(true);
+            }
         }
         for (mail, code) in &doing.answered {
             self.trace.say(at, || format!("{link:?} mail {mail} was answered {code}"));
@@ -194,11 +196,13 @@ impl World {
         let at = self.clock.at;
         let Some(talk) = self.talks.get_mut(&link) else { return Ok(()) };
         talk.is_saying = false;
-        let Some(said) = talk.to_say.pop_front() else { return Ok(()) };
+        let Some(mut said) = talk.to_say.pop_front() else { return Ok(()) };
         if !said.bytes.is_empty() {
             talk.said();
             self.trace.say(at, || format!("{link:?} host says {:?}", shown(&said.bytes)));
-            self.net.far_sends(&mut self.agenda, at, link, &said.bytes);
+            if !self.net.far_sends(&mut self.agenda, at, link, &said.bytes) {
+                said.then = Then::Reset;
+            }
             if let Some(mark) = said.mark {
                 let offset = self.net.link(link).said;
                 self.marks.entry(link).or_default().push_back((offset, mark));

@@ -107,8 +107,10 @@ impl World {
         let hit = spooled::hit(&before, file, at);
         self.trace.say(self.clock.at, || format!("a bit flips in {file:?} at {at}: {hit:?}"));
         self.is_rotten = true;
-        self.rotten.extend(hit.iter().copied());
-        self.see(&Seen::Rotten(&hit))
+        let messages: Vec<_> = hit.iter().map(|message| message.id).collect();
+        let about: Vec<_> = hit.into_iter().flat_map(|message| message.reports).collect();
+        self.rotten.extend(messages.iter().copied());
+        self.see(&Seen::Rotten { messages: &messages, about: &about })
     }
 
     /// The faults end: from here on everything must come to a good end.
