@@ -86,7 +86,7 @@ impl World {
             return self.net.tell(&mut self.agenda, at, word, told);
         };
         let Some(engine) = &mut self.engine else { return };
-        let Some(conn) = engine.cores[shard].shard.take_slot() else {
+        let Some(conn) = engine.cores[shard].shard.take_client_slot() else {
             return self.net.refuse(&mut self.agenda, at, link);
         };
         self.net.bind(link, conn);
