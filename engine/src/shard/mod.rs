@@ -224,7 +224,7 @@ impl Shard {
         self.fire_timers(now, out);
         self.schedule_backlog(now, out);
         self.scheduler.handle_time(now);
-        self.settle_held(out);
+        self.settle_held(now, out);
         while self.step(now, out) {}
         self.order_commits(now, out);
         self.settle_reception(out);

@@ -14,8 +14,16 @@ use crate::spool::files::{DiskError, SpareSegment};
 use crate::spool::{Durable, Gather, MessageView, Request};
 use crate::wire::envelope::EnvelopeView;
 
-/// The token of a message that no client waits for: a notice of our own.
-pub(super) const NOTICE_TOKEN: u64 = u64::MAX;
+/// Tokens from here on are of messages that no client waits for: notices of our own. A client's
+/// begins with the number of its slot, which never is this large.
+const NOTICE_TOKENS: u64 = (u32::MAX as u64) << 32;
+
+/// A report to a sender, as long as it is not known to be on disk.
+#[derive(Clone)]
+pub(super) struct Notice {
+    pub(super) to: Box<str>,
+    pub(super) text: Vec<u8>,
+}
 
 /// What waits for the spool, beside the clients.
 #[derive(Default)]
@@ -26,12 +34,23 @@ pub(super) struct Pending {
     /// Failures whose notice found the spool full. They stay pending, so they are not lost; their
     /// number is bounded by the live messages.
     held: VecDeque<Settlement>,
+    /// Notices on their way to the disk, by token: as many as commits in flight hold.
+    pub(super) notices: Map<u64, Notice>,
+    next_notice: u64,
+    /// Notices whose write failed and that found no room since; their failures are settled.
+    /// Bounded by what was in flight when a segment failed.
+    refused: VecDeque<Notice>,
     full: bool,
 }
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        self.strict.is_empty()
+        self.strict.is_empty() && self.notices.is_empty() && self.refused.is_empty()
+    }
+
+    pub(super) fn next_notice(&mut self) -> u64 {
+        self.next_notice = self.next_notice.wrapping_add(1) & u64::from(u32::MAX);
+        NOTICE_TOKENS | self.next_notice
     }
 
     /// Whether the last segment asked for could not be made.
@@ -100,17 +119,32 @@ impl Shard {
         record: &RecordInMemory,
         out: &mut Effects,
     ) {
-        if token != NOTICE_TOKEN {
+        if token < NOTICE_TOKENS {
             self.counters.messages_accepted += 1;
             self.message_stored(now, token, id, out);
+        } else {
+            self.pending.notices.remove(&token);
         }
         self.schedule_message(now, id, place, record, out);
     }
 
     fn message_refused(&mut self, now: Now, token: u64, out: &mut Effects) {
-        if token != NOTICE_TOKEN {
+        if token < NOTICE_TOKENS {
             self.counters.refused_spool += 1;
-            self.message_not_stored(now, token, out);
+            return self.message_not_stored(now, token, out);
+        }
+        // The outcome that it reports is written again too, in the same commit if there is room.
+        if let Some(notice) = self.pending.notices.remove(&token) {
+            self.pending.refused.push_back(notice);
+            self.store_refused(now);
+        }
+    }
+
+    fn store_refused(&mut self, now: Now) {
+        while let Some(notice) = self.pending.refused.pop_front() {
+            if self.store_notice(now, notice.clone()).is_err() {
+                return self.pending.refused.push_front(notice);
+            }
         }
     }
 
@@ -179,7 +213,8 @@ impl Shard {
     }
 
     /// Tries again what found the spool full; its record is read again.
-    pub(super) fn settle_held(&mut self, out: &mut Effects) {
+    pub(super) fn settle_held(&mut self, now: Now, out: &mut Effects) {
+        self.store_refused(now);
         if self.pending.held.is_empty() || self.spool.room().notices.is_err() {
             return;
         }
@@ -221,7 +256,8 @@ impl Shard {
 
     /// When the spool must be looked at again though nothing comes in.
     pub(super) fn storage_wakeup(&self, now: Mono) -> Option<Mono> {
-        let held = (!self.pending.held.is_empty()).then(|| now.plus(HELD_AGAIN));
+        let waits = !self.pending.held.is_empty() || !self.pending.refused.is_empty();
+        let held = waits.then(|| now.plus(HELD_AGAIN));
         [self.spool.next_wakeup(), held].into_iter().flatten().min()
     }
 }
