@@ -13,7 +13,7 @@ use postrider_tests::sim::run::{Outcome, Telling, run};
 /// Worlds that are the same in every run of the tests.
 const FIXED: std::ops::Range<u64> = 0..200;
 /// Worlds nobody has seen before.
-const FRESH: u64 = 100;
+const FRESH: u64 = 50;
 
 /// Seeds that once failed, with what they showed behind a `#`.
 const RECORDED: &str = include_str!("../seeds.txt");

@@ -83,7 +83,8 @@ impl Agenda {
         self.entries.insert((at, tie, self.serial), due);
     }
 
-    pub fn next(&mut self) -> Option<(u64, Due)> {
+    /// Takes out what is due first, and when.
+    pub fn take_next(&mut self) -> Option<(u64, Due)> {
         self.entries.pop_first().map(|((at, ..), due)| (at, due))
     }
 

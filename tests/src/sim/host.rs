@@ -182,7 +182,7 @@ impl Host {
         let text = String::from_utf8_lossy(bare).into_owned();
         let verb = text.split([' ', ':']).next().unwrap_or("").to_ascii_uppercase();
         match verb.as_str() {
-            "EHLO" => self.hello(talk, ear, &manners),
+            "EHLO" => Self::hello(talk, ear, &manners),
             "HELO" => talk.say(ear, &manners, "250 mx.sim\r\n", None, Then::GoOn),
             "STARTTLS" => {
                 talk.mode = Mode::Handshake;
@@ -203,7 +203,7 @@ impl Host {
         }
     }
 
-    fn hello(&mut self, talk: &mut Talk, ear: &mut Ear<'_>, manners: &Manners) {
+    fn hello(talk: &mut Talk, ear: &mut Ear<'_>, manners: &Manners) {
         if manners.only_helo {
             return talk.say(ear, manners, "502 5.5.1 what?\r\n", None, Then::GoOn);
         }
@@ -290,7 +290,7 @@ impl Host {
         talk.say(ear, manners, "354 go\r\n", None, Then::GoOn);
     }
 
-    fn hear_text(&mut self, talk: &mut Talk, line: &[u8], ear: &mut Ear<'_>) {
+    fn hear_text(&self, talk: &mut Talk, line: &[u8], ear: &mut Ear<'_>) {
         if line != b"." {
             talk.text.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
             talk.text.extend_from_slice(b"\r\n");

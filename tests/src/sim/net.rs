@@ -569,11 +569,10 @@ impl Net {
         let state = &mut self.links[link.0];
         let Some(conn) = state.conn else { return };
         match state.phase {
-            Phase::Open if !state.is_reading => {
-                if state.arrived.is_empty() && state.has_ended {
-                    self.end(agenda, at, link, told);
-                }
+            Phase::Open if !state.is_reading && state.arrived.is_empty() && state.has_ended => {
+                self.end(agenda, at, link, told);
             }
+            Phase::Open if !state.is_reading => {}
             Phase::Open => {
                 while !state.arrived.is_empty() {
                     let len = state.arrived.len().min(RECEIVE_BYTES);

@@ -163,7 +163,7 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), Violation> {
-        let Some((at, due)) = self.agenda.next() else {
+        let Some((at, due)) = self.agenda.take_next() else {
             return Err(wrong("comes to rest", "nothing is due any more".to_owned()));
         };
         assert!(at >= self.clock.at, "time goes on");
@@ -303,7 +303,7 @@ impl World {
         Ok(())
     }
 
-    fn is_resting(&mut self) -> Result<bool, Violation> {
+    fn is_resting(&self) -> Result<bool, Violation> {
         let Some(engine) = &self.engine else { return Ok(false) };
         let is_still = engine.stop_by.is_none()
             && engine.cores.iter().all(|core| core.inbox.is_empty())

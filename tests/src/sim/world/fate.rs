@@ -121,7 +121,9 @@ impl World {
         self.names.fails = 0;
         self.net.resets = 0;
         let is_stopping = self.engine.as_ref().is_some_and(|engine| engine.stop_by.is_some());
-        let is_due = self.is_something_aside || self.fault_chance.one_in(2);
+        // What was set aside, and what a damaged outcome brings back, is seen by the next start.
+        let is_owed = self.is_something_aside || self.is_rotten;
+        let is_due = is_owed || self.fault_chance.one_in(2);
         if is_due && !is_stopping {
             self.stop();
         }
