@@ -6,6 +6,8 @@ mod inside;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use postrider_engine::shard::TURNED_AWAY_MAX;
+
 use super::agenda::{Agenda, Due, Fault};
 use super::chance::{Chance, Stream};
 use super::checkers::{Checkers, Figures, Seen, Violation};
@@ -273,7 +275,8 @@ impl World {
             record_memory: engine.budget.used(),
             record_memory_max: options.body_memory_bytes + record_bytes_max * shards as u64,
             connections: (0..shards).map(of_shard).max().unwrap_or(0),
-            connections_max: (options.connections_in + options.connections_out) as usize,
+            // Clients that are told 421 hold slots of their own for a moment.
+            connections_max: slots_of(options) as usize,
             writes_in_flight: self.disk.writes_in_flight(),
             writes_in_flight_max: options.commits_in_flight * shards,
             outbox_bytes,
@@ -361,4 +364,8 @@ fn kind(due: &Due) -> &'static str {
         Due::Calm => "calm",
         Due::Look => "look",
     }
+}
+
+fn slots_of(options: &Options) -> u32 {
+    options.connections_in + options.connections_out + TURNED_AWAY_MAX
 }
