@@ -2,7 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use super::storage::{NOTICE_TOKEN, is_failed, opened};
+use super::storage::{Notice, is_failed, opened};
 use super::{Effect, Effects, Fact, Shard};
 use crate::base::time::Now;
 use crate::model::delivery::RecordInMemory;
@@ -37,7 +37,7 @@ impl Shard {
             return Ok(());
         }
         let text = self.report_text(now, settlement, &view, &envelope, bytes);
-        self.store_report(now, envelope.sender(), &text)?;
+        self.store_notice(now, Notice { to: envelope.sender().into(), text })?;
         self.counters.reports_made += 1;
         Ok(())
     }
@@ -82,9 +82,13 @@ impl Shard {
         })
     }
 
-    fn store_report(&mut self, now: Now, to: &str, text: &[u8]) -> Result<(), SpoolFull> {
+    /// Writes a report into the open commit group; it is kept until it is on disk.
+    ///
+    /// # Errors
+    /// The spool is full: nothing was written.
+    pub(super) fn store_notice(&mut self, now: Now, notice: Notice) -> Result<(), SpoolFull> {
         let mut envelope = Envelope::default();
-        envelope.add_recipient(to);
+        envelope.add_recipient(&notice.to);
         let nowhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let origin = Origin { peer: nowhere, listener: 0, accepted: now.wall };
         let mut encoded = Vec::new();
@@ -96,10 +100,12 @@ impl Shard {
             groups: &groups,
             trace: &[],
             chunks: &[],
-            body: text,
+            body: &notice.text,
         };
-        let id = self.spool.begin_message(now, parts.payload_bytes())?;
-        self.spool.append_message(now, id, parts, NOTICE_TOKEN);
+        let id = self.spool.begin_notice(now, parts.payload_bytes())?;
+        let token = self.pending.next_notice();
+        self.spool.append_message(now, id, parts, token);
+        self.pending.notices.insert(token, notice);
         Ok(())
     }
 }

@@ -14,8 +14,15 @@ use crate::spool::files::{DiskError, SpareSegment};
 use crate::spool::{Durable, Gather, MessageView, Request};
 use crate::wire::envelope::EnvelopeView;
 
-/// The token of a message that no client waits for: a notice of our own.
-pub(super) const NOTICE_TOKEN: u64 = u64::MAX;
+/// Tokens from here on are of messages that no client waits for: notices of our own. A client's
+/// begins with the number of its slot, which never is this large.
+const NOTICE_TOKENS: u64 = (u32::MAX as u64) << 32;
+
+/// A report to a sender, as long as it is not known to be on disk.
+pub(super) struct Notice {
+    pub(super) to: Box<str>,
+    pub(super) text: Vec<u8>,
+}
 
 /// What waits for the spool, beside the clients.
 #[derive(Default)]
@@ -26,12 +33,23 @@ pub(super) struct Pending {
     /// Failures whose notice found the spool full. They stay pending, so they are not lost; their
     /// number is bounded by the live messages.
     held: VecDeque<(Settlement, RecordInMemory)>,
+    /// Notices on their way to the disk, by token: as many as commits in flight hold.
+    pub(super) notices: Map<u64, Notice>,
+    next_notice: u64,
+    /// Notices whose write failed and that found no room since; their failures are settled. Bounded
+    /// by what was in flight when a segment failed.
+    refused: VecDeque<Notice>,
     full: bool,
 }
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
         self.strict.is_empty()
+    }
+
+    pub(super) fn next_notice(&mut self) -> u64 {
+        self.next_notice = self.next_notice.wrapping_add(1) & u64::from(u32::MAX);
+        NOTICE_TOKENS | self.next_notice
     }
 
     /// Whether the last segment asked for could not be made.
@@ -60,14 +78,20 @@ impl Shard {
 
     /// Closes the commit group if its time has come, and hands out what is to be written.
     pub(super) fn order_commits(&mut self, now: Now, out: &mut Effects) {
+        if self.phase.is_stopping() {
+            self.spool.stop_cleaning();
+        }
         let gather = Gather { transactions: self.reception.receiving() };
         while let Some(request) = self.spool.poll_request(now, gather) {
-            out.push(match request {
+            match request {
                 Request::Commit { commit, file, offset, block } => {
-                    Effect::Commit { commit, file, offset, block }
+                    out.push(Effect::Commit { commit, file, offset, block });
                 }
-                Request::PrepareSegment => Effect::PrepareSegment,
-            });
+                Request::PrepareSegment => out.push(Effect::PrepareSegment),
+                Request::Fetch { fetch, file, offset, bytes } => {
+                    self.fetch_for_cleaning(fetch, file, offset, bytes, out);
+                }
+            }
         }
     }
 
@@ -86,6 +110,7 @@ impl Shard {
                     let cause = format!("{cause:?}").into();
                     out.push(Effect::Report(Box::new(Fact::SegmentFenced { file, cause })));
                 }
+                Durable::SetAside { id, .. } => self.tell_set_aside(id, UNREADABLE.into(), out),
             }
         }
         moved
@@ -100,17 +125,34 @@ impl Shard {
         record: &RecordInMemory,
         out: &mut Effects,
     ) {
-        if token != NOTICE_TOKEN {
+        if token < NOTICE_TOKENS {
             self.counters.messages_accepted += 1;
             self.message_stored(now, token, id, out);
+        } else {
+            self.pending.notices.remove(&token);
         }
         self.schedule_message(now, id, place, record, out);
     }
 
     fn message_refused(&mut self, now: Now, token: u64, out: &mut Effects) {
-        if token != NOTICE_TOKEN {
+        if token < NOTICE_TOKENS {
             self.counters.refused_spool += 1;
-            self.message_not_stored(now, token, out);
+            return self.message_not_stored(now, token, out);
+        }
+        // The outcome that it reports is written again too, and with it in one commit if there is room.
+        if let Some(notice) = self.pending.notices.remove(&token) {
+            self.pending.refused.push_back(notice);
+            self.store_refused(now);
+        }
+    }
+
+    fn store_refused(&mut self, now: Now) {
+        while let Some(Notice { to, text }) = self.pending.refused.pop_front() {
+            let again = Notice { to: to.clone(), text: text.clone() };
+            if self.store_notice(now, again).is_err() {
+                self.pending.refused.push_front(Notice { to, text });
+                return;
+            }
         }
     }
 
@@ -177,12 +219,14 @@ impl Shard {
 
     /// Tries again what found the spool full.
     pub(super) fn settle_held(&mut self, now: Now, out: &mut Effects) {
+        self.store_refused(now);
         for _ in 0..self.pending.held.len() {
-            if self.spool.room().messages.is_err() {
-                return;
-            }
             if let Some((settlement, record)) = self.pending.held.pop_front() {
+                let held = self.pending.held.len();
                 self.settle_with(now, settlement, Some(record), out);
+                if self.pending.held.len() > held {
+                    return;
+                }
             }
         }
     }
@@ -200,6 +244,11 @@ impl Shard {
         }
     }
 
+    pub(super) fn tell_set_aside(&self, id: MessageId, cause: Box<str>, out: &mut Effects) {
+        let message = id.to_string().into();
+        out.push(Effect::Report(Box::new(Fact::MessageSetAside { message, cause })));
+    }
+
     fn count_outcomes(&mut self, outcomes: &[RangeOutcome]) {
         for RangeOutcome { count, outcome, .. } in outcomes {
             let count = u64::from(*count);
@@ -213,10 +262,14 @@ impl Shard {
 
     /// When the spool must be looked at again though nothing comes in.
     pub(super) fn storage_wakeup(&self, now: Mono) -> Option<Mono> {
-        let held = (!self.pending.held.is_empty()).then(|| now.plus(HELD_AGAIN));
+        let waits = !self.pending.held.is_empty() || !self.pending.refused.is_empty();
+        let held = waits.then(|| now.plus(HELD_AGAIN));
         [self.spool.next_wakeup(), held].into_iter().flatten().min()
     }
 }
+
+/// What the operator is told of a message that cleaning could not copy.
+const UNREADABLE: &str = "its bytes on disk are damaged or cannot be read";
 
 /// How soon a notice that found the spool full is tried again.
 const HELD_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);

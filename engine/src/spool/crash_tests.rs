@@ -167,6 +167,7 @@ impl World {
                     self.known[which].standing[range].fill(Standing::Final);
                 }
                 Durable::Fenced { .. } => {}
+                Durable::SetAside { id, .. } => panic!("{id} was whole"),
             }
         }
     }

@@ -79,6 +79,15 @@ pub(super) struct ScannedMessage {
     pub(super) chunks: Vec<ChunkRef>,
     /// A Copy's; a Message has none.
     pub(super) states: Option<Vec<PendingRun>>,
+    pub(super) trust: Trust,
+}
+
+/// Whether everything that was written before a record is known to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Full,
+    /// A Copy behind a tear: it may know of outcomes, and of reports about them, that were lost.
+    Doubtful,
 }
 
 /// One entry of an Outcomes record.
@@ -253,6 +262,9 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             at = record_end.max(at + len32(RECORD_ALIGN)).next_multiple_of(len32(RECORD_ALIGN));
         }
         self.scan.durable_through = known;
+        if let Some(tear) = bad.iter().map(|bad| bad.from).filter(|from| *from >= known).min() {
+            self.doubt_behind(tear);
+        }
         for bad in bad {
             self.judge(&bad, known);
         }
@@ -304,6 +316,7 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             groups,
             chunks: view.chunks(record).collect(),
             states,
+            trust: Trust::Full,
         });
         Some(())
     }
@@ -317,6 +330,18 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             attempts: entry.attempts,
             result: entry.result,
         }));
+    }
+
+    /// What was not acknowledged by anybody and may lack what it follows from: a failure whose
+    /// report, written before it, was lost is tried again instead.
+    fn doubt_behind(&mut self, tear: u32) {
+        self.scan
+            .outcomes
+            .retain(|outcome| outcome.offset < tear || outcome.result != EntryResult::Failed);
+        let copies = self.scan.messages.iter_mut().filter(|message| message.states.is_some());
+        for message in copies.filter(|message| message.place.offset > tear) {
+            message.trust = Trust::Doubtful;
+        }
     }
 
     fn header_at(&self, at: u32) -> Option<RecordHeader> {
@@ -371,7 +396,7 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
 impl From<FooterMessage> for ScannedMessage {
     fn from(message: FooterMessage) -> Self {
         let FooterMessage { id, place, accepted, recipients, groups, chunks } = message;
-        Self { id, place, accepted, recipients, groups, chunks, states: None }
+        Self { id, place, accepted, recipients, groups, chunks, states: None, trust: Trust::Full }
     }
 }
 
