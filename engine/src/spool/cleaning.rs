@@ -10,7 +10,7 @@
 //!   segment refers to the old one, so that the old record never is the newest one left.
 //! - Pieces of bodies are copied too, one after the other, then the message that names them, wherever
 //!   its own record lies. So no segment is kept for a piece; a move costs at most the body again.
-//! - Copies come in small commits only if nothing else can be read meanwhile.
+//! - Copies wait a few milliseconds for each other: in commits of their own they would gain nothing.
 //! - A record that does not hold what was written is set aside: told, and over.
 
 use std::collections::VecDeque;
@@ -36,8 +36,8 @@ const IN_FLIGHT_BYTES_MAX: usize = 1 << 20;
 const READS_MAX: usize = 256;
 /// Mail goes first: while so much of it waits for the disk, nothing is read.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
-/// When a segment could not be emptied, the next look at it.
-const AGAIN: Duration = Duration::from_secs(1);
+/// When a segment could not be emptied, as by a read error, the next look at it.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Reads of one message that the disk may refuse before its bytes count as damaged.
 const READS_REFUSED_MAX: u8 = 3;
@@ -75,10 +75,16 @@ pub(super) struct Cleaning {
 enum Stage {
     #[default]
     Idle,
-    /// Goes through what lies in the victim.
-    Emptying { victim: SegmentSeq, at: usize },
+    /// Goes through what lies in the victim, and once more if something found no room.
+    Emptying { victim: SegmentSeq, at: usize, pass: Pass },
     /// For good: the process is about to end.
     Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Complete,
+    Missed,
 }
 
 #[derive(Debug)]
@@ -116,11 +122,6 @@ impl Cleaning {
         self.barren.iter().map(|(_, at)| *at).min()
     }
 
-    /// Whether more copies may come soon to share a commit.
-    pub(super) fn is_reading(&self) -> bool {
-        !self.reads.is_empty()
-    }
-
     /// Where a copy of the message lies that is not yet known to be on disk.
     pub(super) fn copy_of(&self, id: MessageId) -> Option<SegmentSeq> {
         if self.copying.is_empty() { None } else { self.copying.get(&id).copied() }
@@ -156,17 +157,24 @@ impl Spool {
             if is_full || self.waiting_bytes() > BACKLOG_BYTES_MAX {
                 return None;
             }
-            let (victim, at) = match self.cleaning.stage {
+            let (victim, at, pass) = match self.cleaning.stage {
                 Stage::Stopped => return None,
-                Stage::Idle => (self.choose_victim()?, 0),
-                Stage::Emptying { victim, at } => (victim, at),
+                Stage::Idle => (self.choose_victim()?, 0, Pass::Complete),
+                Stage::Emptying { victim, at, pass } => (victim, at, pass),
             };
             let Some((id, at)) = self.index.next_in(victim, at) else {
-                self.end_pass(victim, now)?;
+                self.end_pass(victim, pass, now)?;
                 continue;
             };
-            self.cleaning.stage = Stage::Emptying { victim, at };
-            if let Some(request) = self.fetch_record(id) {
+            let place = self.index.place(id)?;
+            // What could not be written is not read.
+            if self.admits(place.bytes as usize, self.copy_need(victim)).is_err() {
+                return None;
+            }
+            self.cleaning.stage = Stage::Emptying { victim, at, pass };
+            if !self.cleaning.copying.contains_key(&id)
+                && let Some(request) = self.fetch(place, Wanted::Record(id))
+            {
                 return Some(request);
             }
         }
@@ -221,7 +229,6 @@ impl Spool {
     }
 
     fn choose_victim(&self) -> Option<SegmentSeq> {
-        let is_refused = matches!(self.preparing, Preparing::Failed | Preparing::RetryAt(_));
         // What lies before the first live segment is as good as free: it only refers to older ones.
         let is_free = |segment: &&Segment| segment.is_empty() || segment.is_recycling();
         let (mut coming, mut coming_bytes) = (0, 0);
@@ -233,21 +240,39 @@ impl Spool {
             bytes: self.used_bytes - coming_bytes,
             live_bytes: self.live_bytes,
             spares: self.spares.len() + coming,
-            growth: if is_refused { Growth::Refused } else { Growth::Possible },
+            growth: if self.is_growth_refused() { Growth::Refused } else { Growth::Possible },
         };
         if !wants_cleaning(&usage) {
             return None;
         }
         let is_barren = |sequence| self.cleaning.barren.iter().any(|(one, _)| *one == sequence);
-        let oldest = self.segments.iter().find(|(sequence, segment)| {
+        for (sequence, segment) in &self.segments {
             let is_full = matches!(segment.phase, Phase::Sealed | Phase::Fenced);
-            is_full && (segment.live > 0 || segment.chunks_live > 0) && !is_barren(**sequence)
-        });
-        oldest.map(|(sequence, _)| *sequence)
+            match (is_full, is_barren(*sequence)) {
+                (true, false) if segment.live > 0 || segment.chunks_live > 0 => {
+                    return Some(*sequence);
+                }
+                // Emptying younger ones gives little while this one holds them.
+                (true, true) if segment.live > 0 => return None,
+                // Pieces of a message that still comes in: it may take its time.
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn missed(&mut self) {
+        if let Stage::Emptying { pass, .. } = &mut self.cleaning.stage {
+            *pass = Pass::Missed;
+        }
+    }
+
+    fn is_growth_refused(&self) -> bool {
+        matches!(self.preparing, Preparing::Failed | Preparing::RetryAt(_))
     }
 
     /// Everything in the victim was asked for. `None`: copies still are on their way.
-    fn end_pass(&mut self, victim: SegmentSeq, now: Mono) -> Option<()> {
+    fn end_pass(&mut self, victim: SegmentSeq, pass: Pass, now: Mono) -> Option<()> {
         if !self.cleaning.reads.is_empty() || !self.cleaning.copying.is_empty() {
             return None;
         }
@@ -256,16 +281,10 @@ impl Spool {
             .segments
             .get(&victim)
             .is_some_and(|segment| segment.live > 0 || segment.chunks_live > 0);
-        if is_left {
+        if is_left && pass == Pass::Complete {
             self.cleaning.barren.push((victim, now.plus(AGAIN)));
         }
         Some(())
-    }
-
-    fn fetch_record(&mut self, id: MessageId) -> Option<Request> {
-        let is_under_way = self.cleaning.copying.contains_key(&id);
-        let place = self.index.place(id).filter(|_| !is_under_way)?;
-        self.fetch(place, Wanted::Record(id))
     }
 
     fn fetch(&mut self, place: Place, what: Wanted) -> Option<Request> {
@@ -286,10 +305,10 @@ impl Spool {
         result: Result<Arc<Block>, DiskError>,
     ) {
         let is_wanted = self.index.pending(id) > 0 && self.index.place(id) == Some(place);
-        let Ok(block) = result else { return self.read_refused(id, place) };
         if !is_wanted || self.cleaning.copying.contains_key(&id) {
             return;
         }
+        let Ok(block) = result else { return self.read_refused(id, place) };
         let tag = self.tag(place.segment);
         let view = tag.and_then(|tag| MessageView::verify(block.bytes(), &tag, place.offset).ok());
         let Some(view) = view.filter(|view| view.id == id) else {
@@ -329,6 +348,9 @@ impl Spool {
         place: Place,
         result: Result<Arc<Block>, DiskError>,
     ) {
+        if self.index.pending(moving.id) == 0 || self.index.chunks(moving.id) != moving.old {
+            return self.drop_chunks(&moving.new);
+        }
         let Ok(block) = result else {
             self.drop_chunks(&moving.new);
             return self.read_refused(moving.id, place);
@@ -347,7 +369,10 @@ impl Spool {
                 moving.new.push(chunk);
                 self.move_on(now, moving);
             }
-            Err(_) => self.drop_chunks(&moving.new),
+            Err(_) => {
+                self.drop_chunks(&moving.new);
+                self.missed();
+            }
         }
     }
 
@@ -377,6 +402,7 @@ impl Spool {
         if states.is_empty()
             || self.make_room(now, payload_bytes, self.copy_need(old.segment)).is_err()
         {
+            self.missed();
             return Append::NotNow;
         }
         let Some(active) = &mut self.active else { return Append::NotNow };
@@ -399,6 +425,9 @@ impl Spool {
     fn copy_need(&self, from: SegmentSeq) -> Need {
         let is_little =
             |segment: &&Segment| segment.live_bytes <= u64::from(segment.file_bytes / 4);
+        if !self.is_growth_refused() {
+            return Need::EarlyCopy;
+        }
         match self.segments.get(&from).filter(is_little) {
             Some(_) => Need::LastCopies,
             None => Need::Copy,

@@ -76,7 +76,7 @@ fn one_message_in_a_thousand_that_stays_does_not_hold_the_others_space() {
     }
     let counters = spool.counters();
     assert!(counters.messages_copied >= 20 && counters.segments_recycled > 400, "{counters:?}");
-    assert!(counters.messages_copied < 4000, "a tenth of the traffic at most: {counters:?}");
+    assert!(counters.messages_copied < 10_000, "a quarter of the traffic at most: {counters:?}");
     let recovered = disk.recover(1);
     assert_eq!(live(&recovered).len(), 2 * traffic.staying.len());
     for found in &recovered.deliveries {
@@ -86,7 +86,10 @@ fn one_message_in_a_thousand_that_stays_does_not_hold_the_others_space() {
 
 #[test]
 fn outcomes_of_a_backlog_that_stays_do_not_hold_the_segments_they_lie_in() {
-    let (mut spool, mut disk) = started(1000);
+    // Longer than elsewhere: room for outcomes and footers is a third of the short ones.
+    let mut disk = Disk::new(4 * SEGMENT_BYTES, 1000);
+    let mut spool = Spool::new(options(1), None);
+    disk.run(&mut spool, at_ms(0));
     let mut traffic = Traffic::new(1);
     traffic.run(&mut spool, &mut disk, 400);
     let backlog = std::mem::take(&mut traffic.staying);
@@ -98,7 +101,7 @@ fn outcomes_of_a_backlog_that_stays_do_not_hold_the_segments_they_lie_in() {
             let outcome = deferred(0, 2, 4 + round, Wall(1));
             spool.settle(at_ms(traffic.now), *id, &[outcome], None);
         }
-        let bound = files_bound(spool.live_bytes);
+        let bound = files_bound(spool.live_bytes / 4);
         assert!(disk.files.len() <= bound, "round {round}: {} of {bound}", disk.files.len());
     }
     let (written, copied) = (spool.counters().messages, spool.counters().messages_copied);
@@ -165,11 +168,10 @@ fn a_full_disk_takes_mail_again_once_most_of_it_is_dead() {
 
 #[test]
 fn a_damaged_record_is_told_and_does_not_hold_its_segment() {
-    for (what, at) in [("record", 4096 + 64 + 3072 + 4096), ("piece", 4096 + 64 + 100)] {
+    for what in ["record", "piece"] {
         let (mut spool, mut disk) = started(3);
         let (id, piece) = mostly_dead(&mut disk, &mut spool);
         let place = if what == "piece" { piece.place() } else { spool.index.place(id).unwrap() };
-        let _ = at;
         disk.files[0][place.offset as usize + 70] ^= 1;
         let told = disk.run(&mut spool, at_ms(20));
         let aside =
@@ -200,7 +202,7 @@ fn outcomes_while_a_copy_is_in_flight_hold_for_both_records() {
         disk.run(&mut spool, at_ms(30));
         let left: Vec<_> = if partly { vec![(id, 1)] } else { vec![] };
         assert_eq!(live(&disk.recover(1)), left);
-        assert_eq!(spool.counters().segments_recycled > 0, true);
+        assert!(spool.counters().segments_recycled > 0);
     }
 }
 
@@ -210,14 +212,12 @@ fn a_copy_behind_a_tear_yields_to_the_original_and_stands_in_for_a_recycled_one(
     let kept = append(&mut spool, at_ms(1), 1, b"stays", 0).unwrap();
     disk.run(&mut spool, at_ms(1));
     let original = disk.files[0].clone();
-    let mut other = Disk::new(SEGMENT_BYTES, 8);
-    other.files = disk.files.clone();
-    // By hand: a second segment with a message, then the copy.
-    let (mut spool, _) = (spool, ());
     spool.seal();
     disk.run(&mut spool, at_ms(2));
-    append(&mut spool, at_ms(3), 1, b"torn", 1).unwrap();
+    append(&mut spool, at_ms(3), 1, b"first", 1).unwrap();
     disk.run(&mut spool, at_ms(3));
+    append(&mut spool, at_ms(3), 1, b"torn", 1).unwrap();
+    disk.take_requests(&mut spool, at_ms(3), Gather::default());
     let place = spool.index.place(kept).unwrap();
     let block = original[place.offset as usize..][..place.bytes as usize].to_vec();
     spool.copy_for_tests(at_ms(4), kept, &block);
@@ -229,14 +229,18 @@ fn a_copy_behind_a_tear_yields_to_the_original_and_stands_in_for_a_recycled_one(
         .iter()
         .position(|file| file[4096..].starts_with(b"PrRc") && *file != disk.files[0])
         .unwrap();
-    // The first commit of the second segment is not known there to be on disk: its loss is a tear.
+    // The commit before the copy was in flight with it: its loss is a tear.
     let mut torn = disk.files.clone();
-    torn[second][4096..8192].fill(0);
+    torn[second][8192..12288].fill(0);
     torn[0].copy_from_slice(&original);
     let both = recover(&torn, 1);
-    assert_eq!(both.deliveries[0].delivery.place, place, "the original is there");
+    let place_in = |recovered: &super::plan::Recovered| {
+        let mut all = recovered.deliveries.iter().map(|found| &found.delivery);
+        all.find(|delivery| delivery.message == kept).unwrap().place
+    };
+    assert_eq!(place_in(&both), place, "the original is there");
     let alone = recover(&torn[second..=second], 1);
-    assert_eq!(alone.deliveries[0].delivery.place, copy, "the copy is all there is");
+    assert_eq!(place_in(&alone), copy, "the copy is all there is");
     assert!(both.findings.iter().all(|finding| matches!(finding, Finding::Torn { .. })));
 }
 
@@ -250,13 +254,14 @@ fn what_waits_for_a_segment_is_bounded() {
     }
     let mut prng = Prng::new(7);
     // Nothing is written any more: the device does not answer.
-    for round in 0..60_000u32 {
+    for round in 0..5000u32 {
         let id = ids[usize::try_from(prng.below(ids.len() as u64)).unwrap()];
         let attempts = u16::try_from(round / 4).unwrap();
         spool.settle(at_ms(2), id, &[deferred(0, 31, attempts, Wall(1))], None);
     }
     let deferred_bytes = spool.room().outcome_bytes;
-    assert!(deferred_bytes <= super::OUTCOMES_WAITING_BYTES_MAX + (64 << 10), "{deferred_bytes}");
+    let bound = SEGMENT_BYTES as usize / super::OUTCOMES_WAITING_PART;
+    assert!(deferred_bytes <= bound + (32 << 10), "{deferred_bytes}");
     assert!(spool.counters().deferrals_unwritten > 0);
     for id in &ids {
         assert_eq!(spool.settle(at_ms(2), *id, &[delivered(0, 31)], None).pending, 0);
@@ -264,5 +269,6 @@ fn what_waits_for_a_segment_is_bounded() {
     let bytes = spool.room().outcome_bytes - deferred_bytes;
     assert!(bytes <= ids.len() * 34, "final results cost {bytes}");
     disk.run(&mut spool, at_ms(10));
-    assert_eq!(live(&disk.recover(1)), [], "no final result is dropped");
+    disk.run(&mut spool, at_ms(20));
+    assert_eq!(live(&disk.recover(1)).len(), 0, "no final result is dropped");
 }

@@ -22,6 +22,10 @@ const OUTCOMES_WAIT_MAX: Duration = Duration::from_millis(5);
 /// The longest copies wait for others to share their commit.
 const COPIES_WAIT_MAX: Duration = Duration::from_millis(5);
 
+/// Copies that reach this go at once. Fewer in a commit would waste pages: cleaning would then not
+/// gain what it counts on.
+const COPIES_BYTES_MAX: usize = 256 << 10;
+
 /// What one more mark adds to a footer.
 const MARK_GROWTH: usize = 16;
 
@@ -151,9 +155,9 @@ impl Spool {
             return true;
         }
         let Some(open) = &self.open else { return false };
-        if open.holds_copies_only() && open.block.len() < COMMIT_BYTES_MAX {
+        if open.holds_copies_only() {
             let waited_out = open.first_copy.is_none_or(|first| now >= first.plus(COPIES_WAIT_MAX));
-            return waited_out || !self.cleaning.is_reading();
+            return waited_out || open.block.len() >= COPIES_BYTES_MAX;
         }
         let waiting = open.cargo.messages.len();
         let company = gather.transactions >= waiting && gather.transactions > 0;

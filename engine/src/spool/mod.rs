@@ -80,6 +80,8 @@ const SPARES_MIN: usize = SPARES_RESERVED + 1;
 /// (after a crash such a delivery is tried again at once) and final results go without the reply's
 /// text: a few bytes for each live recipient, of which there are no new ones meanwhile.
 const OUTCOMES_WAITING_BYTES_MAX: usize = 4 << 20;
+/// Of a segment, at most this part: so that the next one that can be had takes all of them.
+const OUTCOMES_WAITING_PART: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub struct SpoolOptions {
@@ -127,6 +129,8 @@ pub enum Durable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     Mail,
+    /// A copy while new files can be made: mail goes first.
+    EarlyCopy,
     /// A copy of what lies in a segment with much more to copy.
     Copy,
     /// One of the last copies from a segment, which comes back for it.
@@ -139,6 +143,7 @@ impl Need {
     /// Spares to be left alone.
     fn keep(self) -> usize {
         match self {
+            Self::EarlyCopy => SPARES_MIN,
             Self::Mail => SPARES_RESERVED,
             Self::Copy => SPARES_RESERVED - 1,
             Self::LastCopies | Self::Notice => 0,
@@ -219,6 +224,7 @@ pub struct Spool {
     fences: Vec<Fence>,
     index: LiveIndex,
     cleaning: Cleaning,
+    outcomes_waiting_max: usize,
     /// Bytes of the files that are not spares.
     used_bytes: u64,
     /// Bytes of live messages, and of pieces that are needed.
@@ -253,6 +259,7 @@ impl Spool {
             fences: Vec::new(),
             index: LiveIndex::default(),
             cleaning: Cleaning::default(),
+            outcomes_waiting_max: OUTCOMES_WAITING_BYTES_MAX,
             used_bytes: 0,
             live_bytes: 0,
             unready: Vec::new(),
@@ -433,7 +440,7 @@ impl Spool {
         outcome: &RangeOutcome,
     ) -> bool {
         let waiting = self.batches.len() * OUTCOMES_RECORD_BYTES_MAX;
-        if waiting <= OUTCOMES_WAITING_BYTES_MAX {
+        if waiting <= self.outcomes_waiting_max {
             self.batch(now).add(id, run.first, run.count, outcome);
         } else if outcome.outcome.is_final() {
             self.batch(now).add_without_text(id, run.first, run.count, outcome);

@@ -8,6 +8,7 @@ use super::plan::{RecoveredMessage, RecoveredShard, RecoveredState};
 use super::record::{Kind, RECORD_HEADER_BYTES, Tag};
 use super::segment::{FooterPlace, to_pages};
 use super::{Active, Need, SPARES_MIN, Spool, SpoolFull};
+use super::{OUTCOMES_WAITING_BYTES_MAX, OUTCOMES_WAITING_PART};
 use crate::base::time::{Mono, Now};
 use crate::model::message::{MessageId, Place, SegmentSeq};
 
@@ -75,6 +76,8 @@ impl Spool {
         let segment = Segment::new(spare.file, spare.bytes, tag, spare.header_writes, phase);
         self.segments.insert(sequence, segment);
         self.used_bytes += u64::from(spare.bytes);
+        let part = spare.bytes as usize / OUTCOMES_WAITING_PART;
+        self.outcomes_waiting_max = part.min(OUTCOMES_WAITING_BYTES_MAX);
         self.active = Some(Active::new(tag, spare.bytes));
         self.header_work.push_back(sequence);
         true

@@ -497,6 +497,7 @@ fn bound_segments_go_to_one_shard_and_free_ones_are_freed_again() {
     let mut disk = Disk::new(SEGMENT_BYTES, 3);
     disk.files.extend(files);
     let mut spool = Spool::new(options(4), recovered.shards.into_iter().next());
+    spool.stop_cleaning();
     disk.run(&mut spool, at_ms(1));
     assert_eq!((spool.counters().segments_recycled, spool.room().spares), (1, 1));
     // Whichever slot is damaged now, the old message stays away.
