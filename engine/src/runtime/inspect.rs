@@ -86,7 +86,13 @@ pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
             Ok((scan, unreadable_blocks)) => {
                 let summary = scan.summary();
                 let then = Then::Reuse;
-                segments.push(SegmentReport { file: *file, summary, live: 0, unreadable_blocks, then });
+                segments.push(SegmentReport {
+                    file: *file,
+                    summary,
+                    live: 0,
+                    unreadable_blocks,
+                    then,
+                });
                 scans.push(scan);
             }
             Err(cause) => refused.push(RefusedFile { path: folder.path_of(*file), cause }),
