@@ -1,6 +1,5 @@
 //! `postrider spool check`: what lies in a spool, and what a start would make of it.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
@@ -24,41 +23,37 @@ pub(crate) fn check(flags: &SpoolCheckFlags) -> anyhow::Result<ExitCode> {
 }
 
 fn text(report: &SpoolReport) -> String {
-    let mut text = String::new();
-    let spares = report.segments.iter().filter(|segment| segment.then == Then::Reuse).count();
-    let bytes: u64 =
-        report.segments.iter().map(|segment| u64::from(segment.summary.file_bytes)).sum();
-    let used = report.segments.len() - spares;
-    let _ = writeln!(
-        text,
-        "{used} segments in use, {spares} spare, {} in all; {} messages to {} recipients are queued",
+    let mut lines = vec![totals(report)];
+    if report.segments.iter().any(|segment| segment.then != Then::Reuse) {
+        lines.push(format!("\n{}\n", table(report).trim_fmt()));
+    }
+    lines.extend(report.refused.iter().map(|refused| {
+        let (path, cause) = (refused.path.display(), &refused.cause);
+        format!("{path}: {cause}; a start is refused until it is moved away")
+    }));
+    let half_made = report.unfinished.iter().map(|path| path.display());
+    lines.extend(half_made.map(|path| format!("{path}: half made; the next start removes it")));
+    let unreadable = report.segments.iter().filter(|segment| segment.unreadable_blocks > 0);
+    lines.extend(unreadable.map(|segment| {
+        let (file, blocks) = (segment.file.0, segment.unreadable_blocks);
+        format!("{file:08}.seg: the disk cannot read {blocks} blocks of 4 KiB")
+    }));
+    lines.extend(report.findings.iter().map(ToString::to_string));
+    lines.push(if report.is_sound() { "sound" } else { "not sound: see above" }.to_owned());
+    lines.join("\n") + "\n"
+}
+
+fn totals(report: &SpoolReport) -> String {
+    let all = &report.segments;
+    let spares = all.iter().filter(|segment| segment.then == Then::Reuse).count();
+    let bytes: u64 = all.iter().map(|segment| u64::from(segment.summary.file_bytes)).sum();
+    format!(
+        "{} segments in use, {spares} spare, {} in all; {} messages to {} recipients are queued",
+        all.len() - spares,
         Size(bytes),
         report.messages,
         report.recipients
-    );
-    if used > 0 {
-        let _ = writeln!(text, "\n{}\n", table(report).trim_fmt());
-    }
-    for refused in &report.refused {
-        let _ = writeln!(
-            text,
-            "{}: {}; a start is refused until it is moved away",
-            refused.path.display(),
-            refused.cause
-        );
-    }
-    for unfinished in &report.unfinished {
-        let _ = writeln!(text, "{}: half made; the next start removes it", unfinished.display());
-    }
-    for segment in report.segments.iter().filter(|segment| segment.unreadable_blocks > 0) {
-        let (file, blocks) = (segment.file.0, segment.unreadable_blocks);
-        let _ = writeln!(text, "{file:08}.seg: the disk cannot read {blocks} blocks of 4 KiB");
-    }
-    for finding in &report.findings {
-        let _ = writeln!(text, "{finding}");
-    }
-    text.push_str(if report.is_sound() { "sound\n" } else { "not sound: see above\n" });
-    text
+    )
 }
 
 fn table(report: &SpoolReport) -> Table {

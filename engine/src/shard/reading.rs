@@ -33,7 +33,10 @@ pub(super) struct Reads {
 
 enum Read {
     /// With the place where it lay when the read was ordered.
-    Mail { wanted: Wanted, place: Place },
+    Mail {
+        wanted: Wanted,
+        place: Place,
+    },
     Cleaning(FetchId),
 }
 
@@ -126,7 +129,9 @@ impl Shard {
         out: &mut Effects,
     ) {
         match self.reads.under_way.remove(&read) {
-            Some(Read::Mail { wanted, place }) => self.mail_fetched(now, wanted, place, result, out),
+            Some(Read::Mail { wanted, place }) => {
+                self.mail_fetched(now, wanted, place, result, out)
+            }
             Some(Read::Cleaning(fetch)) => self.spool.handle_fetched(now, fetch, result),
             None => {}
         }

@@ -10,6 +10,7 @@ use super::{Durable, Gather, Spool, SpoolFull};
 use crate::base::prng::Prng;
 use crate::base::time::Wall;
 use crate::model::message::MessageId;
+use crate::model::outcome::{Outcome, RangeOutcome, Reply};
 
 const SEGMENT_BYTES: u32 = 96 << 10;
 /// Records in one segment, beside headers, commits' padding and footer.
@@ -242,6 +243,25 @@ fn a_copy_behind_a_tear_yields_to_the_original_and_stands_in_for_a_recycled_one(
     let alone = recover(&torn[second..=second], 1);
     assert_eq!(place_in(&alone), copy, "the copy is all there is");
     assert!(both.findings.iter().all(|finding| matches!(finding, Finding::Torn { .. })));
+}
+
+#[test]
+fn a_failure_whose_report_was_torn_away_is_found_again() {
+    let (mut spool, mut disk) = started(8);
+    let id = append(&mut spool, at_ms(1), 1, b"fails", 0).unwrap();
+    disk.run(&mut spool, at_ms(1));
+    append(&mut spool, at_ms(2), 1, b"the report", 1).unwrap();
+    disk.take_requests(&mut spool, at_ms(2), Gather::default());
+    let reply = Reply::remote(550, None, "no");
+    let outcome = Outcome::Failed { reply };
+    spool.settle(at_ms(2), id, &[RangeOutcome { first: 0, count: 1, attempts: 1, outcome }], None);
+    disk.take_requests(&mut spool, at_ms(9), Gather::default());
+    assert_eq!(disk.writes.len(), 2);
+    // The later write is on the disk, the one before it is not.
+    disk.finish(1);
+    assert_eq!(live(&disk.recover(1)), [(id, 0), (id, 1)]);
+    disk.finish(0);
+    assert!(!live(&disk.recover(1)).contains(&(id, 0)));
 }
 
 #[test]
