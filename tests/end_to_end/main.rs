@@ -2,10 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a story whose world breaks should stop")]
 
+mod deferred;
 mod foreign_programs;
+mod hostile;
 mod killed;
+mod large;
 mod limits;
 mod notices;
 mod refusals;
+mod reload;
+mod routes;
+mod secured;
 mod stopping;
+mod strict;
 mod world;

@@ -1,12 +1,16 @@
 //! The real `postrider` binary as a child process, in a scratch folder of its own.
 
+use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tempfile::TempDir;
+
+/// The segments of most stories: small ones are quickly made.
+pub const SMALL_SEGMENTS: &str = "segment_size = \"16MiB\"";
 
 /// A configuration and its spool, which outlive the runs of the binary over them.
 pub struct Home {
@@ -18,7 +22,13 @@ pub struct Home {
 pub struct Running {
     child: Child,
     pub address: SocketAddr,
-    log: Option<JoinHandle<String>>,
+    log: Log,
+}
+
+/// What the binary has said on stderr, read by a thread so that it never waits for us.
+struct Log {
+    lines: Receiver<String>,
+    read: RefCell<String>,
 }
 
 impl Home {
@@ -36,12 +46,14 @@ impl Home {
 
     /// Writes the configuration: spool and hostname are given, `text` is the rest.
     pub fn configure(&self, text: &str) {
+        self.configure_spool(SMALL_SEGMENTS, text);
+    }
+
+    /// The same, with `keys` of the section `[spool]` beside its path.
+    pub fn configure_spool(&self, keys: &str, text: &str) {
         let spool = self.path().join("spool");
-        let head = format!(
-            "hostname = \"mta.test\"\n[spool]\npath = \"{}\"\nsegment_size = \"16MiB\"\n",
-            spool.display()
-        );
-        std::fs::write(self.config(), format!("{head}{text}")).unwrap();
+        let head = format!("hostname = \"mta.test\"\n[spool]\npath = \"{}\"\n", spool.display());
+        std::fs::write(self.config(), format!("{head}{keys}\n{text}")).unwrap();
     }
 
     #[must_use]
@@ -60,8 +72,7 @@ impl Home {
             panic!("postrider did not start: {}", all_of(child.stderr.take()));
         };
         let address = address.parse().unwrap();
-        let log = child.stderr.take();
-        let log = Some(std::thread::spawn(move || all_of(log)));
+        let log = Log::of(child.stderr.take());
         Running { child, address, log }
     }
 
@@ -95,7 +106,18 @@ impl Running {
     pub fn stop(mut self) -> (ExitStatus, String) {
         self.signal(libc::SIGTERM);
         let status = self.child.wait().unwrap();
-        (status, self.log.take().map(|log| log.join().unwrap()).unwrap_or_default())
+        (status, self.log.to_the_end())
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.so_far()
+    }
+
+    /// SIGHUP: the settings are read again.
+    pub fn reload(&self) {
+        self.signal(libc::SIGHUP);
     }
 
     pub fn signal(&self, signal: libc::c_int) {
@@ -107,6 +129,25 @@ impl Running {
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Log {
+    fn of(stream: Option<ChildStderr>) -> Self {
+        let (sender, lines) = channel();
+        std::thread::spawn(move || read_lines(stream, &sender));
+        Self { lines, read: RefCell::default() }
+    }
+
+    fn so_far(&self) -> String {
+        self.read.borrow_mut().extend(self.lines.try_iter());
+        self.read.borrow().clone()
+    }
+
+    /// The whole log of a process that has ended.
+    fn to_the_end(&self) -> String {
+        self.read.borrow_mut().extend(self.lines.iter());
+        self.read.borrow().clone()
     }
 }
 
@@ -124,4 +165,15 @@ fn all_of(stream: Option<ChildStderr>) -> String {
         stream.read_to_string(&mut text).unwrap();
     }
     text
+}
+
+fn read_lines(stream: Option<ChildStderr>, lines: &Sender<String>) {
+    let Some(stream) = stream else { return };
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+        // Nobody listens any more once the story is over; the pipe is emptied all the same.
+        drop(lines.send(String::from_utf8_lossy(&line).into_owned()));
+        line.clear();
+    }
 }

@@ -6,6 +6,8 @@ use super::time::Mono;
 const TICK_SHIFT: u32 = 20;
 const LEVEL_BITS: u32 = 8;
 const LEVEL_SLOTS: usize = 1 << LEVEL_BITS;
+/// A level's slots as bits of words.
+const WORDS: usize = LEVEL_SLOTS / 64;
 /// Four levels reach 2^32 ticks, about 52 days; later timers wait in the last slot and go round.
 const LEVELS: usize = 4;
 /// How far each level's slots are apart, as powers of two of a tick.
@@ -23,7 +25,7 @@ pub struct Wheel<T> {
     tick: u64,
     len: usize,
     /// One bit per slot that holds something.
-    occupied: [[u64; LEVEL_SLOTS / 64]; LEVELS],
+    occupied: [[u64; WORDS]; LEVELS],
 }
 
 impl<T> Wheel<T> {
@@ -34,7 +36,7 @@ impl<T> Wheel<T> {
             levels: (0..LEVELS).map(|_| level()).collect(),
             tick: start.0 >> TICK_SHIFT,
             len: 0,
-            occupied: [[0; LEVEL_SLOTS / 64]; LEVELS],
+            occupied: [[0; WORDS]; LEVELS],
         }
     }
 
@@ -98,16 +100,9 @@ impl<T> Wheel<T> {
     }
 
     fn next_busy_in(&self, level: usize) -> Option<u64> {
-        let shift = LEVEL_SHIFT[level];
-        let present = self.tick >> shift;
-        let start = slot_of(self.tick, level);
-        let ahead =
-            (1..=LEVEL_SLOTS).find(|step| self.is_occupied(level, (start + step) % LEVEL_SLOTS))?;
-        Some((present + ahead as u64) << shift)
-    }
-
-    fn is_occupied(&self, level: usize, slot: usize) -> bool {
-        self.occupied[level][slot / 64] >> (slot % 64) & 1 == 1
+        let present = self.tick >> LEVEL_SHIFT[level];
+        let ahead = steps_to_set(&self.occupied[level], slot_of(self.tick, level))?;
+        Some((present + ahead) << LEVEL_SHIFT[level])
     }
 
     /// Deals the slots of higher levels that begin at this tick out to lower ones.
@@ -133,6 +128,20 @@ impl<T> Wheel<T> {
         self.occupied[level][slot / 64] &= !(1 << (slot % 64));
         std::mem::take(&mut self.levels[level][slot])
     }
+}
+
+/// How many steps behind `start` the next set bit of a ring of bits is, at least one.
+fn steps_to_set(bits: &[u64; WORDS], start: usize) -> Option<u64> {
+    let (word, bit) = (start / 64, start % 64);
+    // The rest of the first word, the words in turn, and the first word's beginning again.
+    let rest = bits[word] & (u64::MAX << bit) << 1;
+    let in_turn = (0..=WORDS).map(|step| match step {
+        0 => rest,
+        _ => bits[(word + step) % WORDS],
+    });
+    let (step, found) = in_turn.enumerate().find(|(_, found)| *found != 0)?;
+    let position = 64 * (word + step) as u64 + u64::from(found.trailing_zeros());
+    Some(position - start as u64)
 }
 
 fn slot_of(tick: u64, level: usize) -> usize {

@@ -21,8 +21,9 @@ use crate::model::outcome::Reply;
 use crate::model::settings::OutcomeDurability;
 use crate::wire::smtp::reply::Capabilities;
 
-/// Deliveries a session holds at once: the one under way, and one to share its last flight.
-pub const WORK_AHEAD_MAX: usize = 2;
+/// Deliveries a session holds at once: the one under way, one to share its last flight, and one
+/// more where the owner is another shard and its next word takes a turn.
+pub const WORK_AHEAD_MAX: usize = 3;
 /// Replies outstanding at once: bounds what one flight of commands may take in memory.
 const EXPECTED_MAX: usize = 128;
 

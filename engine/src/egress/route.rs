@@ -83,7 +83,9 @@ impl Router {
         };
         let fresh = match target.way {
             Way::Hosts(_) => answer.ttl.clamp(FRESH_MIN, FRESH_MAX),
-            Way::Deferred(_) | Way::Failed(_) => FAILURE_FRESH,
+            // Mail waits for it: asked again as soon as the resolver would ask.
+            Way::Deferred(_) => answer.ttl.min(FAILURE_FRESH),
+            Way::Failed(_) => FAILURE_FRESH,
         };
         Target { fresh_until: now.plus(fresh), ..target }
     }
@@ -352,9 +354,14 @@ mod tests {
     fn every_failure_has_its_reply() {
         let router = router(false, &[]);
         let check = |kind, expected: &str| {
-            let target = go(&router, &failure(kind));
+            let answer = failure(kind);
+            let target = go(&router, &answer);
             assert_eq!(told(&target), expected);
-            assert_eq!(target.fresh_until, Mono(0).plus(FAILURE_FRESH));
+            let fresh = match target.way {
+                Way::Deferred(_) => answer.ttl.min(FAILURE_FRESH),
+                _ => FAILURE_FRESH,
+            };
+            assert_eq!(target.fresh_until, Mono(0).plus(fresh));
             assert_eq!(target.site, SiteKey::Unroutable("example.com".into()));
         };
         check(DnsFailure::NoSuchDomain, "550 5.1.2 example.com: no such domain");

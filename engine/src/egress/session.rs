@@ -22,8 +22,8 @@ use super::letter::Letter;
 use super::order::{Order, Outbox};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::{Close, ConnectError, End, TlsError, TlsFacts};
-use crate::model::delivery::LeaseId;
-use crate::model::message::{MessageId, Place, Slice};
+use crate::model::delivery::{Delivery, LeaseId};
+use crate::model::message::{Place, Slice};
 use crate::model::note::{Attempt, Done, LeaseEnd, Opening};
 use crate::model::outcome::{Enhanced, Reply};
 use crate::model::settings::{OutcomeDurability, StageTimeouts, TlsMode};
@@ -141,7 +141,6 @@ impl Session {
     /// Takes a delivery whose record is at hand. More than [`WORK_AHEAD_MAX`], or work after the
     /// end, comes back untried.
     pub fn handle_work(&mut self, now: Now, letter: Letter) {
-        let message = letter.delivery.message;
         let is_ending = matches!(
             self.phase,
             Phase::Quitting
@@ -149,15 +148,16 @@ impl Session {
                 | Phase::Resting(Next::Finish(_))
                 | Phase::Over
         );
-        if is_ending || self.exchange.add(letter).is_err() {
-            self.out.push(Order::Done(Done { message, result: Attempt::NotTried }));
+        let refused = if is_ending { Some(letter) } else { self.exchange.add(letter).err() };
+        if let Some(letter) = refused {
+            self.out.push(Order::Done(Done::new(&letter.delivery, Attempt::NotTried)));
         }
         self.carry_on(now);
     }
 
     /// A delivery whose record could not be read.
-    pub fn handle_unreadable(&mut self, _now: Now, message: MessageId) {
-        self.out.push(Order::Done(Done { message, result: Attempt::Unreadable }));
+    pub fn handle_unreadable(&mut self, _now: Now, delivery: &Delivery) {
+        self.out.push(Order::Done(Done::new(delivery, Attempt::Unreadable)));
     }
 
     /// The owner has no more work: the session ends when what it holds is done.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::block::Block;
+use crate::base::block::{Block, BlockBuilder};
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
 use crate::model::message::{MessageId, Place};
@@ -33,6 +33,24 @@ pub struct RecordInMemory {
     /// Where the record begins inside the block.
     pub at: u32,
 }
+
+impl RecordInMemory {
+    /// The record in a block not much longer than itself. A commit block holds many messages: one
+    /// that waits for a slow site would keep the memory of all of them.
+    #[must_use]
+    pub fn on_its_own(&self, bytes: u32) -> Self {
+        let (at, len) = (self.at as usize, bytes as usize);
+        if self.block.len() <= SHARED_BLOCK_SHARE * len {
+            return self.clone();
+        }
+        let mut own = BlockBuilder::with_capacity(len);
+        own.append(&self.block.bytes()[at..at + len]);
+        Self { block: own.freeze(), at: 0 }
+    }
+}
+
+/// A block may be this many times as long as the record in it before the record gets its own.
+const SHARED_BLOCK_SHARE: usize = 2;
 
 impl Delivery {
     /// The recipients as indices into the envelope.

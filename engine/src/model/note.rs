@@ -55,8 +55,17 @@ pub struct Opening {
 /// What became of one delivery.
 #[derive(Debug)]
 pub struct Done {
+    /// Message and first recipient: together they name the delivery among those of a lease.
     pub message: MessageId,
+    pub first: u16,
     pub result: Attempt,
+}
+
+impl Done {
+    #[must_use]
+    pub fn new(delivery: &Delivery, result: Attempt) -> Self {
+        Self { message: delivery.message, first: delivery.first, result }
+    }
 }
 
 /// The result of one attempt at one delivery.

@@ -38,9 +38,10 @@ pub(super) struct CoreLoop {
     driver: Driver,
     services: Services,
     effects: Effects,
-    /// Notes whose mailbox was full, by shard.
+    /// Notes whose mailbox was full, by shard. Bounded by what notes speak of: each live delivery and
+    /// each lease has a few of them under way at most, and `intake` bounds the deliveries.
     outboxes: Vec<VecDeque<Note>>,
-    /// Questions and segment orders whose queue was full.
+    /// Questions whose queue was full; a domain has one at a time, and deliveries that wait for it.
     questions: VecDeque<Asked>,
     segment_orders: usize,
     end: RunEnd,
@@ -64,7 +65,7 @@ struct Turn<'a> {
 
 impl Core for Turn<'_> {
     fn take_slot(&mut self) -> Option<Conn> {
-        self.shard.take_slot()
+        self.shard.take_client_slot()
     }
 
     fn handle(&mut self, event: Event<'_>) {

@@ -51,6 +51,8 @@ struct Mailbox {
     wake: OwnedFd,
     /// Whether the shard takes clients.
     ready: AtomicBool,
+    /// Whether its loop has ended, as it should or not.
+    gone: AtomicBool,
     /// What the shard says of itself while the run ends.
     ending: CachePadded<Ending>,
 }
@@ -72,6 +74,7 @@ impl Mesh {
             asleep: CachePadded::new(AtomicBool::new(false)),
             wake,
             ready: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             ending: CachePadded::default(),
         };
         Self { boxes: wakes.into_iter().map(mailbox).collect() }
@@ -100,6 +103,10 @@ impl Mesh {
     /// Tells a shard something from another thread; hands it back if there is no room.
     pub(super) fn control(&self, to: ShardId, word: Control) -> Result<(), Control> {
         let mailbox = self.of(to);
+        if mailbox.gone.load(Ordering::SeqCst) {
+            // Nobody will hear it, and nobody may wait for that.
+            return Ok(());
+        }
         match mailbox.control.0.try_send(word) {
             Ok(()) => {
                 mailbox.wake();
@@ -112,6 +119,8 @@ impl Mesh {
     pub(super) fn take_note(&self, shard: ShardId) -> Option<(ShardId, Note)> {
         let mailbox = self.of(shard);
         let taken = mailbox.notes.pop()?;
+        // Before it is counted: whoever sees it counted must not see a quiet shard as well.
+        mailbox.ending.quiet.store(false, Ordering::SeqCst);
         mailbox.ending.received.fetch_add(1, Ordering::SeqCst);
         Some(taken)
     }
@@ -143,6 +152,15 @@ impl Mesh {
     /// Whether every shard takes clients.
     pub(super) fn is_ready(&self) -> bool {
         self.boxes.iter().all(|mailbox| mailbox.ready.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn say_gone(&self, shard: ShardId) {
+        self.of(shard).gone.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the loop of some shard has ended.
+    pub(super) fn has_lost_one(&self) -> bool {
+        self.boxes.iter().any(|mailbox| mailbox.gone.load(Ordering::SeqCst))
     }
 
     pub(super) fn say_quiet(&self, shard: ShardId, quiet: bool) {
@@ -218,6 +236,8 @@ mod tests {
         mesh.post(ShardId(1), ShardId(0), note()).unwrap();
         assert_eq!(mesh.settled(), None);
         mesh.take_note(ShardId(1)).unwrap();
+        assert_eq!(mesh.settled(), None, "who took a note is not quiet before it says so again");
+        mesh.say_quiet(ShardId(1), true);
         assert_eq!(mesh.settled(), Some(1));
     }
 

@@ -22,9 +22,9 @@ use super::secure::ShardHandshakes;
 use super::tls::TlsClient;
 use crate::base::cell::Budget;
 use crate::model::connection::ShardId;
-use crate::model::settings::{ListenerSettings, Settings, ShardChoice};
+use crate::model::settings::{ListenerSettings, Settings, ShardChoice, SpoolSettings};
 use crate::report::counters::Counters;
-use crate::shard::{Shard, ShardOptions};
+use crate::shard::{Shard, ShardOptions, slots_max};
 use crate::spool::plan::{Recovered, RecoveredDelivery, RecoveredShard, plan};
 use crate::spool::recovery::{self, Groups};
 use crate::wire::envelope::EnvelopeView;
@@ -100,6 +100,7 @@ struct Derived {
     connections_out: u32,
     /// With real ports. A shard knows its listeners by their place.
     listeners: Vec<ListenerSettings>,
+    spool: SpoolSettings,
 }
 
 /// What one shard needs to come to life.
@@ -127,8 +128,8 @@ impl Engine {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let cores = cores(&settings.engine.shards);
         let shards = u16::try_from(cores.len()).unwrap_or(u16::MAX);
-        let mut settings = fit_to_machine(settings, shards)?;
         let folder = SpoolFolder::open(&settings.spool.path).map_err(spool_error)?;
+        let mut settings = fit_to_machine(settings, shards, folder.found().len())?;
         let recovered = recover(&folder, shards)?;
         let listeners = open_listeners(&settings, shards)?;
         let addresses: Vec<SocketAddr> =
@@ -151,7 +152,7 @@ impl Engine {
         let shards = births.into_iter().map(start_shard).collect::<Result<Vec<_>, _>>()?;
         // Segments are being made: without one, the first clients would get a 452.
         for _ in 0..READY_LOOKS_MAX {
-            if mesh.is_ready() {
+            if mesh.is_ready() || mesh.has_lost_one() {
                 break;
             }
             pause(QUIET_POLL);
@@ -180,7 +181,8 @@ impl Engine {
         self.remote.stop();
     }
 
-    /// Waits until the engine was stopped and everything is on disk.
+    /// Waits until the engine was stopped and everything is on disk, or until a shard has failed:
+    /// the others are stopped then, for half an engine serves nobody.
     ///
     /// # Errors
     /// The first shard that failed.
@@ -205,6 +207,9 @@ impl Engine {
         let mut before = None;
         loop {
             pause(QUIET_POLL);
+            if self.mesh.has_lost_one() {
+                return;
+            }
             if !self.remote.stopping.load(Ordering::SeqCst) {
                 continue;
             }
@@ -239,6 +244,7 @@ impl Remote {
             *limit = if *limit == 0 { derived } else { *limit };
         }
         settings.listeners.clone_from(&self.derived.listeners);
+        settings.spool.clone_from(&self.derived.spool);
         let settings = Arc::new(settings);
         for shard in 0..self.mesh.shards() {
             insist(&self.mesh, shard_id(shard), || Control::Settings(Arc::clone(&settings)));
@@ -278,16 +284,22 @@ fn derive(settings: &mut Settings, addresses: &[SocketAddr]) -> Derived {
         connections_in: settings.limits.connections_in,
         connections_out: settings.limits.connections_out,
         listeners: settings.listeners.clone(),
+        spool: settings.spool.clone(),
     }
 }
 
 /// Probes the kernel, and gives connection limits that were left open what the descriptors allow.
-fn fit_to_machine(mut settings: Settings, shards: u16) -> Result<Settings, StartError> {
+fn fit_to_machine(
+    mut settings: Settings,
+    shards: u16,
+    segments: usize,
+) -> Result<Settings, StartError> {
     if settings.listeners.is_empty() {
         return Err(StartError::NoListener);
     }
     let shards = u64::from(shards);
-    let files = (settings.listeners.len() as u64 + FILES_PER_SHARD) * shards + SOCKETS_MAX as u64;
+    let own = settings.listeners.len() as u64 + FILES_PER_SHARD;
+    let files = own * shards + SOCKETS_MAX as u64 + SEGMENTS_GROWTH * segments as u64;
     let lines = |missing: Vec<Missing>| missing.iter().map(ToString::to_string).collect();
     let missing = |missing| StartError::Missing(lines(missing));
     let facts = probe(&Needs { connections_in: 0, connections_out: 0, files }).map_err(missing)?;
@@ -308,8 +320,11 @@ fn fit_to_machine(mut settings: Settings, shards: u16) -> Result<Settings, Start
 /// abound: a slot costs memory even when it is free.
 const CONNECTIONS_DERIVED_MAX: u32 = 50_000;
 
-/// Segments, rings and eventfds a shard holds open, as a rule.
+/// Segments, rings and eventfds a shard holds open besides those found, as a rule.
 const FILES_PER_SHARD: u64 = 64;
+
+/// Descriptors kept for each segment found: its own, and one for a spool that grows again as much.
+const SEGMENTS_GROWTH: u64 = 2;
 
 fn recover(folder: &SpoolFolder, shards: u16) -> Result<Recovered, StartError> {
     let mut scans = Vec::new();
@@ -470,14 +485,21 @@ fn start_shard(birth: Birth) -> Result<ExecutorJoinHandle<std::io::Result<Counte
         .map_err(thread_error("a shard"))
 }
 
-/// The life of a shard, on its own thread.
+/// The life of a shard, on its own thread; its end is known to the others, whatever it was.
 async fn live(birth: Birth) -> std::io::Result<Counters> {
+    let (id, mesh) = (birth.id, Arc::clone(&birth.services.mesh));
+    let result = run_shard(birth).await;
+    if let Err(error) = &result {
+        tracing::error!(shard = id.0, %error, "a shard has failed: the engine stops");
+    }
+    mesh.say_gone(id);
+    result
+}
+
+async fn run_shard(birth: Birth) -> std::io::Result<Counters> {
     let now = clock::now();
     let limits = &birth.settings.limits;
-    let options = DriverOptions {
-        connections_max: limits.connections_in.saturating_add(limits.connections_out),
-        ..DriverOptions::default()
-    };
+    let options = DriverOptions { connections_max: slots_max(limits), ..DriverOptions::default() };
     let handshakes = Box::new(ShardHandshakes::new(birth.handshakes));
     let mut driver = Driver::new(options, birth.ring_wake, birth.listeners, handshakes)?;
     for (id, file) in birth.files {

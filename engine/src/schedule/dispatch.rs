@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::alarm::Kind;
 use super::gate::Gate;
 use super::list::List;
-use super::permit::{Listed, Mood, WORK_AHEAD_MAX};
+use super::permit::{Listed, Mood};
 use super::site::Site;
 use super::{Action, Scheduler};
 use crate::base::time::{Now, Wall};
@@ -20,6 +20,10 @@ const HOT_READY: u32 = 8;
 /// How much younger a delivery may be that is preferred because its body is near: no lane waits
 /// longer than this behind another.
 const LOCALITY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A shard may be given a sixteenth more than its fair share of a hot site, and a little for luck.
+const UNEVEN_SHARE: u32 = 16;
+const UNEVEN_MIN: u32 = 8;
 
 impl Scheduler {
     /// Gives out work of a site until permits, leases or deliveries run out.
@@ -39,7 +43,7 @@ impl Scheduler {
             Gate::Probing { .. } => true,
             Gate::Open => false,
         };
-        let near = self.oldest_lane(site)?;
+        let near = self.feeding_shard(site, self.oldest_lane(site)?);
         if let Some(lease) = pick(site, near, |lane| lane.idle) {
             return Some(lease);
         }
@@ -48,6 +52,18 @@ impl Scheduler {
             return self.open(now, number);
         }
         if probing { None } else { pick(site, near, |lane| lane.busy) }
+    }
+
+    /// Where the next delivery of a site should go out: near its body, unless that shard was given
+    /// clearly more than its share of a hot site lately. Clients are not dealt evenly to shards, and
+    /// one core must not become what a large provider's mail waits for.
+    fn feeding_shard(&self, site: &Site, near: ShardId) -> ShardId {
+        let fair = site.recent() / u32::from(self.shards);
+        if !self.is_hot(site) || site.peek(near).recent <= fair + fair / UNEVEN_SHARE + UNEVEN_MIN {
+            return near;
+        }
+        let shards = (0..self.shards).map(ShardId);
+        shards.min_by_key(|shard| site.peek(*shard).recent).unwrap_or(near)
     }
 
     /// Takes a permit and lends it.
@@ -95,6 +111,7 @@ impl Scheduler {
         self.leases[lease].give(flight);
         let site = &mut self.sites[number];
         site.in_flight += 1;
+        site.count_given(shard);
         self.in_flight += 1;
         let share = site.pace.settings.messages_per_connection.min(self.leases[lease].share);
         let id = self.leases[lease].id;
@@ -180,7 +197,8 @@ impl Scheduler {
     fn relist(&mut self, now: Now, slot: u32) {
         self.unlist(slot);
         let lease = &mut self.leases[slot];
-        let (number, shard, outstanding) = (lease.site, lease.shard, lease.outstanding());
+        let (number, shard) = (lease.site, lease.shard);
+        let (outstanding, has_room) = (lease.outstanding(), lease.has_room());
         let lane = self.sites[number].lane(shard);
         if outstanding == 0 {
             lease.listed = Listed::Idle;
@@ -188,7 +206,7 @@ impl Scheduler {
             lane.idle.push_back(&mut self.leases, slot);
             let wait = self.sites[number].pace.settings.idle_timeout;
             self.arm(number, Kind::Idle, now.mono.plus(wait));
-        } else if outstanding < WORK_AHEAD_MAX {
+        } else if has_room {
             lease.listed = Listed::Busy;
             lane.busy.push_back(&mut self.leases, slot);
         }

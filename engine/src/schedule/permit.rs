@@ -7,8 +7,11 @@ use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
 use crate::model::message::MessageId;
 
-/// Deliveries a lease may have at once: one under way, one ready to share its flight.
-pub(super) const WORK_AHEAD_MAX: usize = 2;
+/// Deliveries a lease may have at once on the owner's shard: one under way, one ready to share its
+/// flight.
+const WORK_HERE_MAX: usize = 2;
+/// The same on another shard, which must not run dry until the owner's next turn.
+const WORK_LENT_MAX: usize = 3;
 /// More connections than one machine has ports for.
 const LEASES_MAX: u32 = 1 << 20;
 
@@ -49,7 +52,7 @@ pub(super) struct Lease {
     pub(super) listed: Listed,
     links: Links,
     /// In the order given.
-    flights: [Option<Flight>; WORK_AHEAD_MAX],
+    flights: [Option<Flight>; WORK_LENT_MAX],
     pub(super) given: u32,
     /// What it is given at most: the executing side ends by itself after so many.
     pub(super) share: u32,
@@ -61,13 +64,19 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    /// Whether it can take one more delivery ahead.
+    pub(super) fn has_room(&self) -> bool {
+        let is_lent = self.shard != self.id.owner;
+        self.outstanding() < if is_lent { WORK_LENT_MAX } else { WORK_HERE_MAX }
+    }
+
     pub(super) fn outstanding(&self) -> usize {
         self.flights.iter().flatten().count()
     }
 
     pub(super) fn give(&mut self, flight: Flight) {
         let free = self.flights.iter_mut().find(|slot| slot.is_none());
-        *free.expect("work is given within WORK_AHEAD_MAX") = Some(flight);
+        *free.expect("work is given within its bound") = Some(flight);
         self.given += 1;
     }
 
@@ -78,9 +87,10 @@ impl Lease {
     }
 
     /// The earliest given delivery of this message.
-    pub(super) fn take(&mut self, message: MessageId) -> Option<Flight> {
+    pub(super) fn take(&mut self, message: MessageId, first: u16) -> Option<Flight> {
         let is_it = |slot: &Option<Flight>| {
-            slot.as_ref().is_some_and(|flight| flight.delivery.message == message)
+            let of = |flight: &Flight| (flight.delivery.message, flight.delivery.first);
+            slot.as_ref().is_some_and(|flight| of(flight) == (message, first))
         };
         let at = self.flights.iter().position(is_it)?;
         let taken = self.flights[at].take();
@@ -117,7 +127,7 @@ impl Leases {
             mood: Mood::Willing,
             listed: Listed::No,
             links: Links::ALONE,
-            flights: [const { None }; WORK_AHEAD_MAX],
+            flights: [const { None }; WORK_LENT_MAX],
             given: 0,
             share,
             answered: 0,

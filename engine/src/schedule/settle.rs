@@ -20,7 +20,7 @@ impl Scheduler {
     /// What became of one delivery of a lease. Unknown names are of leases that have ended.
     pub fn handle_done(&mut self, now: Now, lease: LeaseId, done: Done) {
         let Some(slot) = self.leases.find(lease) else { return };
-        let Some(flight) = self.leases[slot].take(done.message) else { return };
+        let Some(flight) = self.leases[slot].take(done.message, done.first) else { return };
         let number = self.leases[slot].site;
         self.land(number);
         self.judge(now, slot, flight, done.result);

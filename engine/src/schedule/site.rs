@@ -49,6 +49,9 @@ pub(super) struct Site {
     pub(super) empty_since: Mono,
 }
 
+/// The memory of who was given work: long enough to even out, short enough to follow a change.
+const RECENT_MAX: u32 = 1024;
+
 /// What a site has to do with one shard.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lane {
@@ -60,6 +63,8 @@ pub(super) struct Lane {
     pub(super) busy: List,
     /// Leases it executes that still take work.
     pub(super) leases: u32,
+    /// Deliveries it was given lately: halved for all lanes now and then.
+    pub(super) recent: u32,
     /// Deliveries it has executed with an answer for each recipient.
     pub(super) executed: u64,
 }
@@ -75,8 +80,14 @@ pub(super) struct Alarms {
 }
 
 impl Lane {
-    const EMPTY: Self =
-        Self { ready: List::EMPTY, idle: List::EMPTY, busy: List::EMPTY, leases: 0, executed: 0 };
+    const EMPTY: Self = Self {
+        ready: List::EMPTY,
+        idle: List::EMPTY,
+        busy: List::EMPTY,
+        leases: 0,
+        recent: 0,
+        executed: 0,
+    };
 }
 
 impl Site {
@@ -131,6 +142,19 @@ impl Site {
     /// The lanes in use so far, each with its shard.
     pub(super) fn lanes(&self) -> impl Iterator<Item = (ShardId, &Lane)> {
         (0..).map(ShardId).zip(&self.lanes)
+    }
+
+    /// Counts a delivery given to a lease on `shard`.
+    pub(super) fn count_given(&mut self, shard: ShardId) {
+        self.lane(shard).recent += 1;
+        if self.recent() > RECENT_MAX {
+            self.lanes.iter_mut().for_each(|lane| lane.recent /= 2);
+        }
+    }
+
+    /// Deliveries given lately, all lanes together.
+    pub(super) fn recent(&self) -> u32 {
+        self.lanes.iter().map(|lane| lane.recent).sum()
     }
 
     /// Who executed its deliveries, if more shards than one did.

@@ -30,6 +30,7 @@ pub(super) struct Routing {
 /// A question under way. The deliveries that wait for it are bounded by the live messages.
 struct Asked {
     domain: Arc<str>,
+    what: Question,
     waiting: Vec<(Delivery, Option<Mono>)>,
 }
 
@@ -66,7 +67,13 @@ impl Routing {
     }
 
     /// Remembers who asks; the question to put, if it is not under way already.
-    fn wait(&mut self, domain: &str, delivery: Delivery, due: Option<Mono>) -> Option<QuestionId> {
+    fn wait(
+        &mut self,
+        domain: &str,
+        what: &Question,
+        delivery: Delivery,
+        due: Option<Mono>,
+    ) -> Option<QuestionId> {
         if let Some(asked) = self.asking.get(domain).and_then(|id| self.asked.get_mut(id)) {
             asked.waiting.push((delivery, due));
             return None;
@@ -75,7 +82,8 @@ impl Routing {
         self.next_question = self.next_question.wrapping_add(1);
         let domain: Arc<str> = domain.into();
         self.asking.insert(Arc::clone(&domain), question);
-        self.asked.insert(question, Asked { domain, waiting: vec![(delivery, due)] });
+        let what = what.clone();
+        self.asked.insert(question, Asked { domain, what, waiting: vec![(delivery, due)] });
         Some(question)
     }
 
@@ -122,7 +130,7 @@ impl Shard {
         due: Option<Mono>,
         out: &mut Effects,
     ) {
-        if let Some(question) = self.routing.wait(domain, delivery, due) {
+        if let Some(question) = self.routing.wait(domain, &what, delivery, due) {
             out.push(Effect::Resolve { question, what: Box::new(what) });
         }
     }
@@ -135,10 +143,18 @@ impl Shard {
         out: &mut Effects,
     ) {
         let Some(asked) = self.routing.answered(question) else { return };
+        let Asked { domain, what, waiting } = asked;
+        if self.routing.router.ask(&domain) != Ask::Question(what) {
+            // The routes changed meanwhile: this answers another question than theirs is now.
+            for (delivery, due) in waiting {
+                self.locate(now, &domain, delivery, due, out);
+            }
+            return;
+        }
         let routing = &mut self.routing;
-        let target = routing.router.target(&asked.domain, answer, now.mono, &mut routing.prng);
-        let bearing = routing.learn(asked.domain, target);
-        for (delivery, due) in asked.waiting {
+        let target = routing.router.target(&domain, answer, now.mono, &mut routing.prng);
+        let bearing = routing.learn(domain, target);
+        for (delivery, due) in waiting {
             self.hand_over(bearing.clone(), delivery, due, out);
         }
     }

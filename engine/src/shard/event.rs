@@ -22,7 +22,7 @@ pub struct QuestionId(pub u32);
 
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A client connected. `conn` was taken from [`super::Shard::take_slot`].
+    /// A client connected. `conn` was taken from [`super::Shard::take_client_slot`].
     Accepted { conn: Conn, listener: u16, peer: SocketAddr },
     /// The answer to [`super::Effect::Connect`].
     Connected { conn: Conn, result: Result<(), ConnectError> },

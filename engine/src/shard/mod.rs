@@ -25,7 +25,7 @@ use crate::base::wheel::Wheel;
 use crate::model::connection::{Conn, ShardId};
 use crate::model::delivery::LeaseId;
 use crate::model::note::Note;
-use crate::model::settings::Settings;
+use crate::model::settings::{LimitSettings, Settings};
 use crate::report::counters::Counters;
 use crate::schedule::Scheduler;
 use crate::spool::plan::{RecoveredDelivery, RecoveredShard};
@@ -33,7 +33,7 @@ use crate::spool::{Spool, SpoolOptions};
 
 use dispatch::Routing;
 use reading::Reads;
-use reception::{Incoming, Reception};
+use reception::{Incoming, Reception, TURNED_AWAY_MAX};
 use sending::Sending;
 use stopping::Phase;
 use storage::Pending;
@@ -90,7 +90,15 @@ enum Role {
     /// The key of the session in [`Sending`].
     Egress(usize),
     /// Its conversation is over; the driver still holds it.
-    Retiring,
+    Retiring(Way),
+}
+
+/// Whose share of the slots a connection takes.
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    TurnedAway,
+    Out,
 }
 
 /// Whose deadline may have come. A fired timer is a hint: the session knows its real deadline.
@@ -103,11 +111,18 @@ enum Timer {
 /// Deliveries of a restart scheduled in one turn, so that new mail is served meanwhile.
 const BACKLOG_PER_TURN: usize = 256;
 
+/// Connection slots of a shard with these limits: what its driver must have room for.
+#[must_use]
+pub fn slots_max(limits: &LimitSettings) -> u32 {
+    let both = limits.connections_in.saturating_add(limits.connections_out);
+    both.saturating_add(TURNED_AWAY_MAX)
+}
+
 impl Shard {
     #[must_use]
     pub fn new(options: ShardOptions) -> Self {
         let settings = options.settings;
-        let slots = settings.limits.connections_in.saturating_add(settings.limits.connections_out);
+        let slots = slots_max(&settings.limits);
         let spool = SpoolOptions {
             shard: options.id,
             shards: options.shards,
@@ -168,8 +183,13 @@ impl Shard {
         self.pending.is_full() || self.spool.room().messages.is_ok()
     }
 
-    /// A name for a connection the driver is about to hand in; `None`: the bound is reached.
-    pub fn take_slot(&mut self) -> Option<Conn> {
+    /// A name for a client's connection the driver is about to hand in; `None`: close it unsaid.
+    pub fn take_client_slot(&mut self) -> Option<Conn> {
+        if self.reception.may_accept() { self.take_slot() } else { None }
+    }
+
+    /// A name for a connection; `None`: the bound is reached.
+    fn take_slot(&mut self) -> Option<Conn> {
         let (slot, generation) = self.slots.take()?;
         if self.roles.len() <= slot as usize {
             self.roles.resize_with(slot as usize + 1, || Role::Free);
@@ -236,7 +256,7 @@ impl Shard {
             Note::Settle(settlement) => self.settlement(now, *settlement, out),
             Note::Settled { lease } => self.lease_settled(now, lease, out),
             Note::Fetch { lease, message, place } => {
-                self.fetch_for(now, (from, lease), message, place, out)
+                self.fetch_for((from, lease), message, place, out)
             }
             Note::Fetched { lease, place, record } => {
                 self.fetched_for(now, lease, place, record, out)
@@ -282,7 +302,13 @@ impl Shard {
 
     fn retired(&mut self, conn: Conn) {
         if self.slots.is_current(conn.slot, conn.generation) {
-            self.roles[conn.slot as usize] = Role::Free;
+            let role = std::mem::replace(&mut self.roles[conn.slot as usize], Role::Free);
+            match role {
+                Role::Retiring(Way::Out) | Role::Egress(_) => self.sending.slot_freed(),
+                Role::Retiring(way) => self.reception.slot_freed(way),
+                Role::Intake(_) => self.reception.slot_freed(Way::In),
+                Role::Free => {}
+            }
             self.slots.give_back(conn.slot, conn.generation);
         }
     }

@@ -10,7 +10,7 @@ use crate::model::note::Settlement;
 use crate::model::outcome::{Outcome, Reply};
 use crate::report::bounce::{self, BounceReport, BouncedRecipient};
 use crate::spool::{MessageParts, MessageView, SpoolFull};
-use crate::wire::envelope::{Envelope, EnvelopeView, Origin};
+use crate::wire::envelope::{Envelope, EnvelopeFlags, EnvelopeView, Origin};
 
 use super::reception::domain_ranges;
 
@@ -89,6 +89,8 @@ impl Shard {
     pub(super) fn store_notice(&mut self, now: Now, notice: Notice) -> Result<(), SpoolFull> {
         let mut envelope = Envelope::default();
         envelope.add_recipient(&notice.to);
+        // It quotes a stranger's header, whose lines may begin with a dot.
+        envelope.set_flags(EnvelopeFlags::default().with(EnvelopeFlags::LEADING_DOTS, true));
         let nowhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let origin = Origin { peer: nowhere, listener: 0, accepted: now.wall };
         let mut encoded = Vec::new();

@@ -4,6 +4,7 @@
 //! again while it is being read; so a place is looked up by the message's name, and what was read is
 //! believed only if it is what the spool says lies there, else it is read where it lies now.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{DiskError, Effect, Effects, ReadId, Shard};
@@ -17,25 +18,29 @@ use crate::model::note::{Note, Settlement};
 use crate::spool::FetchId;
 use crate::spool::files::FileId;
 
-/// Reads under way. Bounded by what asks: two deliveries a lease, the settlements of failures, and
-/// what cleaning allows itself.
+/// Reads with the driver at once: enough to keep a disk busy, far below what a driver takes.
+/// Cleaning bounds its own.
+const READS_MAX: usize = 256;
+
+/// Reads under way, and those in line. Bounded by what asks: two deliveries a lease, the failures of
+/// live messages, and what cleaning allows itself.
 #[derive(Default)]
 pub(super) struct Reads {
-    under_way: Map<ReadId, Read>,
+    under_way: Map<ReadId, UnderWay>,
+    waiting: VecDeque<Read>,
     next: u32,
 }
 
-enum Read {
-    Mail(MailRead),
+enum UnderWay {
+    /// With the place where it lay when the read was ordered.
+    Mail(Read, Place),
     Cleaning(FetchId),
 }
 
-struct MailRead {
+struct Read {
     message: MessageId,
     /// As whoever asks knows it.
     asked: Place,
-    /// Where it lay when the read was ordered.
-    place: Place,
     purpose: Purpose,
 }
 
@@ -48,39 +53,36 @@ enum Purpose {
 
 impl Reads {
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.under_way.is_empty() && self.waiting.is_empty()
     }
 
-    fn start(&mut self, what: Read) -> ReadId {
-        let read = ReadId(self.next);
+    fn start(&mut self, read: UnderWay) -> ReadId {
+        let id = ReadId(self.next);
         self.next = self.next.wrapping_add(1);
-        self.under_way.insert(read, what);
-        read
+        self.under_way.insert(id, read);
+        id
     }
 }
 
 impl Shard {
     pub(super) fn fetch_for(
         &mut self,
-        now: Now,
         (shard, lease): (ShardId, LeaseId),
         message: MessageId,
         asked: Place,
         out: &mut Effects,
     ) {
         let purpose = Purpose::Lease { shard, lease };
-        if let Err(purpose) = self.start_read(message, asked, purpose, out) {
-            self.answer(now, asked, purpose, None, out);
-        }
+        self.reads.waiting.push_back(Read { message, asked, purpose });
+        self.start_reads(out);
     }
 
-    /// Reads the record of a settlement that fails recipients; without it there is no notice.
-    pub(super) fn fetch_for_bounce(&mut self, now: Now, settlement: Settlement, out: &mut Effects) {
+    /// Reads the record of a settlement that fails recipients.
+    pub(super) fn fetch_for_bounce(&mut self, settlement: Settlement, out: &mut Effects) {
         let (message, asked) = (settlement.message, settlement.place);
         let purpose = Purpose::Bounce(Box::new(settlement));
-        if let Err(purpose) = self.start_read(message, asked, purpose, out) {
-            self.answer(now, asked, purpose, None, out);
-        }
+        self.reads.waiting.push_back(Read { message, asked, purpose });
+        self.start_reads(out);
     }
 
     pub(super) fn fetch_for_cleaning(
@@ -91,93 +93,101 @@ impl Shard {
         bytes: u32,
         out: &mut Effects,
     ) {
-        let read = self.reads.start(Read::Cleaning(fetch));
+        let read = self.reads.start(UnderWay::Cleaning(fetch));
         out.push(Effect::Fetch { read, file, offset, bytes });
     }
 
-    /// Gives the purpose back if there is nothing to read: the message is over.
-    fn start_read(
-        &mut self,
-        message: MessageId,
-        asked: Place,
-        purpose: Purpose,
-        out: &mut Effects,
-    ) -> Result<(), Purpose> {
-        let present = self.spool.present(message, asked);
-        let Some((place, file)) =
-            present.and_then(|place| Some((place, self.spool.locate(place)?)))
-        else {
-            return Err(purpose);
-        };
-        let read = self.reads.start(Read::Mail(MailRead { message, asked, place, purpose }));
-        out.push(Effect::Fetch { read, file, offset: u64::from(place.offset), bytes: place.bytes });
-        Ok(())
+    /// Hands reads to the driver while there is room.
+    fn start_reads(&mut self, out: &mut Effects) {
+        while self.reads.under_way.len() < READS_MAX
+            && let Some(read) = self.reads.waiting.pop_front()
+        {
+            let place = self.spool.present(read.message, read.asked);
+            match place.and_then(|place| Some((place, self.spool.locate(place)?))) {
+                Some((place, file)) => self.start_read(read, place, file, out),
+                None => self.over(read, out),
+            }
+        }
+    }
+
+    fn start_read(&mut self, read: Read, place: Place, file: FileId, out: &mut Effects) {
+        let Place { offset, bytes, .. } = place;
+        let id = self.reads.start(UnderWay::Mail(read, place));
+        out.push(Effect::Fetch { read: id, file, offset: u64::from(offset), bytes });
     }
 
     pub(super) fn fetched(
         &mut self,
         now: Now,
-        read: ReadId,
+        id: ReadId,
         result: Result<Arc<Block>, DiskError>,
         out: &mut Effects,
     ) {
-        match self.reads.under_way.remove(&read) {
-            Some(Read::Mail(read)) => self.mail_fetched(now, read, result, out),
-            Some(Read::Cleaning(fetch)) => self.spool.handle_fetched(now, fetch, result),
-            None => {}
+        match self.reads.under_way.remove(&id) {
+            Some(UnderWay::Mail(read, place)) => self.mail_fetched(now, read, place, result, out),
+            Some(UnderWay::Cleaning(fetch)) => self.spool.handle_fetched(now, fetch, result),
+            None => return,
         }
+        self.start_reads(out);
     }
 
     fn mail_fetched(
         &mut self,
         now: Now,
-        read: MailRead,
+        read: Read,
+        place: Place,
         result: Result<Arc<Block>, DiskError>,
         out: &mut Effects,
     ) {
-        let MailRead { message, asked, place, purpose } = read;
-        let record = match result {
+        self.counters.records_read += 1;
+        let cause = match result {
             Ok(block) if self.spool.holds(place, block.bytes()) => {
-                Ok(RecordInMemory { block, at: 0 })
+                return self.read_well(now, read, RecordInMemory { block, at: 0 }, out);
             }
-            Ok(_) => Err("its checksum does not hold".into()),
-            Err(error) => Err(format!("it cannot be read: {error:?}").into()),
+            Ok(_) => "its checksum does not hold".to_owned(),
+            Err(error) => format!("it cannot be read: {error:?}"),
         };
-        let cause = match record {
-            Ok(record) => return self.answer(now, asked, purpose, Some(record), out),
-            Err(cause) => cause,
-        };
-        let present = self.spool.present(message, asked);
-        let purpose = match present {
-            // It was copied away, and its segment recycled, under the read. Each round takes another
-            // move, so this ends.
-            Some(present) if present != place => {
-                match self.start_read(message, asked, purpose, out) {
-                    Ok(()) => return,
-                    Err(purpose) => purpose,
-                }
-            }
-            _ => purpose,
-        };
-        if present.is_some() {
-            self.tell_set_aside(message, cause, out);
+        // Copied away, and its segment recycled, under the read: each such round takes another move.
+        let present = self.spool.present(read.message, read.asked);
+        if present.is_some_and(|present| present != place) {
+            return self.reads.waiting.push_front(read);
         }
-        self.answer(now, asked, purpose, None, out);
+        self.unreadable(&read, &cause, out);
     }
 
-    fn answer(
-        &mut self,
-        now: Now,
-        place: Place,
-        purpose: Purpose,
-        record: Option<RecordInMemory>,
-        out: &mut Effects,
-    ) {
-        match purpose {
+    fn read_well(&mut self, now: Now, read: Read, record: RecordInMemory, out: &mut Effects) {
+        match read.purpose {
             Purpose::Lease { shard, lease } => {
-                self.tell(shard, Note::Fetched { lease, place, record }, out);
+                let place = read.asked;
+                self.tell(shard, Note::Fetched { lease, place, record: Some(record) }, out);
             }
-            Purpose::Bounce(settlement) => self.settle_with(now, *settlement, record, out),
+            Purpose::Bounce(settlement) => self.settle_failures(now, *settlement, &record, out),
+        }
+    }
+
+    /// Nothing is to be read, and nobody waits for the message any more.
+    fn over(&mut self, read: Read, out: &mut Effects) {
+        match read.purpose {
+            Purpose::Lease { shard, lease } => {
+                let place = read.asked;
+                self.tell(shard, Note::Fetched { lease, place, record: None }, out);
+            }
+            Purpose::Bounce(settlement) => {
+                if let Some((shard, lease)) = settlement.strict {
+                    self.tell(shard, Note::Settled { lease }, out);
+                }
+            }
+        }
+    }
+
+    /// The message is set aside: its recipients stay pending in the spool, and the operator is
+    /// told. To fail them without a report to the sender would be to lose it.
+    fn unreadable(&mut self, read: &Read, cause: &str, out: &mut Effects) {
+        self.counters.records_set_aside += 1;
+        self.tell_set_aside(read.message, cause.into(), out);
+        if let Purpose::Lease { shard, lease } = read.purpose {
+            let place = read.asked;
+            self.tell(shard, Note::Fetched { lease, place, record: None }, out);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Effect, Effects, Role, Shard, Timer};
+use super::{Effect, Effects, Role, Shard, Timer, Way};
 use crate::base::time::{Mono, Now};
 use crate::intake::{
     Admission, Client, IntakeSettings, Message, Order, Session, Stored, relay_allowed,
@@ -17,6 +17,10 @@ use crate::wire::envelope::EnvelopeView;
 /// Deliveries a shard queues before it takes no more mail: at about 100 bytes each, half a gigabyte.
 const DELIVERIES_MAX: usize = 5_000_000;
 
+/// Clients that may hold a slot while they are told 421; beyond, they are closed unsaid, so that a
+/// flood takes no slot of those that deliver.
+pub(super) const TURNED_AWAY_MAX: u32 = 256;
+
 /// Replies a client may leave unread before we stop listening to it.
 const UNREAD_REPLY_BYTES_MAX: usize = 64 * 1024;
 
@@ -24,6 +28,10 @@ const UNREAD_REPLY_BYTES_MAX: usize = 64 * 1024;
 const STALL_ABOVE_BYTES: usize = 8 << 20;
 /// ... and below which they may go on.
 const RESUME_BELOW_BYTES: usize = 4 << 20;
+
+/// Pieces of one body: a record counts them in 16 bits, and a body of the largest size in whole
+/// pieces has far fewer. Only want of memory makes them small enough to get here.
+const CHUNKS_MAX: usize = 32 * 1024;
 
 /// What our Received field has beside the names of both hosts, counted generously.
 const TRACE_FIXED_BYTES: usize = 256;
@@ -35,8 +43,11 @@ const GENERATION_BITS: u32 = 32;
 pub(super) struct Reception {
     settings: Arc<IntakeSettings>,
     admission: Admission,
+    /// Slots in use for clients, until the driver has let go of them.
     connections: u32,
     connections_max: u32,
+    /// Clients that were told 421 and still hold a slot.
+    turned_away: u32,
     /// Sessions between MAIL and the final dot.
     receiving: usize,
     /// Clients held until the disk has caught up.
@@ -77,6 +88,7 @@ impl Reception {
             settings: Arc::new(settings.into()),
             admission: Admission::new(settings.limits.intake_memory_bytes),
             connections: 0,
+            turned_away: 0,
             connections_max: settings.limits.connections_in,
             receiving: 0,
             stalled: Vec::new(),
@@ -89,6 +101,18 @@ impl Reception {
         self.settings = Arc::new(settings.into());
         self.admission.set_limit(settings.limits.intake_memory_bytes);
         self.connections_max = settings.limits.connections_in;
+    }
+
+    /// Whether one more connection may be looked at, be it to tell it 421.
+    pub(super) fn may_accept(&self) -> bool {
+        self.turned_away < TURNED_AWAY_MAX
+    }
+
+    pub(super) fn slot_freed(&mut self, way: Way) {
+        match way {
+            Way::TurnedAway => self.turned_away -= 1,
+            Way::In | Way::Out => self.connections -= 1,
+        }
     }
 
     pub(super) fn receiving(&self) -> usize {
@@ -169,7 +193,8 @@ impl Shard {
 
     fn turn_away(&mut self, conn: Conn, out: &mut Effects) {
         self.counters.connections_in_refused += 1;
-        self.roles[conn.slot as usize] = Role::Retiring;
+        self.reception.turned_away += 1;
+        self.roles[conn.slot as usize] = Role::Retiring(Way::TurnedAway);
         out.send(conn, b"421 4.3.2 Service not available now, try again later\r\n");
         out.push(Effect::Close { conn, how: Close::Graceful });
     }
@@ -226,11 +251,10 @@ impl Shard {
 
     /// The connection is gone; a message that is being stored stays.
     pub(super) fn intake_ended(&mut self, conn: Conn, out: &mut Effects) {
-        let role = std::mem::replace(&mut self.roles[conn.slot as usize], Role::Retiring);
+        let role = std::mem::replace(&mut self.roles[conn.slot as usize], Role::Retiring(Way::In));
         let Role::Intake(mut incoming) = role else { return };
         self.counters.connections_in_ended += 1;
         let reception = &mut self.reception;
-        reception.connections -= 1;
         reception.receiving -= usize::from(incoming.session.is_receiving());
         incoming.session.handle_ended(&mut reception.admission);
         self.spool.drop_chunks(&incoming.chunks);
@@ -309,10 +333,7 @@ impl Incoming {
                 self.hold(conn, out, |holds| holds.by_replies = is_deaf);
             }
             Order::Chunk(bytes) => {
-                match spool.append_chunk(now, bytes) {
-                    Ok(chunk) => self.chunks.push(chunk),
-                    Err(_) => self.is_cut = true,
-                }
+                self.is_cut = self.is_cut || !append_chunk(now, bytes, &mut self.chunks, spool);
                 self.stall(conn, reception, spool, out);
             }
             Order::Abandon => self.drop_chunks(spool),
@@ -369,6 +390,16 @@ impl Incoming {
             out.push(Effect::Reading { conn, on: before });
         }
     }
+}
+
+/// Writes a piece of a body; false if the message cannot be taken any more.
+fn append_chunk(now: Now, bytes: &[u8], chunks: &mut Vec<ChunkRef>, spool: &mut Spool) -> bool {
+    if chunks.len() >= CHUNKS_MAX {
+        return false;
+    }
+    let appended = spool.append_chunk(now, bytes);
+    chunks.extend(appended.ok());
+    appended.is_ok()
 }
 
 fn token_of(conn: Conn) -> u64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::{Effect, Effects, Role, Shard, Timer};
+use super::{Effect, Effects, Role, Shard, Timer, Way};
 use crate::base::map::Map;
 use crate::base::time::{Mono, Now};
 use crate::egress::letter::{BodyPart, Letter};
@@ -28,6 +28,8 @@ pub(super) struct Sending {
     sessions: Slab<Outgoing>,
     by_lease: Map<LeaseId, usize>,
     options: Arc<EgressOptions>,
+    /// Slots in use for outgoing connections, until the driver has let go of them.
+    connections: u32,
 }
 
 /// One lease at work: its conversation and, between connects, its connection.
@@ -45,7 +47,12 @@ struct Outgoing {
 
 impl Sending {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self { sessions: Slab::new(), by_lease: Map::default(), options: options(settings) }
+        Self {
+            sessions: Slab::new(),
+            by_lease: Map::default(),
+            options: options(settings),
+            connections: 0,
+        }
     }
 
     pub(super) fn handle_settings(&mut self, settings: &Settings) {
@@ -54,6 +61,11 @@ impl Sending {
 
     pub(super) fn is_empty(&self) -> bool {
         self.sessions.is_empty()
+    }
+
+    /// The slot of an outgoing connection is free again.
+    pub(super) fn slot_freed(&mut self) {
+        self.connections -= 1;
     }
 }
 
@@ -69,6 +81,15 @@ impl Outgoing {
     /// The shard whose spool holds a message that this lease was given.
     fn home_of(&self, message: MessageId) -> Option<ShardId> {
         self.homes.iter().find(|(given, _)| *given == message).map(|(_, home)| *home)
+    }
+}
+
+impl Outgoing {
+    /// One delivery of a message is done; another of the same message may still be given.
+    fn forget_home(&mut self, message: MessageId) {
+        if let Some(at) = self.homes.iter().position(|(given, _)| *given == message) {
+            self.homes.remove(at);
+        }
     }
 }
 
@@ -104,7 +125,7 @@ impl Shard {
 
     /// Work that crossed with the end of its lease goes back untried.
     fn refuse_work(&mut self, lease: LeaseId, delivery: &Delivery, out: &mut Effects) {
-        let done = Done { message: delivery.message, result: Attempt::NotTried };
+        let done = Done::new(delivery, Attempt::NotTried);
         self.tell(lease.owner, Note::Done { lease, done: Box::new(done) }, out);
     }
 
@@ -119,7 +140,7 @@ impl Shard {
         let session = &mut self.sending.sessions[key].session;
         match letter(&delivery, record) {
             Some(letter) => session.handle_work(now, letter),
-            None => session.handle_unreadable(now, delivery.message),
+            None => session.handle_unreadable(now, &delivery),
         }
         self.egress_orders(now, key, out);
     }
@@ -143,7 +164,7 @@ impl Shard {
         match record {
             Some(record) => self.work_with(now, key, delivery, &record, out),
             None => {
-                self.sending.sessions[key].session.handle_unreadable(now, delivery.message);
+                self.sending.sessions[key].session.handle_unreadable(now, &delivery);
                 self.egress_orders(now, key, out);
             }
         }
@@ -225,7 +246,7 @@ impl Shard {
         out: &mut Effects,
     ) {
         let Some(role) = self.role(conn) else { return };
-        let Role::Egress(key) = std::mem::replace(role, Role::Retiring) else { return };
+        let Role::Egress(key) = std::mem::replace(role, Role::Retiring(Way::Out)) else { return };
         let outgoing = &mut self.sending.sessions[key];
         outgoing.conn = None;
         outgoing.session.handle_connected(now, result);
@@ -266,7 +287,7 @@ impl Shard {
     pub(super) fn egress_ended(&mut self, now: Now, key: usize, how: End, out: &mut Effects) {
         let outgoing = &mut self.sending.sessions[key];
         if let Some(conn) = outgoing.conn.take() {
-            self.roles[conn.slot as usize] = Role::Retiring;
+            self.roles[conn.slot as usize] = Role::Retiring(Way::Out);
         }
         self.sending.sessions[key].session.handle_ended(now, how);
         self.egress_orders(now, key, out);
@@ -289,7 +310,7 @@ impl Shard {
 
     fn leave_conn(&mut self, conn: Option<Conn>) {
         if let Some(conn) = conn {
-            self.roles[conn.slot as usize] = Role::Retiring;
+            self.roles[conn.slot as usize] = Role::Retiring(Way::Out);
         }
     }
 
@@ -303,14 +324,13 @@ impl Shard {
             (Order::Secure { name }, Some(conn)) => out.push(Effect::Secure { conn, name }),
             (Order::Close(how), Some(conn)) => out.push(Effect::Close { conn, how }),
             (Order::Done(done), _) => {
-                outgoing.homes.retain(|(message, _)| *message != done.message);
+                outgoing.forget_home(done.message);
                 self.tell(lease.owner, Note::Done { lease, done: Box::new(done) }, out);
             }
-            (Order::FetchChunk { message, place }, _) => {
-                if let Some(home) = outgoing.home_of(message) {
-                    self.tell(home, Note::Fetch { lease, message, place }, out);
-                }
-            }
+            (Order::FetchChunk { message, place }, _) => match outgoing.home_of(message) {
+                Some(home) => self.tell(home, Note::Fetch { lease, message, place }, out),
+                None => outgoing.session.handle_chunk(now, place, None),
+            },
             // Between connections there is nobody to send to.
             _ => {}
         }
@@ -324,10 +344,12 @@ impl Shard {
         by: Mono,
         out: &mut Effects,
     ) {
-        let Some(conn) = self.take_slot() else {
+        let has_room = self.sending.connections < self.settings.limits.connections_out;
+        let Some(conn) = has_room.then(|| self.take_slot()).flatten() else {
             let session = &mut self.sending.sessions[key].session;
             return session.handle_connected(now, Err(ConnectError::Local));
         };
+        self.sending.connections += 1;
         self.roles[conn.slot as usize] = Role::Egress(key);
         self.sending.sessions[key].conn = Some(conn);
         out.push(Effect::Connect { conn, to, by });

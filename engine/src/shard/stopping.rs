@@ -60,11 +60,12 @@ impl Shard {
                 self.phase = Phase::Delivering { by };
                 self.cut(Role::is_intake, out);
             }
-            Phase::Delivering { by } if now.mono >= by => {
-                self.phase = Phase::Cut;
-                self.cut(Role::is_egress, out);
-            }
+            Phase::Delivering { by } if now.mono >= by => self.phase = Phase::Cut,
             _ => {}
+        }
+        if self.phase == Phase::Cut {
+            // Again in each turn: a session that was cut off may have tried another host.
+            self.cut(Role::is_egress, out);
         }
         if self.is_quiet() {
             out.push(Effect::Stopped);
@@ -77,8 +78,14 @@ impl Shard {
             && self.sending.is_empty()
             && self.reads.is_empty()
             && self.inbox.is_empty()
-            && self.pending.is_empty()
-            && self.spool.is_settled()
+            && self.is_on_disk()
+    }
+
+    /// Whether all that can be written is; a spool that can write no more must not hold the end up
+    /// for ever.
+    fn is_on_disk(&self) -> bool {
+        let settled = self.pending.is_empty() && self.spool.is_settled();
+        settled || self.phase == Phase::Cut && self.spool.is_stuck()
     }
 
     fn intake_conns(&self) -> Vec<Conn> {

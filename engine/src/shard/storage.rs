@@ -19,6 +19,7 @@ use crate::wire::envelope::EnvelopeView;
 const NOTICE_TOKENS: u64 = (u32::MAX as u64) << 32;
 
 /// A report to a sender, as long as it is not known to be on disk.
+#[derive(Clone)]
 pub(super) struct Notice {
     pub(super) to: Box<str>,
     pub(super) text: Vec<u8>,
@@ -32,19 +33,19 @@ pub(super) struct Pending {
     next_token: u64,
     /// Failures whose notice found the spool full. They stay pending, so they are not lost; their
     /// number is bounded by the live messages.
-    held: VecDeque<(Settlement, RecordInMemory)>,
+    held: VecDeque<Settlement>,
     /// Notices on their way to the disk, by token: as many as commits in flight hold.
     pub(super) notices: Map<u64, Notice>,
     next_notice: u64,
-    /// Notices whose write failed and that found no room since; their failures are settled. Bounded
-    /// by what was in flight when a segment failed.
+    /// Notices whose write failed and that found no room since; their failures are settled.
+    /// Bounded by what was in flight when a segment failed.
     refused: VecDeque<Notice>,
     full: bool,
 }
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        self.strict.is_empty()
+        self.strict.is_empty() && self.notices.is_empty() && self.refused.is_empty()
     }
 
     pub(super) fn next_notice(&mut self) -> u64 {
@@ -139,7 +140,7 @@ impl Shard {
             self.counters.refused_spool += 1;
             return self.message_not_stored(now, token, out);
         }
-        // The outcome that it reports is written again too, and with it in one commit if there is room.
+        // The outcome that it reports is written again too, in the same commit if there is room.
         if let Some(notice) = self.pending.notices.remove(&token) {
             self.pending.refused.push_back(notice);
             self.store_refused(now);
@@ -147,11 +148,9 @@ impl Shard {
     }
 
     fn store_refused(&mut self, now: Now) {
-        while let Some(Notice { to, text }) = self.pending.refused.pop_front() {
-            let again = Notice { to: to.clone(), text: text.clone() };
-            if self.store_notice(now, again).is_err() {
-                self.pending.refused.push_front(Notice { to, text });
-                return;
+        while let Some(notice) = self.pending.refused.pop_front() {
+            if self.store_notice(now, notice.clone()).is_err() {
+                return self.pending.refused.push_front(notice);
             }
         }
     }
@@ -170,6 +169,7 @@ impl Shard {
             unreachable!("the spool hands out what it was given");
         };
         self.counters.recipients_accepted += u64::from(view.recipients);
+        let own = record.on_its_own(view.record_bytes);
         for group in envelope.groups() {
             let delivery = Delivery {
                 message: id,
@@ -179,56 +179,62 @@ impl Shard {
                 count: group.count,
                 attempts: 0,
                 accepted: view.accepted,
-                record: Some(record.clone()),
+                record: Some(own.clone()),
             };
             self.locate(now, group.domain, delivery, None, out);
         }
     }
 
-    /// Outcomes of a message homed here have come from the owner of its site.
+    /// Outcomes of a message homed here have come from the owner of its site. Failures are written
+    /// behind their report, which may take a read and room in the spool; the others at once.
     pub(super) fn settlement(&mut self, now: Now, mut settlement: Settlement, out: &mut Effects) {
-        if !settlement.outcomes.iter().any(is_failed) {
-            return self.settle_with(now, settlement, None, out);
+        let failed: Vec<_> = settlement.outcomes.extract_if(.., |range| is_failed(range)).collect();
+        let record = settlement.record.take().map(|(block, at)| RecordInMemory { block, at });
+        if failed.is_empty() {
+            return self.write_outcomes(now, &settlement);
         }
-        match settlement.record.take() {
-            Some((block, at)) => {
-                self.settle_with(now, settlement, Some(RecordInMemory { block, at }), out);
-            }
-            None => self.fetch_for_bounce(now, settlement, out),
+        if !settlement.outcomes.is_empty() {
+            // The lease that waits is told once, when its failures are on disk.
+            self.write_outcomes(now, &take_outcomes(&mut settlement));
+        }
+        settlement.outcomes = failed;
+        match record {
+            Some(record) => self.settle_failures(now, settlement, &record, out),
+            None => self.fetch_for_bounce(settlement, out),
         }
     }
 
-    /// Writes the notice to the sender first, then the outcomes: after a crash between the two the
+    /// Writes the report to the sender first, then the failures: after a crash between the two the
     /// failure is found again and reported twice rather than never.
-    pub(super) fn settle_with(
+    pub(super) fn settle_failures(
         &mut self,
         now: Now,
         settlement: Settlement,
-        record: Option<RecordInMemory>,
+        record: &RecordInMemory,
         out: &mut Effects,
     ) {
-        if let Some(record) = record
-            && self.notify_sender(now, &settlement, &record, out).is_err()
-        {
-            return self.pending.held.push_back((settlement, record));
+        match self.notify_sender(now, &settlement, record, out) {
+            Ok(()) => self.write_outcomes(now, &settlement),
+            Err(_) => self.pending.held.push_back(settlement),
         }
+    }
+
+    /// Tries again what found the spool full; its record is read again.
+    pub(super) fn settle_held(&mut self, now: Now, out: &mut Effects) {
+        self.store_refused(now);
+        if self.pending.held.is_empty() || self.spool.room().notices.is_err() {
+            return;
+        }
+        for _ in 0..HELD_PER_TURN {
+            let Some(settlement) = self.pending.held.pop_front() else { return };
+            self.fetch_for_bounce(settlement, out);
+        }
+    }
+
+    fn write_outcomes(&mut self, now: Now, settlement: &Settlement) {
         let token = settlement.strict.map(|waiter| self.strict_token(waiter));
         self.count_outcomes(&settlement.outcomes);
         self.spool.settle(now, settlement.message, &settlement.outcomes, token);
-    }
-
-    /// Tries again what found the spool full.
-    pub(super) fn settle_held(&mut self, now: Now, out: &mut Effects) {
-        self.store_refused(now);
-        for _ in 0..self.pending.held.len() {
-            if let Some((settlement, record)) = self.pending.held.pop_front() {
-                let held = self.pending.held.len();
-                self.settle_with(now, settlement, Some(record), out);
-                if self.pending.held.len() > held {
-                    return;
-                }
-            }
-        }
     }
 
     fn strict_token(&mut self, waiter: (ShardId, LeaseId)) -> u64 {
@@ -268,11 +274,25 @@ impl Shard {
     }
 }
 
+/// Held failures taken up in one turn.
+const HELD_PER_TURN: usize = 64;
+
 /// What the operator is told of a message that cleaning could not copy.
 const UNREADABLE: &str = "its bytes on disk are damaged or cannot be read";
 
 /// How soon a notice that found the spool full is tried again.
 const HELD_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// The settlement with its outcomes; what is left behind has none.
+fn take_outcomes(settlement: &mut Settlement) -> Settlement {
+    Settlement {
+        message: settlement.message,
+        place: settlement.place,
+        outcomes: std::mem::take(&mut settlement.outcomes),
+        strict: None,
+        record: None,
+    }
+}
 
 pub(super) fn is_failed(outcome: &RangeOutcome) -> bool {
     matches!(outcome.outcome, Outcome::Failed { .. })

@@ -132,7 +132,9 @@ impl Spool {
     }
 
     /// Whether outcomes must wait for a segment: its coming will be told.
-    fn is_stuck(&self) -> bool {
+    /// Whether outcomes wait that no segment can take.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
         let next_bytes = self.batches.front().map_or(0, |batch| batch.payload.len());
         let bytes = RECORD_HEADER_BYTES + padded_record_bytes(next_bytes);
         let room = self.active.as_ref().is_some_and(|active| active.holds(bytes, MARK_GROWTH));

@@ -165,6 +165,8 @@ pub struct Settled {
 pub struct Room {
     /// What `begin_message` would say to a small message.
     pub messages: Result<(), SpoolFull>,
+    /// What `begin_notice` would say to a small report.
+    pub notices: Result<(), SpoolFull>,
     pub spares: usize,
     /// Bytes that wait to be written, those in flight not counted.
     pub waiting_bytes: usize,
@@ -398,13 +400,13 @@ impl Spool {
         outcomes: &[RangeOutcome],
         token: Option<u64>,
     ) -> Settled {
-        let (mut changed, mut written) = (false, false);
+        let mut changed = false;
         let mut found = std::mem::take(&mut self.found);
         for outcome in outcomes {
             let run = Run { first: outcome.first, count: outcome.count };
             self.index.pending_within(id, run, &mut found);
             for run in &found {
-                written |= self.write_outcome(now.mono, id, *run, outcome);
+                self.write_outcome(now.mono, id, *run, outcome);
                 match outcome.outcome {
                     Outcome::Deferred { next, .. } => {
                         self.index.defer(id, *run, outcome.attempts, next);
@@ -418,12 +420,12 @@ impl Spool {
         }
         self.found = found;
         let pending = self.index.pending(id);
-        if written {
-            self.refer_outcomes(now.mono, id);
-            let batch = self.batch(now.mono);
-            if pending == 0 {
-                batch.finished.push(id);
-            }
+        // With the last entry, be its batch full or not: only then is all of it on disk.
+        if changed
+            && pending == 0
+            && let Some(batch) = self.batches.back_mut()
+        {
+            batch.finished.push(id);
         }
         if let Some(token) = token {
             self.tell_when_settled(now.mono, token, changed);
@@ -431,14 +433,9 @@ impl Spool {
         Settled { pending, changed }
     }
 
-    /// Whether it is written; see `OUTCOMES_WAITING_BYTES_MAX`.
-    fn write_outcome(
-        &mut self,
-        now: Mono,
-        id: MessageId,
-        run: Run,
-        outcome: &RangeOutcome,
-    ) -> bool {
+    /// See `OUTCOMES_WAITING_BYTES_MAX`. What is written must stay while a record is there that it
+    /// speaks of, whichever will hold.
+    fn write_outcome(&mut self, now: Mono, id: MessageId, run: Run, outcome: &RangeOutcome) {
         let waiting = self.batches.len() * OUTCOMES_RECORD_BYTES_MAX;
         if waiting <= self.outcomes_waiting_max {
             self.batch(now).add(id, run.first, run.count, outcome);
@@ -446,21 +443,15 @@ impl Spool {
             self.batch(now).add_without_text(id, run.first, run.count, outcome);
         } else {
             self.counters.deferrals_unwritten += 1;
-            return false;
+            return;
         }
         self.counters.outcomes += 1;
-        true
-    }
-
-    /// Outcomes must stay while a record is there that they speak of, whichever will hold.
-    fn refer_outcomes(&mut self, now: Mono, id: MessageId) {
         let segment = self.index.segment_of(id);
         let copy = self.cleaning.copy_of(id);
-        let shadows = self.index.shadows(id).to_vec();
-        let batch = self.batch(now);
-        batch.refer(segment);
-        for other in copy.into_iter().chain(shadows) {
-            batch.refer(other);
+        let shadows = self.index.shadows(id).iter().copied();
+        if let Some(batch) = self.batches.back_mut() {
+            batch.refer(segment);
+            copy.into_iter().chain(shadows).for_each(|other| batch.refer(other));
         }
     }
 
@@ -507,6 +498,7 @@ impl Spool {
     pub fn room(&self) -> Room {
         Room {
             messages: self.admits(0, Need::Mail),
+            notices: self.admits(0, Need::Notice),
             spares: self.spares.len(),
             waiting_bytes: self.waiting_bytes(),
             outcome_bytes: self.batches.iter().map(|batch| batch.payload.len()).sum(),
@@ -610,8 +602,10 @@ impl Spool {
             self.batches.is_empty() && self.closed.is_empty() && self.in_flight.is_empty();
         if !changed && nothing_waits {
             self.durable.push_back(Durable::Settled { token });
-        } else {
+        } else if self.batches.is_empty() {
             self.batch(now).tokens.push(token);
+        } else if let Some(batch) = self.batches.back_mut() {
+            batch.tokens.push(token);
         }
     }
 

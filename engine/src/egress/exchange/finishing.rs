@@ -5,6 +5,7 @@ use crate::egress::letter::Letter;
 use crate::egress::order::{Order, Outbox};
 use crate::egress::transaction::Transaction;
 use crate::egress::verdict::Verdict;
+use crate::model::delivery::Delivery;
 use crate::model::note::{Attempt, Done};
 use crate::model::outcome::{Enhanced, Reply};
 use crate::model::settings::OutcomeDurability;
@@ -70,17 +71,16 @@ impl Exchange {
 
     pub(super) fn finish(&mut self, at: usize, verdict: Verdict, reply: Reply, out: &mut Outbox) {
         let Some(transaction) = self.work.remove(at) else { return };
-        let message = transaction.letter.delivery.message;
+        let Delivery { message, first, .. } = transaction.letter.delivery;
         let result = transaction.conclude(verdict, reply);
         let is_outcome = matches!(result, Attempt::Delivered(_) | Attempt::Mixed(_));
         if is_outcome && self.outcomes == OutcomeDurability::Strict {
             self.unsettled += 1;
         }
-        out.push(Order::Done(Done { message, result }));
+        out.push(Order::Done(Done { message, first, result }));
     }
 }
 
 fn done(letter: &Letter, result: Attempt, out: &mut Outbox) {
-    let message = letter.delivery.message;
-    out.push(Order::Done(Done { message, result }));
+    out.push(Order::Done(Done::new(&letter.delivery, result)));
 }

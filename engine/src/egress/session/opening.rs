@@ -68,7 +68,11 @@ impl Session {
             Opener::Ehlo if is_go(Stage::Hello, code) => {
                 self.handle_capabilities(Capabilities::parse(&self.reader), now);
             }
-            Opener::Helo if is_go(Stage::Hello, code) => self.open(now),
+            Opener::Helo if is_go(Stage::Hello, code) => {
+                // What an earlier host of this lease offered does not count for this one.
+                self.exchange.open(Capabilities::default());
+                self.open(now);
+            }
             Opener::Ehlo if matches!(code, 500 | 502) => self.say_hello("HELO", Opener::Helo, now),
             Opener::StartTls if code / 100 == 2 => self.secure(is_last, now),
             Opener::StartTls if matches!(code / 100, 4 | 5) && code != 421 => self.open(now),

@@ -1,0 +1,154 @@
+//! The promises, each watched by one checker. Checkers draw no chance and change nothing.
+
+mod backoff_kept;
+mod durable_first;
+mod limits_kept;
+mod memory_bounds;
+mod no_double_report;
+mod no_mail_lost;
+mod nothing_invented;
+
+use postrider_engine::model::message::MessageId;
+use postrider_engine::shard::Fact;
+
+use super::ledger::{Ledger, Spooled, Taking};
+
+/// Something that happened, as the world knows it.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// The engine put a 250 for a message on the wire; whether recovery would find it.
+    Issued {
+        id: MessageId,
+        stored: Option<&'a Spooled>,
+        is_excused: bool,
+    },
+    /// A host accepted a connection, or no longer counts one.
+    Opened {
+        site: usize,
+        limit: u32,
+    },
+    Closed {
+        site: usize,
+    },
+    /// A host was asked to take something for this address.
+    Tried {
+        address: &'a str,
+        at: u64,
+    },
+    Taken(&'a Taking),
+    /// A host was sent what is not SMTP.
+    Nonsense(&'a str),
+    /// The core has read that this was taken.
+    Confirmed {
+        take: u64,
+    },
+    /// The core has read that these addresses were put off, on their message's own clock.
+    Deferred {
+        addresses: &'a [String],
+        at: u64,
+    },
+    /// The engine's process is gone; in order, or not.
+    Ended {
+        in_order: bool,
+    },
+    /// What recovery finds on the disk: at a restart, or if the power went now.
+    Recovered {
+        spooled: &'a [Spooled],
+        is_restart: bool,
+        run: u32,
+    },
+    /// What the engine told its operator; of a report that cannot be delivered, whom it was about.
+    Told {
+        fact: &'a Fact,
+        about: &'a [String],
+    },
+    /// These messages may have been damaged on the disk, and reports about these addresses.
+    Rotten {
+        messages: &'a [MessageId],
+        about: &'a [String],
+    },
+    /// A write or a read failed.
+    DiskFailed,
+    Figures(&'a Figures),
+    /// The world has come to rest.
+    Rest,
+}
+
+/// What can be counted of a running engine.
+#[derive(Debug, Default)]
+pub struct Figures {
+    pub record_memory: u64,
+    pub record_memory_max: u64,
+    /// Connections of the shard that holds most.
+    pub connections: usize,
+    pub connections_max: usize,
+    pub writes_in_flight: usize,
+    pub writes_in_flight_max: usize,
+    pub outbox_bytes: usize,
+    pub outbox_bytes_max: usize,
+    pub effects: usize,
+    pub is_at_rest: bool,
+}
+
+/// One promise.
+pub trait Checker {
+    fn name(&self) -> &'static str;
+
+    /// Takes something in.
+    ///
+    /// # Errors
+    /// How the promise was broken.
+    fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String>;
+
+    /// How often it had something to judge.
+    fn judged(&self) -> u64;
+}
+
+/// A broken promise.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    pub checker: &'static str,
+    pub what: String,
+}
+
+/// All of them.
+pub struct Checkers(Vec<Box<dyn Checker>>);
+
+impl Checkers {
+    #[must_use]
+    pub fn new() -> Self {
+        Self(vec![
+            Box::new(durable_first::DurableFirst::default()),
+            Box::new(no_mail_lost::NoMailLost::default()),
+            Box::new(nothing_invented::NothingInvented::default()),
+            Box::new(no_double_report::NoDoubleReport::default()),
+            Box::new(limits_kept::LimitsKept::default()),
+            Box::new(backoff_kept::BackoffKept::default()),
+            Box::new(memory_bounds::MemoryBounds::default()),
+        ])
+    }
+
+    /// Shows something to all.
+    ///
+    /// # Errors
+    /// The first broken promise.
+    pub fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), Violation> {
+        for checker in &mut self.0 {
+            let name = checker.name();
+            checker.see(ledger, seen).map_err(|what| Violation { checker: name, what })?;
+        }
+        Ok(())
+    }
+
+    /// How often each had something to judge.
+    #[must_use]
+    pub fn judged(&self) -> Vec<(&'static str, u64)> {
+        self.0.iter().map(|checker| (checker.name(), checker.judged())).collect()
+    }
+}
+
+impl Default for Checkers {
+    fn default() -> Self {
+        Self::new()
+    }
+}

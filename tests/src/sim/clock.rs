@@ -1,0 +1,57 @@
+//! Simulated time in nanoseconds: it jumps to whatever is due next.
+
+use postrider_engine::base::time::{Mono, Now, Wall};
+
+pub const US: u64 = 1_000;
+pub const MS: u64 = 1_000 * US;
+pub const SECOND: u64 = 1_000 * MS;
+pub const MINUTE: u64 = 60 * SECOND;
+pub const HOUR: u64 = 60 * MINUTE;
+pub const DAY: u64 = 24 * HOUR;
+
+/// What the wall clock says when a run begins: an autumn day.
+const WALL_AT_START: u64 = 1_790_000_000 * SECOND;
+
+/// The present of the world, and what the engine's clocks make of it.
+#[derive(Debug)]
+pub struct Clock {
+    /// Nanoseconds since the world began.
+    pub at: u64,
+    /// When the machine was started: the origin of the monotonic clock.
+    booted: u64,
+}
+
+impl Clock {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { at: HOUR, booted: 0 }
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now { mono: Mono(self.at - self.booted), wall: Wall(WALL_AT_START + self.at) }
+    }
+
+    /// World time of a monotonic moment.
+    #[must_use]
+    pub fn of_mono(&self, mono: Mono) -> u64 {
+        mono.0.saturating_add(self.booted)
+    }
+
+    /// World time of a moment on the wall clock, which nobody steps.
+    #[must_use]
+    pub fn of_wall(wall: Wall) -> u64 {
+        wall.0.saturating_sub(WALL_AT_START)
+    }
+
+    /// The machine was started again.
+    pub fn reboot(&mut self) {
+        self.booted = self.at - SECOND;
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}

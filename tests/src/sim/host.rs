@@ -1,0 +1,421 @@
+//! The world's mail hosts: they speak SMTP, mostly well, and remember what they took.
+
+use std::collections::BTreeMap;
+
+use super::chance::Chance;
+use super::clock::{MINUTE, MS, SECOND};
+use super::options::Manners;
+
+/// A host whose command line is longer than this was sent nonsense.
+const LINE_BYTES_MAX: usize = 1000;
+/// How long greylisting hosts want to be left alone.
+const GREYLISTED: u64 = 2 * MINUTE;
+
+/// One mail host, for as long as the world lasts.
+#[derive(Debug)]
+pub struct Host {
+    pub site: usize,
+    pub manners: Manners,
+    /// When each pair of sender and recipient was first seen, if it greylists.
+    greylist: BTreeMap<(String, String), u64>,
+}
+
+/// One connection at a host.
+#[derive(Debug, Default)]
+pub struct Talk {
+    line: Vec<u8>,
+    mode: Mode,
+    sender: Option<(String, Answer)>,
+    recipients: Vec<(String, Answer)>,
+    text: Vec<u8>,
+    /// Everything it will say, in order.
+    pub to_say: std::collections::VecDeque<Said>,
+    pub is_saying: bool,
+    /// Replies owed that were not yet handed to the network.
+    unsaid: usize,
+    may_pipeline: bool,
+    pub is_secured: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Clone, Copy)]
+enum Mode {
+    #[default]
+    Command,
+    Text,
+    /// Nothing is understood any more.
+    Deaf,
+    Handshake,
+}
+
+/// What a command was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    Later,
+    Never,
+}
+
+/// One thing to be said.
+#[derive(Debug)]
+pub struct Said {
+    pub after: u64,
+    pub bytes: Vec<u8>,
+    pub mark: Option<Mark>,
+    pub then: Then,
+}
+
+/// What the core knows once it has read the reply that carries this.
+#[derive(Debug, Default, Clone)]
+pub struct Mark {
+    /// The message with this number was taken.
+    pub take: Option<u64>,
+    /// These recipients were deferred, each on its message's own clock.
+    pub deferred: Vec<String>,
+    /// These were refused for good.
+    pub refused: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    GoOn,
+    Close,
+    Reset,
+}
+
+/// What a host noticed.
+#[derive(Debug)]
+pub enum Noticed {
+    /// It was asked to take something for this recipient.
+    Tried { recipient: String },
+    /// It took a message.
+    Took { take: u64, sender: String, recipients: Vec<String>, content: Vec<u8> },
+    /// What it was sent is not SMTP.
+    Nonsense(String),
+}
+
+/// What a host has at hand while it listens.
+pub struct Ear<'a> {
+    pub chance: &'a mut Chance,
+    pub at: u64,
+    pub is_calm: bool,
+    pub next_take: &'a mut u64,
+    pub noticed: &'a mut Vec<Noticed>,
+}
+
+impl Host {
+    #[must_use]
+    pub fn new(site: usize, manners: Manners) -> Self {
+        Self { site, manners, greylist: BTreeMap::new() }
+    }
+
+    fn manners(&self, is_calm: bool) -> Manners {
+        if is_calm { self.manners.calm() } else { self.manners.clone() }
+    }
+
+    /// The first words.
+    pub fn greet(&mut self, talk: &mut Talk, ear: &mut Ear<'_>) {
+        let manners = self.manners(ear.is_calm);
+        if ear.chance.permille(manners.falls_silent) {
+            talk.mode = Mode::Deaf;
+        } else if ear.chance.permille(manners.hangs_up) {
+            talk.hang_up(ear);
+        } else if ear.chance.permille(manners.says_421) {
+            talk.turn_down(ear);
+        } else if ear.chance.permille(manners.turns_away) {
+            talk.mode = Mode::Deaf;
+            let text = ear.chance.pick(&["554 5.3.2 no", "450 4.7.1 server busy", "554 go away"]);
+            let text = format!("{text}\r\n");
+            talk.say(ear, &manners, &text, None, Then::Close);
+        } else {
+            talk.say(ear, &manners, "220 mx.sim ESMTP\r\n", None, Then::GoOn);
+        }
+    }
+
+    /// Takes in what arrived.
+    pub fn hear(&mut self, talk: &mut Talk, bytes: &[u8], ear: &mut Ear<'_>) {
+        for byte in bytes {
+            match talk.mode {
+                Mode::Deaf => return,
+                Mode::Handshake => {
+                    let what = "input during a handshake".to_owned();
+                    return ear.noticed.push(Noticed::Nonsense(what));
+                }
+                Mode::Command | Mode::Text => {}
+            }
+            talk.line.push(*byte);
+            if *byte == b'\n' {
+                let line = std::mem::take(&mut talk.line);
+                self.hear_line(talk, &line, ear);
+            } else if talk.line.len() > LINE_BYTES_MAX && talk.mode == Mode::Command {
+                let what = "a command line without end".to_owned();
+                ear.noticed.push(Noticed::Nonsense(what));
+                talk.mode = Mode::Deaf;
+            }
+        }
+    }
+
+    fn hear_line(&mut self, talk: &mut Talk, line: &[u8], ear: &mut Ear<'_>) {
+        let Some(bare) = line.strip_suffix(b"\r\n") else {
+            return ear.noticed.push(Noticed::Nonsense("a bare LF".to_owned()));
+        };
+        if bare.iter().any(|byte| matches!(byte, b'\r' | 0)) {
+            return ear.noticed.push(Noticed::Nonsense("a bare CR or a NUL".to_owned()));
+        }
+        if talk.mode == Mode::Text {
+            return self.hear_text(talk, bare, ear);
+        }
+        if talk.unsaid > 0 && !talk.may_pipeline {
+            let what = format!("pipelined: {}", String::from_utf8_lossy(bare));
+            ear.noticed.push(Noticed::Nonsense(what));
+        }
+        let manners = self.manners(ear.is_calm);
+        if ear.chance.permille(manners.falls_silent / 4) {
+            talk.mode = Mode::Deaf;
+            return;
+        }
+        if ear.chance.permille(manners.hangs_up / 4) {
+            return talk.hang_up(ear);
+        }
+        if ear.chance.permille(manners.says_421 / 4) {
+            return talk.turn_down(ear);
+        }
+        let text = String::from_utf8_lossy(bare).into_owned();
+        let verb = text.split([' ', ':']).next().unwrap_or("").to_ascii_uppercase();
+        match verb.as_str() {
+            "EHLO" => Self::hello(talk, ear, &manners),
+            "HELO" => talk.say(ear, &manners, "250 mx.sim\r\n", None, Then::GoOn),
+            "STARTTLS" => {
+                talk.mode = Mode::Handshake;
+                talk.say(ear, &manners, "220 2.0.0 go\r\n", None, Then::GoOn);
+            }
+            "MAIL" => Self::mail(talk, &text, ear, &manners),
+            "RCPT" => self.rcpt(talk, &text, ear, &manners),
+            "DATA" => Self::data(talk, ear, &manners),
+            "RSET" => {
+                talk.clear();
+                talk.say(ear, &manners, "250 2.0.0 Ok\r\n", None, Then::GoOn);
+            }
+            "QUIT" => {
+                talk.mode = Mode::Deaf;
+                talk.say(ear, &manners, "221 2.0.0 bye\r\n", None, Then::Close);
+            }
+            _ => ear.noticed.push(Noticed::Nonsense(format!("unknown command: {text}"))),
+        }
+    }
+
+    fn hello(talk: &mut Talk, ear: &mut Ear<'_>, manners: &Manners) {
+        if manners.only_helo {
+            return talk.say(ear, manners, "502 5.5.1 what?\r\n", None, Then::GoOn);
+        }
+        talk.clear();
+        talk.may_pipeline = manners.pipelining;
+        let mut reply = "250-mx.sim\r\n".to_owned();
+        for (is_offered, name) in [
+            (manners.pipelining, "PIPELINING"),
+            (manners.eight_bit, "8BITMIME"),
+            (manners.starttls && !talk.is_secured, "STARTTLS"),
+        ] {
+            if is_offered {
+                reply += &format!("250-{name}\r\n");
+            }
+        }
+        reply += "250 ENHANCEDSTATUSCODES\r\n";
+        talk.say(ear, manners, &reply, None, Then::GoOn);
+    }
+
+    fn mail(talk: &mut Talk, text: &str, ear: &mut Ear<'_>, manners: &Manners) {
+        talk.clear();
+        let answer = answer(ear.chance, manners.defers / 4, manners.fails / 4);
+        talk.sender = Some((path(text), answer));
+        let reply = match answer {
+            Answer::Yes => "250 2.1.0 Ok\r\n",
+            Answer::Later => "451 4.3.0 not now\r\n",
+            Answer::Never => "550 5.1.8 not from you\r\n",
+        };
+        talk.say(ear, manners, reply, None, Then::GoOn);
+    }
+
+    fn rcpt(&mut self, talk: &mut Talk, text: &str, ear: &mut Ear<'_>, manners: &Manners) {
+        let recipient = path(text);
+        ear.noticed.push(Noticed::Tried { recipient: recipient.clone() });
+        let sender_answer = talk.sender.as_ref().map(|(_, answer)| *answer);
+        if sender_answer != Some(Answer::Yes) {
+            let answer =
+                if sender_answer == Some(Answer::Later) { Answer::Later } else { Answer::Never };
+            talk.recipients.push((recipient, answer));
+            return talk.say(ear, manners, "503 5.5.1 MAIL first\r\n", None, Then::GoOn);
+        }
+        let is_report = talk.sender.as_ref().is_some_and(|(sender, _)| sender.is_empty());
+        let mut answer = answer(ear.chance, manners.defers, manners.fails);
+        // What hosts refuse for good is up to the address where nothing is wrong otherwise.
+        if recipient.starts_with('x') {
+            answer = Answer::Never;
+        } else if is_report && answer == Answer::Never {
+            answer = Answer::Later;
+        }
+        if answer == Answer::Yes && manners.greylists && self.is_greylisted(talk, &recipient, ear) {
+            talk.recipients.push((recipient, Answer::Later));
+            let text = "451 4.7.1 Greylisting in action\r\n";
+            return talk.say(ear, manners, text, None, Then::GoOn);
+        }
+        talk.recipients.push((recipient, answer));
+        let reply = match answer {
+            Answer::Yes => "250 2.1.5 Ok\r\n",
+            Answer::Later => "450 4.2.1 mailbox locked\r\n",
+            Answer::Never => "550 5.1.1 no such user\r\n",
+        };
+        talk.say(ear, manners, reply, None, Then::GoOn);
+    }
+
+    fn is_greylisted(&mut self, talk: &Talk, recipient: &str, ear: &Ear<'_>) -> bool {
+        let sender = talk.sender.as_ref().map(|(sender, _)| sender.clone()).unwrap_or_default();
+        let first = *self.greylist.entry((sender, recipient.to_owned())).or_insert(ear.at);
+        ear.at < first + GREYLISTED
+    }
+
+    fn data(talk: &mut Talk, ear: &mut Ear<'_>, manners: &Manners) {
+        let mut mark = talk.mark();
+        let is_some = talk.recipients.iter().any(|(_, answer)| *answer == Answer::Yes);
+        let is_from = talk.sender.as_ref().is_some_and(|(_, answer)| *answer == Answer::Yes);
+        if !is_from || !is_some {
+            let text = "554 5.5.1 no valid recipients\r\n";
+            return talk.say(ear, manners, text, Some(mark), Then::GoOn);
+        }
+        if ear.chance.permille(manners.defers / 4) {
+            mark.deferred.extend(talk.accepted());
+            return talk.say(ear, manners, "451 4.3.0 not now\r\n", Some(mark), Then::GoOn);
+        }
+        talk.mode = Mode::Text;
+        talk.text.clear();
+        talk.say(ear, manners, "354 go\r\n", None, Then::GoOn);
+    }
+
+    fn hear_text(&self, talk: &mut Talk, line: &[u8], ear: &mut Ear<'_>) {
+        if line != b"." {
+            talk.text.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+            talk.text.extend_from_slice(b"\r\n");
+            return;
+        }
+        talk.mode = Mode::Command;
+        let manners = self.manners(ear.is_calm);
+        let is_report = talk.sender.as_ref().is_some_and(|(sender, _)| sender.is_empty());
+        let answer = answer(ear.chance, manners.defers / 2, manners.fails / 4);
+        let answer = if is_report && answer == Answer::Never { Answer::Later } else { answer };
+        let mut mark = talk.mark();
+        if answer != Answer::Yes {
+            let reply = match answer {
+                Answer::Later => {
+                    mark.deferred.extend(talk.accepted());
+                    "451 4.3.0 not now\r\n"
+                }
+                _ => {
+                    mark.refused.extend(talk.accepted());
+                    "554 5.6.0 not this\r\n"
+                }
+            };
+            talk.clear();
+            return talk.say(ear, &manners, reply, Some(mark), Then::GoOn);
+        }
+        if ear.chance.permille(manners.falls_silent / 2) {
+            talk.mode = Mode::Deaf;
+            return;
+        }
+        *ear.next_take += 1;
+        let take = *ear.next_take;
+        ear.noticed.push(Noticed::Took {
+            take,
+            sender: talk.sender.take().map(|(sender, _)| sender).unwrap_or_default(),
+            recipients: talk.accepted(),
+            content: std::mem::take(&mut talk.text),
+        });
+        talk.clear();
+        if ear.chance.permille(manners.loses_reply) {
+            return talk.hang_up(ear);
+        }
+        mark.take = Some(take);
+        talk.say(ear, &manners, "250 2.0.0 taken\r\n", Some(mark), Then::GoOn);
+    }
+}
+
+impl Talk {
+    fn clear(&mut self) {
+        self.sender = None;
+        self.recipients.clear();
+        self.text.clear();
+    }
+
+    /// The handshake is done: everything said before is forgotten.
+    pub fn secured(&mut self) {
+        self.clear();
+        self.mode = Mode::Command;
+        self.is_secured = true;
+        self.may_pipeline = false;
+    }
+
+    fn accepted(&self) -> Vec<String> {
+        self.of(Answer::Yes)
+    }
+
+    fn of(&self, wanted: Answer) -> Vec<String> {
+        let all = self.recipients.iter();
+        all.filter(|(_, answer)| *answer == wanted).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What the end of this transaction will tell the core of those refused so far.
+    fn mark(&self) -> Mark {
+        Mark { take: None, deferred: self.of(Answer::Later), refused: self.of(Answer::Never) }
+    }
+
+    /// Queues a reply, a moment or a long while from now.
+    fn say(
+        &mut self,
+        ear: &mut Ear<'_>,
+        manners: &Manners,
+        text: &str,
+        mark: Option<Mark>,
+        then: Then,
+    ) {
+        let is_slow = ear.chance.permille(manners.is_slow);
+        let after = if is_slow {
+            ear.chance.skewed(SECOND, 12 * MINUTE)
+        } else {
+            ear.chance.skewed(1000, 20 * MS)
+        };
+        self.unsaid += 1;
+        self.to_say.push_back(Said { after, bytes: text.as_bytes().to_vec(), mark, then });
+    }
+
+    /// One reply was handed to the network.
+    pub fn said(&mut self) {
+        self.unsaid = self.unsaid.saturating_sub(1);
+    }
+
+    fn turn_down(&mut self, ear: &mut Ear<'_>) {
+        self.mode = Mode::Deaf;
+        let manners = Manners::default();
+        self.say(ear, &manners, "421 4.3.2 closing\r\n", None, Then::Close);
+    }
+
+    fn hang_up(&mut self, ear: &mut Ear<'_>) {
+        self.mode = Mode::Deaf;
+        let then = if ear.chance.one_in(2) { Then::Reset } else { Then::Close };
+        let after = ear.chance.skewed(1000, 20 * MS);
+        self.to_say.push_back(Said { after, bytes: Vec::new(), mark: None, then });
+    }
+}
+
+fn answer(chance: &mut Chance, defers: u32, fails: u32) -> Answer {
+    if chance.permille(fails) {
+        Answer::Never
+    } else if chance.permille(defers) {
+        Answer::Later
+    } else {
+        Answer::Yes
+    }
+}
+
+/// What stands between the angle brackets.
+fn path(text: &str) -> String {
+    let inside = text.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    inside.map(|(path, _)| path.to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,133 @@
+//! What is done to the engine: starts, kills, power cuts, stops, and the end of all faults.
+
+use std::sync::Arc;
+
+use postrider_engine::base::time::Mono;
+use postrider_engine::shard::Event;
+
+use super::{World, wrong};
+use crate::sim::agenda::{Due, Fault};
+use crate::sim::checkers::{Seen, Violation};
+use crate::sim::clock::{MINUTE, MS, SECOND};
+use crate::sim::engine::Engine;
+use crate::sim::net::Word;
+use crate::sim::spooled;
+
+/// What an orderly stop is given.
+const STOP_WAIT: u64 = 30 * SECOND;
+
+impl World {
+    /// The engine starts on what the disk holds, perhaps with another number of shards.
+    pub(super) fn start(&mut self) -> Result<(), Violation> {
+        assert!(self.engine.is_none(), "one engine at a time");
+        let shards = self.engine_chance.between(1, u64::from(self.options.shards_max));
+        let shards = u16::try_from(shards).expect("few shards");
+        let recovered = spooled::recover(&self.disk.files, shards);
+        let recovered = recovered.map_err(|why| wrong("starts again", why))?;
+        let found = spooled::live(&self.disk.files, &recovered.deliveries);
+        self.run += 1;
+        let run = self.run;
+        self.trace.say(self.clock.at, || {
+            format!("run {run} starts with {shards} shards, {found:?}, {:?}", recovered.findings)
+        });
+        self.see(&Seen::Recovered { spooled: &found, is_restart: true, run })?;
+        let seed = self.engine_chance.number();
+        let engine = Engine::start(run, recovered, &self.options, self.clock.now(), seed);
+        self.engine = Some(engine);
+        for shard in 0..usize::from(shards) {
+            let soon = self.clock.at + self.scheduling.skewed(1, MS);
+            self.turn_at(shard, soon);
+        }
+        Ok(())
+    }
+
+    /// The process ends; what it was doing ends with it.
+    pub(super) fn end(&mut self, in_order: bool, is_power_cut: bool) -> Result<(), Violation> {
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        drop(engine.cores);
+        if engine.budget.used() > 0 {
+            let what = format!("{} bytes of records outlive their shards", engine.budget.used());
+            return Err(wrong("memory bounds", what));
+        }
+        debug_assert_eq!(Arc::strong_count(&engine.budget), 1, "nobody holds the budget");
+        let at = self.clock.at;
+        self.trace.say(at, || format!("run {} ends, in order: {in_order}", self.run));
+        if is_power_cut {
+            self.disk.cut();
+            self.clock.reboot();
+        } else {
+            self.disk.kill();
+        }
+        self.net.abandon(&mut self.agenda, at, is_power_cut);
+        self.marks.clear();
+        self.see(&Seen::Ended { in_order })?;
+        self.look_at_disk()?;
+        let pause = self.fault_chance.skewed(MS, 2 * MINUTE);
+        self.agenda.add(at + pause, Due::Start);
+        Ok(())
+    }
+
+    pub(super) fn fault(&mut self, fault: Fault) -> Result<(), Violation> {
+        let at = self.clock.at;
+        let is_lasting = !matches!(fault, Fault::Full(false));
+        if self.is_calm() && is_lasting {
+            return Ok(());
+        }
+        self.trace.say(at, || format!("{fault:?}"));
+        match fault {
+            Fault::Kill => self.end(false, false)?,
+            Fault::PowerCut => self.end(false, true)?,
+            Fault::Stop => self.stop(),
+            Fault::Move { group } => {
+                let serving = &mut self.names.serving[group];
+                *serving = 1 - *serving;
+            }
+            Fault::Rot => self.rot()?,
+            Fault::Full(is_full) => self.disk.is_full = is_full,
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        let by = self.clock.at + STOP_WAIT;
+        let now = self.clock.now();
+        let Some(engine) = &mut self.engine else { return };
+        engine.stop_by = Some(by);
+        let (run, shards) = (engine.run, engine.cores.len());
+        for shard in 0..shards {
+            let by = Mono(now.mono.0 + STOP_WAIT);
+            self.tell(run, shard, Word::Whole(Event::Stop { by }));
+        }
+    }
+
+    /// One bit flips. What lies there may be lost, and nothing else.
+    fn rot(&mut self) -> Result<(), Violation> {
+        let before = self.disk.files.clone();
+        let Some((file, at)) = self.disk.rot() else { return Ok(()) };
+        let hit = spooled::hit(&before, file, at);
+        self.trace.say(self.clock.at, || format!("a bit flips in {file:?} at {at}: {hit:?}"));
+        self.is_rotten = true;
+        let messages: Vec<_> = hit.iter().map(|message| message.id).collect();
+        let about: Vec<_> = hit.into_iter().flat_map(|message| message.reports).collect();
+        self.rotten.extend(messages.iter().copied());
+        self.see(&Seen::Rotten { messages: &messages, about: &about })
+    }
+
+    /// The faults end: from here on everything must come to a good end.
+    pub(super) fn calm(&mut self) -> Result<(), Violation> {
+        self.trace.say(self.clock.at, || "the faults end".to_owned());
+        self.calm_since = Some(self.clock.at);
+        self.disk.is_full = false;
+        self.names.fails = 0;
+        self.net.resets = 0;
+        let is_stopping = self.engine.as_ref().is_some_and(|engine| engine.stop_by.is_some());
+        // What was set aside, and what a damaged outcome brings back, is seen by the next start.
+        let is_owed = self.is_something_aside || self.is_rotten;
+        let is_due = is_owed || self.fault_chance.one_in(2);
+        if is_due && !is_stopping {
+            self.stop();
+        }
+        self.agenda.add(self.clock.at + self.look_every, Due::Look);
+        Ok(())
+    }
+}
