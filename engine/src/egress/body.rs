@@ -2,6 +2,7 @@
 
 use super::letter::{BodyPart, Letter};
 use super::order::{Order, Outbox};
+use crate::base::planted::{Bug, planted};
 use crate::model::message::{Place, Slice};
 
 /// A run of bytes up to this long is copied beside the commands: cheaper than a send of its own,
@@ -94,7 +95,7 @@ impl BodyCursor {
     }
 
     fn send(&mut self, slice: &Slice, dot_lines: bool, out: &mut Outbox) {
-        if dot_lines {
+        if dot_lines && !planted(Bug::DotsNotStuffed) {
             self.send_stuffed(slice, out);
         } else {
             send_run(slice, 0, slice.bytes, out);

@@ -10,6 +10,7 @@
 //! | other 4xx / 5xx | the message, or the one recipient, is deferred / failed |
 //! | a code that has no place at the stage | site trouble: the conversation is out of step |
 
+use crate::base::planted::{Bug, planted};
 use crate::model::note::Class;
 use crate::model::outcome::{Enhanced, Reply};
 
@@ -85,6 +86,8 @@ pub fn is_go(stage: Stage, code: u16) -> bool {
 #[must_use]
 pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
     match (reply.code / 100, stage) {
+        (4 | 5, Stage::Dot) if planted(Bug::RefusalTakenForDelivery) => Verdict::Accepted,
+        _ if reply.code == 421 && planted(Bug::ThrottleTakenForFailure) => Verdict::Failed,
         _ if reply.code == 421 => Verdict::Throttled,
         _ if is_go(stage, reply.code) => Verdict::Accepted,
         (4, _) if asks_to_slow_down(stage, reply) => Verdict::Throttled,

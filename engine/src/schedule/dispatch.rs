@@ -9,6 +9,7 @@ use super::list::List;
 use super::permit::{Listed, Mood};
 use super::site::Site;
 use super::{Action, Scheduler};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Now, Wall};
 use crate::model::connection::ShardId;
 use crate::model::note::Opening;
@@ -47,7 +48,7 @@ impl Scheduler {
         if let Some(lease) = pick(site, near, |lane| lane.idle) {
             return Some(lease);
         }
-        let room = site.in_use < site.pace.settings.connections && site.fruitless == 0;
+        let room = site.in_use < connections_max(site) && site.fruitless == 0;
         if room && (!probing || site.working == 0) {
             return self.open(now, number);
         }
@@ -75,7 +76,7 @@ impl Scheduler {
         site.in_use += 1;
         site.working += 1;
         site.lane(shard).leases += 1;
-        assert!(site.in_use <= site.pace.settings.connections, "a limit is never exceeded");
+        assert!(site.in_use <= connections_max(site), "a limit is never exceeded");
         let opening = Opening {
             lease: self.leases[lease].id,
             target: Arc::clone(&site.target),
@@ -250,6 +251,10 @@ impl Scheduler {
         let fronts = self.sites[number].lanes().filter_map(|(_, lane)| lane.idle.front());
         fronts.min_by_key(|slot| self.leases[*slot].idle_since)
     }
+}
+
+fn connections_max(site: &Site) -> u32 {
+    site.pace.settings.connections + u32::from(planted(Bug::LimitOffByOne))
 }
 
 /// A lease from the lists that `list` names: near the delivery if possible, the last used one, so

@@ -5,6 +5,7 @@ use super::expiry::expired;
 use super::gate::{Gate, Trouble};
 use super::permit::{Flight, Lease};
 use super::{Action, Scheduler};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
@@ -41,7 +42,7 @@ impl Scheduler {
             lease.returned += 1;
             self.put_back(now, flight);
         }
-        self.sites[number].in_use -= 1;
+        self.sites[number].in_use -= u32::from(!planted(Bug::PermitKept));
         self.judge_end(now, number, &lease, why);
         self.note_if_empty(now, number);
         self.dispatch(now, number);
@@ -55,7 +56,14 @@ impl Scheduler {
                 let attempts = flight.delivery.attempts.saturating_add(1);
                 let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
                 let strict = self.strict(slot);
-                self.settle(flight.delivery, vec![outcome], strict);
+                if planted(Bug::DeliveredTwice) && flight.delivery.attempts == 0 {
+                    let delivery = Delivery { attempts: 1, ..flight.delivery.clone() };
+                    self.bearings.hold(flight.bearing);
+                    self.put_back(now, Flight { delivery, bearing: flight.bearing });
+                }
+                if !planted(Bug::DeliveredNotSettled) {
+                    self.settle(flight.delivery, vec![outcome], strict);
+                }
                 self.let_go(now, flight.bearing);
             }
             Attempt::Mixed(results) => {
@@ -67,6 +75,9 @@ impl Scheduler {
             Attempt::NotTried => {
                 self.mark(slot, |lease| lease.returned += 1);
                 self.end_willingness(slot);
+                if planted(Bug::UntriedForgotten) {
+                    return self.let_go(now, flight.bearing);
+                }
                 self.put_back(now, flight);
             }
             Attempt::Throttled(reply) => {

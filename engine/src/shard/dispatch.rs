@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Effect, Effects, QuestionId, Shard};
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::base::prng::Prng;
 use crate::base::time::{Mono, Now};
 use crate::egress::route::{Ask, Router};
@@ -89,7 +90,9 @@ impl Routing {
 
     fn answered(&mut self, question: QuestionId) -> Option<Asked> {
         let asked = self.asked.remove(&question)?;
-        self.asking.remove(&asked.domain);
+        if !planted(Bug::QuestionKept) {
+            self.asking.remove(&asked.domain);
+        }
         Some(asked)
     }
 }
@@ -166,7 +169,8 @@ impl Shard {
         due: Option<Mono>,
         out: &mut Effects,
     ) {
-        let owner = bearing.target.site.owner(self.shards);
+        let is_own = planted(Bug::OwnerOfItsOwn);
+        let owner = if is_own { self.id } else { bearing.target.site.owner(self.shards) };
         let parcel = Box::new(Parcel { bearing, delivery });
         self.tell(owner, Note::Deliver { parcel, due }, out);
     }

@@ -19,6 +19,7 @@ pub use event::{CommitId, DiskError, Event, QuestionId, ReadId};
 pub use turn::{EVENTS_PER_TURN_MAX, turn};
 
 use crate::base::cell::Budget;
+use crate::base::planted::{Bug, planted};
 use crate::base::slots::Slots;
 use crate::base::time::{Mono, Now};
 use crate::base::wheel::Wheel;
@@ -336,7 +337,8 @@ impl Shard {
     fn schedule_backlog(&mut self, now: Now, out: &mut Effects) {
         for _ in 0..BACKLOG_PER_TURN {
             let Some(found) = self.backlog.pop_front() else { return };
-            let due = found.due.map(|due| now.mono_at(due));
+            let due = found.due.filter(|_| !planted(Bug::DueForgotten));
+            let due = due.map(|due| now.mono_at(due));
             self.locate(now, &found.domain, found.delivery, due, out);
         }
     }

@@ -7,6 +7,7 @@ use slab::Slab;
 
 use super::{Effect, Effects, Role, Shard, Timer, Way};
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::egress::letter::{BodyPart, Letter};
 use crate::egress::order::Order;
@@ -373,7 +374,8 @@ fn letter(delivery: &Delivery, record: &RecordInMemory) -> Option<Letter> {
     let inline = |part: Part| BodyPart::Inline(slice(record, part));
     let chunk = |chunk: ChunkRef| BodyPart::Chunk { place: chunk.place(), bytes: chunk.bytes };
     let mut parts = vec![inline(view.trace)];
-    parts.extend(view.chunks(bytes).map(chunk));
+    let skipped = usize::from(planted(Bug::PieceSkipped));
+    parts.extend(view.chunks(bytes).skip(skipped).map(chunk));
     parts.push(inline(view.body));
     parts.retain(|part| !matches!(part, BodyPart::Inline(slice) if slice.bytes == 0));
     Some(Letter {

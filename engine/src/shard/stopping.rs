@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Effect, Effects, Role, Shard};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::{Close, Conn};
 
@@ -85,7 +86,9 @@ impl Shard {
     /// for ever.
     fn is_on_disk(&self) -> bool {
         let settled = self.pending.is_empty() && self.spool.is_settled();
-        settled || self.phase == Phase::Cut && self.spool.is_stuck()
+        settled
+            || self.phase == Phase::Cut && self.spool.is_stuck()
+            || planted(Bug::StopWithoutLastCommit)
     }
 
     fn intake_conns(&self) -> Vec<Conn> {

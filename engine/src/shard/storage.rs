@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Effect, Effects, Fact, Shard};
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
@@ -141,7 +142,8 @@ impl Shard {
             return self.message_not_stored(now, token, out);
         }
         // The outcome that it reports is written again too, in the same commit if there is room.
-        if let Some(notice) = self.pending.notices.remove(&token) {
+        let notice = self.pending.notices.remove(&token);
+        if let Some(notice) = notice.filter(|_| !planted(Bug::RefusedReportForgotten)) {
             self.pending.refused.push_back(notice);
             self.store_refused(now);
         }
@@ -213,8 +215,13 @@ impl Shard {
         record: &RecordInMemory,
         out: &mut Effects,
     ) {
+        if planted(Bug::ReportedTwice) && self.notify_sender(now, &settlement, record, out).is_err()
+        {
+            return self.pending.held.push_back(settlement);
+        }
         match self.notify_sender(now, &settlement, record, out) {
             Ok(()) => self.write_outcomes(now, &settlement),
+            Err(_) if planted(Bug::FailureWithoutReport) => self.write_outcomes(now, &settlement),
             Err(_) => self.pending.held.push_back(settlement),
         }
     }

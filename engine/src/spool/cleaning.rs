@@ -26,6 +26,7 @@ use super::record::{Kind, RECORD_HEADER_BYTES, RecordHeader};
 use super::{Durable, Need, Request, SPARES_MIN, Spool};
 use crate::base::block::Block;
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::message::{MessageId, Place, SegmentSeq};
 
@@ -204,7 +205,11 @@ impl Spool {
             return self.drop_chunks(&chunks);
         }
         self.cleaning.copying.remove(&id);
-        if let Some((old, old_chunks)) = self.index.move_to(id, place, &chunks) {
+        self.move_live(id, place, &chunks);
+    }
+
+    fn move_live(&mut self, id: MessageId, place: Place, chunks: &[ChunkRef]) {
+        if let Some((old, old_chunks)) = self.index.move_to(id, place, chunks) {
             self.add_live(place);
             self.remove_live(old);
             self.drop_chunks(&old_chunks);
@@ -384,7 +389,10 @@ impl Spool {
         record: &Block,
         chunks: &[ChunkRef],
     ) -> Append {
-        let states = self.index.states(id);
+        let mut states = self.index.states(id);
+        if planted(Bug::CopyForgetsAttempts) {
+            states.iter_mut().for_each(|run| (run.attempts, run.due) = (0, None));
+        }
         let (Some(old), Ok(view)) = (self.index.place(id), MessageView::parse(record.bytes()))
         else {
             return Append::NotNow;
@@ -418,6 +426,9 @@ impl Spool {
         segment.refer(&[old.segment]);
         self.cleaning.copying.insert(id, tag.sequence);
         self.cleaning.in_flight_bytes += place.bytes as usize;
+        if planted(Bug::CopyCountsEarly) {
+            self.move_live(id, place, chunks);
+        }
         Append::Done
     }
 

@@ -9,6 +9,7 @@ use super::ledger::Phase;
 use super::record::{Fence, Kind, RECORD_HEADER_BYTES, padded_record_bytes};
 use super::{COMMIT_BYTES_MAX, ChunkRef, Durable, FetchId, Spool};
 use crate::base::block::Block;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::delivery::RecordInMemory;
 use crate::model::message::{MessageId, SegmentSeq};
@@ -99,6 +100,9 @@ impl Spool {
         match (self.in_flight.swap_remove(at).1, result) {
             (Writing::Header(sequence), Ok(())) => self.header_written(sequence),
             (Writing::Group(sequence), Ok(())) => self.group_written(sequence, commit),
+            (Writing::Group(sequence), Err(_)) if planted(Bug::FailedWriteIgnored) => {
+                self.group_written(sequence, commit);
+            }
             (Writing::Header(sequence) | Writing::Group(sequence), Err(cause)) => {
                 self.fence(sequence, cause);
             }
@@ -239,19 +243,26 @@ impl Spool {
         if older.next_back().is_some_and(|(_, segment)| !segment.issued.is_empty()) {
             return None;
         }
-        if matches!(self.segment_mut(sequence).phase, Phase::Activating { .. }) {
+        let activating = matches!(self.segment_mut(sequence).phase, Phase::Activating { .. });
+        if activating && !planted(Bug::CommitBeforeHeader) {
             return None;
         }
         let group = self.closed.pop_front()?;
         let commit = self.track(Writing::Group(sequence));
         let segment = self.segment_mut(sequence);
         let (file, offset) = (segment.file, u64::from(group.offset));
-        let issued = group.issue(commit, segment.durable_through, now.wall);
+        let known =
+            if planted(Bug::DurableThroughTooFar) { group.end() } else { segment.durable_through };
+        let issued = group.issue(commit, known, now.wall);
         let block = Arc::clone(&issued.block);
         segment.waiting -= 1;
         segment.issued.push_back(issued);
         self.counters.commits += 1;
         self.counters.bytes_written += block.len() as u64;
+        if planted(Bug::AckWhenIssued) {
+            self.group_written(sequence, commit);
+            self.tell_ready();
+        }
         Some(Request::Commit { commit, file, offset, block })
     }
 
@@ -286,7 +297,7 @@ impl Spool {
 
     fn pop_landed(&mut self, sequence: SegmentSeq) -> Option<Issued> {
         let segment = self.segment_mut(sequence);
-        if segment.issued.front()?.flight == Flight::Flying {
+        if segment.issued.front()?.flight == Flight::Flying && !planted(Bug::AckOutOfOrder) {
             return None;
         }
         let landed = segment.issued.pop_front()?;
@@ -370,7 +381,7 @@ impl Spool {
         let mut cargos: Vec<Cargo> = segment.issued.drain(..).map(|issued| issued.cargo).collect();
         cargos.extend(self.take_unissued(sequence));
         // Even if nothing was issued: a message elsewhere may name a piece that was to be here.
-        if !cargos.is_empty() {
+        if !cargos.is_empty() && !planted(Bug::RefusedNotFenced) {
             self.fences.push(void);
         }
         let mut batches = Vec::new();
@@ -383,6 +394,9 @@ impl Spool {
             for waiting in cargo.messages {
                 self.refuse(waiting);
             }
+        }
+        if planted(Bug::OutcomesLostWithSegment) {
+            batches.clear();
         }
         for batch in batches.into_iter().rev() {
             self.batches.push_front(batch);

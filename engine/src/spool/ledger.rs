@@ -6,6 +6,7 @@ use super::files::FileId;
 use super::group::Issued;
 use super::record::Tag;
 use super::segment::{DATA_START, FooterPlace, SegmentHeader, SegmentState};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
 use crate::model::message::SegmentSeq;
@@ -112,6 +113,7 @@ impl Segment {
 
     /// Whether nothing in it is needed; what it refers to is for others to look up.
     pub(super) fn is_empty(&self) -> bool {
-        self.phase == Phase::Sealed && self.live == 0 && self.chunks_live == 0
+        let live = self.live > 0 && !planted(Bug::RecycledWhileLive);
+        self.phase == Phase::Sealed && !live && self.chunks_live == 0
     }
 }

@@ -11,6 +11,7 @@ use super::recovery::{
     Finding, Piece, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse, Trust,
 };
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
 use crate::model::delivery::Delivery;
@@ -88,7 +89,7 @@ pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
         recovered: Recovered {
             shards: (0..shards).map(|_| RecoveredShard::default()).collect(),
             deliveries: Vec::new(),
-            next_sequence: newest + 1,
+            next_sequence: newest + u64::from(!planted(Bug::SequenceReused)),
             findings: Vec::new(),
         },
         segments: BTreeMap::new(),

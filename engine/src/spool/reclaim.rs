@@ -9,6 +9,7 @@ use super::record::{Kind, RECORD_HEADER_BYTES, Tag};
 use super::segment::{FooterPlace, to_pages};
 use super::{Active, Need, SPARES_MIN, Spool, SpoolFull};
 use super::{OUTCOMES_WAITING_BYTES_MAX, OUTCOMES_WAITING_PART};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::message::{MessageId, Place, SegmentSeq};
 
@@ -162,7 +163,8 @@ impl Spool {
     }
 
     fn is_held(&self, sequence: SegmentSeq, segment: &Segment) -> bool {
-        segment.refers.iter().any(|other| *other != sequence && self.segments.contains_key(other))
+        let holds = |other: &SegmentSeq| *other != sequence && self.segments.contains_key(other);
+        segment.refers.iter().any(holds) && !planted(Bug::RecycledWhileReferred)
     }
 
     fn recycled(&mut self, sequence: SegmentSeq) {

@@ -38,6 +38,7 @@
 use super::bytes::{len32, put, u16_at, u32_at, u64_at, wall_at};
 use crate::base::block::BlockBuilder;
 use crate::base::checksum::crc32c;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
 use crate::model::message::SegmentSeq;
 
@@ -208,9 +209,11 @@ pub(super) fn patch_header(
 /// One piece on the stack, so that one call sums it up.
 fn header_checksum(header: &[u8; RECORD_HEADER_BYTES], tag: &Tag, position: u32) -> u32 {
     let mut summed = [0; 24 + RECORD_HEADER_BYTES - 4];
-    put(&mut summed, 0, &tag.sequence.0.to_le_bytes());
-    put(&mut summed, 8, &tag.generation.to_le_bytes());
-    put(&mut summed, 12, &tag.created.0.to_le_bytes());
+    if !planted(Bug::UseNotInChecksum) {
+        put(&mut summed, 0, &tag.sequence.0.to_le_bytes());
+        put(&mut summed, 8, &tag.generation.to_le_bytes());
+        put(&mut summed, 12, &tag.created.0.to_le_bytes());
+    }
     put(&mut summed, 20, &position.to_le_bytes());
     put(&mut summed, 24, &header[..4]);
     put(&mut summed, 28, &header[8..]);

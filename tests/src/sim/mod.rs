@@ -20,6 +20,8 @@ pub mod ledger;
 pub mod names;
 pub mod net;
 pub mod options;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod run;
 pub mod spooled;
 pub mod trace;

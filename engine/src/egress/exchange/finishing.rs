@@ -1,6 +1,7 @@
 //! Finishing: what is reported of a transaction, by whatever way it ended.
 
 use super::Exchange;
+use crate::base::planted::{Bug, planted};
 use crate::egress::letter::Letter;
 use crate::egress::order::{Order, Outbox};
 use crate::egress::transaction::Transaction;
@@ -29,6 +30,10 @@ impl Exchange {
         self.expected.clear();
         let had_its_turn =
             |front: &Transaction| front.is_started() && (front.heard > 0 || self.completed == 0);
+        if planted(Bug::LossTakenForDelivery) && self.work.front().is_some_and(Transaction::is_sent)
+        {
+            return self.finish_front(Verdict::Accepted, reply, out);
+        }
         if self.work.front().is_some_and(had_its_turn) {
             self.finish_front(Verdict::SiteTrouble, reply, out);
         }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Next, Opener, Owner, Phase, Security, Session};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::egress::order::Order;
 use crate::egress::verdict::{Stage, is_go};
@@ -70,7 +71,9 @@ impl Session {
             }
             Opener::Helo if is_go(Stage::Hello, code) => {
                 // What an earlier host of this lease offered does not count for this one.
-                self.exchange.open(Capabilities::default());
+                if !planted(Bug::CapabilitiesKept) {
+                    self.exchange.open(Capabilities::default());
+                }
                 self.open(now);
             }
             Opener::Ehlo if matches!(code, 500 | 502) => self.say_hello("HELO", Opener::Helo, now),

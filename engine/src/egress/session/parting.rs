@@ -1,6 +1,9 @@
 //! Parting: politely or at once, and what must be waited for before the permit is free.
 
+use std::time::Duration;
+
 use super::{Next, PERMIT_QUARANTINE, Phase, Security, Session};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::egress::exchange::Break;
 use crate::egress::order::Order;
@@ -67,6 +70,9 @@ impl Session {
 
     pub(super) fn close(&mut self, how: Close, next: Next, now: Now) {
         self.out.push(Order::Close(how));
+        if planted(Bug::PermitFreeEarly) {
+            return self.go_on(next, now);
+        }
         self.phase = Phase::Closing(next);
         self.deadline = match how {
             Close::Graceful => now.mono.plus(self.timeouts().quit),
@@ -76,7 +82,9 @@ impl Session {
 
     pub(super) fn rest(&mut self, next: Next, now: Now) {
         self.phase = Phase::Resting(next);
-        self.deadline = now.mono.plus(PERMIT_QUARANTINE);
+        let quarantine =
+            if planted(Bug::NoQuarantine) { Duration::ZERO } else { PERMIT_QUARANTINE };
+        self.deadline = now.mono.plus(quarantine);
     }
 
     /// The peer no longer counts a connection of ours.

@@ -1,6 +1,7 @@
 //! Talking: letters go out and replies come in, each within its deadline.
 
 use super::{Next, Owner, Phase, Session};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::egress::exchange::{Await, Break};
 use crate::model::connection::Close;
@@ -70,6 +71,7 @@ impl Session {
         self.awaited = awaited;
         let timeouts = self.timeouts();
         self.deadline = match awaited.what {
+            _ if planted(Bug::NoDeadline) => Mono::NEVER,
             Await::Nothing => Mono::NEVER,
             Await::Command => now.mono.plus(timeouts.command),
             Await::Data => now.mono.plus(timeouts.data),

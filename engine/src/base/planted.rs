@@ -1,0 +1,146 @@
+//! Bugs that can be switched on one at a time, to prove that the simulator would see them.
+//!
+//! Only a build with the feature `planted` has them; in any other, [`planted`] is a constant `false`
+//! and the places that ask are compiled away. Each is asked for at one place of the engine, which is
+//! what a careless change there would do. `tests/planted.txt` has a seed that finds each.
+
+macro_rules! bugs {
+    ($($(#[doc = $what:literal])+ $bug:ident,)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug {
+            $($(#[doc = $what])+ $bug,)+
+        }
+
+        impl Bug {
+            pub const ALL: &'static [Self] = &[$(Self::$bug,)+];
+
+            /// What is wrong with it on.
+            #[must_use]
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Self::$bug => concat!($($what),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    /// A commit counts as durable when it is handed to the disk.
+    AckWhenIssued,
+    /// A commit counts although an earlier one still is in flight.
+    AckOutOfOrder,
+    /// A failed write counts as done.
+    FailedWriteIgnored,
+    /// What a failed segment refused is not fenced off for the next start.
+    RefusedNotFenced,
+    /// Outcomes in a failed commit are not written again.
+    OutcomesLostWithSegment,
+    /// Commits do not wait for the header of their segment.
+    CommitBeforeHeader,
+    /// Which use of a segment file a record belongs to is not in its checksum.
+    UseNotInChecksum,
+    /// The read-back of a record is not compared with its checksum.
+    RecordNotVerified,
+    /// A commit claims to know itself on disk.
+    DurableThroughTooFar,
+    /// A segment is used again though a message in it is live.
+    RecycledWhileLive,
+    /// A segment is used again though its outcomes speak of another.
+    RecycledWhileReferred,
+    /// A sequence is given to two segments over a restart.
+    SequenceReused,
+    /// A copy counts before it is on disk.
+    CopyCountsEarly,
+    /// A copy forgets how often was tried, and when is next.
+    CopyForgetsAttempts,
+    /// Pieces of a body are given up when their message is written.
+    PiecesFreedEarly,
+    /// A failure behind a tear holds though its report may be lost.
+    FailureBehindTearKept,
+    /// A failure for which no report could be stored is settled without one.
+    FailureWithoutReport,
+    /// A report whose write failed is not written again.
+    RefusedReportForgotten,
+    /// Each failure is reported by two messages.
+    ReportedTwice,
+    /// The end of a run does not wait for the last commit.
+    StopWithoutLastCommit,
+    /// After a restart everything is due at once.
+    DueForgotten,
+    /// One connection more than the limit.
+    LimitOffByOne,
+    /// Each shard takes the sites it meets for its own.
+    OwnerOfItsOwn,
+    /// A permit is free again when we close, not when the peer's end is known.
+    PermitFreeEarly,
+    /// A permit whose connection's end is unknown is free at once.
+    NoQuarantine,
+    /// A permit is never free again.
+    PermitKept,
+    /// A delivery handed back untried is forgotten.
+    UntriedForgotten,
+    /// A delivery that was made is tried again.
+    DeliveredTwice,
+    /// What was delivered is not settled.
+    DeliveredNotSettled,
+    /// The outcome of one delivery goes to another of the same message.
+    OutcomeOfAnother,
+    /// Mail is tried again after half its time.
+    BackoffHalved,
+    /// Mail whose time is over is not given up.
+    NeverExpires,
+    /// A site that was left alone is never looked at again.
+    GateNeverOpens,
+    /// A refusal of the whole message counts as delivery.
+    RefusalTakenForDelivery,
+    /// A connection lost behind the final dot counts as delivery.
+    LossTakenForDelivery,
+    /// A host's wish to slow down counts as a failure.
+    ThrottleTakenForFailure,
+    /// What one host offered counts for the next.
+    CapabilitiesKept,
+    /// Dots at the start of lines are not doubled on the way out.
+    DotsNotStuffed,
+    /// A body in pieces loses the first.
+    PieceSkipped,
+    /// Silence of a host has no deadline.
+    NoDeadline,
+    /// An answer of the name service does not end its question.
+    QuestionKept,
+    /// Memory of records is not given back.
+    MemoryKept,
+}
+
+/// Whether this bug is on.
+#[cfg(not(feature = "planted"))]
+#[must_use]
+pub const fn planted(_: Bug) -> bool {
+    false
+}
+
+#[cfg(feature = "planted")]
+pub use switched::{planted, switch};
+
+#[cfg(feature = "planted")]
+mod switched {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        /// By thread: the simulator runs one world on each.
+        static ON: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Whether this bug is on.
+    #[must_use]
+    pub fn planted(bug: Bug) -> bool {
+        ON.get() == Some(bug)
+    }
+
+    /// Switches a bug on for this thread, or all of them off.
+    pub fn switch(bug: Option<Bug>) {
+        ON.set(bug);
+    }
+}
