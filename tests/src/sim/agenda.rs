@@ -44,6 +44,8 @@ pub enum Due {
     Start,
     /// The faults end.
     Calm,
+    /// The engine starts once more, for what the last run set aside.
+    LastStop,
     /// Look whether the world has come to rest.
     Look,
 }

@@ -150,10 +150,9 @@ impl Ledger {
 /// The recipients a report speaks of.
 #[must_use]
 pub fn reported(content: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(content);
-    let fields =
-        text.split("\r\n").filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
-    fields.map(str::to_owned).collect()
+    let lines = content.split(|byte| *byte == b'\n');
+    let fields = lines.filter_map(|line| line.strip_prefix(b"Final-Recipient: rfc822; "));
+    fields.map(|address| String::from_utf8_lossy(address).trim_end().to_owned()).collect()
 }
 
 /// The name in a Received field or a reply, such as `1A-00000A`.

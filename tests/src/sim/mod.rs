@@ -13,6 +13,7 @@ pub mod chance;
 pub mod checkers;
 pub mod client;
 pub mod clock;
+pub mod crash_points;
 pub mod disk;
 pub mod engine;
 pub mod host;
@@ -23,6 +24,7 @@ pub mod options;
 pub mod run;
 pub mod spooled;
 pub mod trace;
+pub mod trap;
 pub mod world;
 
 /// Prints a line of a loud run.

@@ -10,6 +10,7 @@ use super::clock::{DAY, HOUR, MINUTE, SECOND};
 pub struct Options {
     pub shards_max: u16,
     pub mails: usize,
+    pub recipients_max: u64,
     pub clients: usize,
     pub segment_bytes: u32,
     pub is_strict: bool,
@@ -107,6 +108,7 @@ impl Options {
         Self {
             shards_max: u16::try_from(chance.between(1, 3)).unwrap_or(1),
             mails: chance.length(4, 40) * scale,
+            recipients_max: 8,
             clients: chance.length(1, 6),
             segment_bytes,
             is_strict: chance.one_in(4),

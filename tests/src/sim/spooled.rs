@@ -50,7 +50,10 @@ pub fn live(files: &[Vec<u8>], deliveries: &[RecoveredDelivery]) -> Vec<Spooled>
             id: delivery.message,
             sender: envelope.sender().to_owned(),
             pending: Vec::new(),
-            reports: reported(view.body.of(record).unwrap_or_default()),
+            reports: match envelope.sender() {
+                "" => reported(view.body.of(record).unwrap_or_default()),
+                _ => Vec::new(),
+            },
         });
         message.pending.extend(envelope.recipients(delivery.recipients()).map(|address| Pending {
             address: address.to_owned(),

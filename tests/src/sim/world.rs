@@ -3,8 +3,11 @@
 mod around;
 mod fate;
 mod inside;
+mod trapped;
 
 use std::collections::{BTreeMap, VecDeque};
+
+use postrider_engine::report::counters::Counters;
 
 use super::agenda::{Agenda, Due, Fault};
 use super::chance::{Chance, Stream};
@@ -20,6 +23,7 @@ use super::net::{LinkId, Net, Word};
 use super::options::{Faults, Options, Size};
 use super::spooled;
 use super::trace::Trace;
+use super::trap::{Io, Trap, Traps};
 
 /// Steps after which a run is taken to be going in circles.
 const STEPS_MAX: u64 = 3_000_000;
@@ -50,6 +54,9 @@ pub struct World {
     fault_chance: Chance,
     engine_chance: Chance,
     next_take: u64,
+    traps: Traps,
+    /// Of the runs that are over.
+    counters: Counters,
     /// When the faults ended.
     calm_since: Option<u64>,
     look_every: u64,
@@ -63,7 +70,12 @@ pub struct World {
 impl World {
     #[must_use]
     pub fn new(seed: u64, size: Size, trace: Trace) -> Self {
-        let options = Options::draw(seed, size);
+        Self::with(seed, Options::draw(seed, size), None, trace)
+    }
+
+    /// A world of these options; what is left open, the seed decides.
+    #[must_use]
+    pub fn with(seed: u64, options: Options, trap: Option<Trap>, trace: Trace) -> Self {
         let chance = |stream| Chance::new(seed, stream);
         let mut net = Net::new(chance(Stream::Network));
         net.resets = options.faults.resets;
@@ -91,6 +103,8 @@ impl World {
             fault_chance: chance(Stream::Faults),
             engine_chance: chance(Stream::Engine),
             next_take: 0,
+            traps: Traps::new(trap),
+            counters: Counters::default(),
             calm_since: None,
             look_every: 10 * SECOND,
             is_something_aside: false,
@@ -124,6 +138,27 @@ impl World {
         self.agenda.add(begin, Due::Start);
         self.agenda.add(begin + self.options.trouble_for, Due::Calm);
         self.plan_faults(begin);
+    }
+
+    /// Lets the mail be changed before anything is sent.
+    pub fn with_ledger(&mut self, change: impl FnOnce(&mut Ledger)) {
+        change(&mut self.ledger);
+    }
+
+    /// What the engine counted, in all its runs.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut all = self.counters;
+        for core in self.engine.iter().flat_map(|engine| &engine.cores) {
+            all.add(&core.shard.counters());
+        }
+        all
+    }
+
+    /// All I/Os that the engine has asked for.
+    #[must_use]
+    pub fn ios(&self) -> &[Io] {
+        self.traps.seen()
     }
 
     fn plan_faults(&mut self, begin: u64) {
@@ -189,10 +224,7 @@ impl World {
             }
             Due::Written { run, shard, write } => self.written(run, shard, write),
             Due::Read { run, shard, read } => self.fetched(run, shard, read),
-            Due::Segment { run, shard } => {
-                self.segment_made(run, shard);
-                Ok(())
-            }
+            Due::Segment { run, shard } => self.segment_made(run, shard),
             Due::Answer { run, shard, question, domain } => {
                 self.answered(run, shard, question, &domain);
                 Ok(())
@@ -224,6 +256,10 @@ impl World {
             Due::Fault(fault) => self.fault(fault),
             Due::Start => self.start(),
             Due::Calm => self.calm(),
+            Due::LastStop => {
+                self.stop();
+                Ok(())
+            }
             Due::Look => self.look_for_rest(),
         }
     }
@@ -359,6 +395,7 @@ fn kind(due: &Due) -> &'static str {
         Due::Fault(_) => "fault",
         Due::Start => "start",
         Due::Calm => "calm",
+        Due::LastStop => "last stop",
         Due::Look => "look",
     }
 }

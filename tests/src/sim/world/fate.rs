@@ -44,6 +44,9 @@ impl World {
     /// The process ends; what it was doing ends with it.
     pub(super) fn end(&mut self, in_order: bool, is_power_cut: bool) -> Result<(), Violation> {
         let Some(engine) = self.engine.take() else { return Ok(()) };
+        for core in &engine.cores {
+            self.counters.add(&core.shard.counters());
+        }
         drop(engine.cores);
         if engine.budget.used() > 0 {
             let what = format!("{} bytes of records outlive their shards", engine.budget.used());
@@ -88,7 +91,7 @@ impl World {
         Ok(())
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         let by = self.clock.at + STOP_WAIT;
         let now = self.clock.now();
         let Some(engine) = &mut self.engine else { return };
