@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::clock::{HOUR, MINUTE, SECOND};
 use super::ledger::Ledger;
-use super::options::{Faults, Group, HostPlan, Manners, Options};
+use super::options::{Faults, Group, HostPlan, Later, Manners, Options};
 use super::run::{Outcome, Telling, run_world, trace};
 use super::trap::Trap;
 use super::world::World;
@@ -52,6 +52,7 @@ fn options() -> Options {
         expire: HOUR,
         groups: (0..3).map(group).collect(),
         faults: Faults::default(),
+        later: Later::default(),
     }
 }
 

@@ -212,6 +212,11 @@ impl Disk {
         None
     }
 
+    /// Flips one bit at this place.
+    pub fn rot_at(&mut self, file: usize, at: usize, bit: u64) {
+        self.files[file][at] ^= 1 << bit;
+    }
+
     #[must_use]
     pub fn writes_in_flight(&self) -> usize {
         self.writes.len()

@@ -86,6 +86,8 @@ pub struct Ledger {
     by_id: BTreeMap<MessageId, usize>,
     /// Waits between attempts of each group, in nanoseconds.
     pub retry: Vec<Vec<u64>>,
+    /// How long mail is tried, in nanoseconds.
+    pub expire: u64,
 }
 
 impl Ledger {

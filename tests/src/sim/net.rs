@@ -18,6 +18,8 @@ use super::clock::{MS, SECOND, US};
 
 const DRAIN_MAX: u64 = 10 * SECOND;
 const LINGER: u64 = 2 * SECOND;
+/// What a machine takes for a peer that does not read.
+const WINDOW: usize = 100_000;
 /// Receive buffers of the driver: what one `Received` may bring.
 const RECEIVE_BYTES: usize = 8192;
 
@@ -29,6 +31,8 @@ pub struct LinkId(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Far {
     Client(usize),
+    /// A client that reads nothing, and never ends its connection.
+    Rogue,
     Host(usize),
 }
 
@@ -209,8 +213,8 @@ impl Net {
     }
 
     /// A client connects; the shard hears of it by the word.
-    pub fn dial_in(&mut self, client: usize, shard: usize, run: u32) -> LinkId {
-        let link = self.add(Far::Client(client), shard, run, Phase::Open);
+    pub fn dial_in(&mut self, far: Far, shard: usize, run: u32) -> LinkId {
+        let link = self.add(far, shard, run, Phase::Open);
         self.links[link.0].is_open_far = true;
         link
     }
@@ -435,6 +439,14 @@ impl Net {
         }
         let all = state.outbox.len();
         let some = if self.chance.one_in(4) { self.chance.length(all / 4 + 1, all) } else { all };
+        // What nobody reads fills the window, and then nothing moves any more.
+        let some = match state.far {
+            Far::Rogue => some.min(WINDOW.saturating_sub(state.down.bytes.len())),
+            _ => some,
+        };
+        if some == 0 {
+            return;
+        }
         let moved = state.outbox.drain(..some);
         state.down.bytes.extend(moved);
         self.move_down(agenda, at, link);
@@ -454,7 +466,7 @@ impl Net {
 
     fn move_down(&mut self, agenda: &mut Agenda, at: u64, link: LinkId) {
         let state = &mut self.links[link.0];
-        if state.down.wants_moving() {
+        if state.down.wants_moving() && state.far != Far::Rogue {
             state.down.is_scheduled = true;
             agenda.add(at + state.latency, Due::Down(link));
         }
@@ -655,6 +667,13 @@ impl Net {
             self.move_down(agenda, at, *link);
         }
         all
+    }
+
+    /// Bytes that wait in the largest outbox of those who read nothing.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        let rogues = self.held().filter(|link| link.far == Far::Rogue);
+        rogues.map(|link| link.outbox.len()).max().unwrap_or(0)
     }
 
     /// Bytes that wait in the largest outbox, and in the largest heap of arrived ones.

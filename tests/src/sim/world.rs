@@ -3,6 +3,7 @@
 mod around;
 mod fate;
 mod inside;
+mod later;
 mod trapped;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,12 +16,14 @@ use super::checkers::{Checkers, Figures, Seen, Violation};
 use super::client::{Client, compose};
 use super::clock::{Clock, MINUTE, MS, SECOND};
 use super::disk::Disk;
-use super::engine::Engine;
+use super::engine::{Engine, slots_max};
 use super::host::{Host, Mark, Talk};
 use super::ledger::Ledger;
+use super::limit::Limit;
 use super::names::Names;
-use super::net::{LinkId, Net, Word};
+use super::net::{Far, Link, LinkId, Net, Word};
 use super::options::{Faults, Options, Size};
+use super::quiet::Quiet;
 use super::spooled;
 use super::trace::Trace;
 use super::trap::{Io, Trap, Traps};
@@ -55,6 +58,10 @@ pub struct World {
     engine_chance: Chance,
     next_take: u64,
     traps: Traps,
+    quiet: Quiet,
+    /// Of each group.
+    limits: Vec<Limit>,
+    later_chance: Chance,
     /// Of the runs that are over.
     counters: Counters,
     /// When the faults ended.
@@ -104,6 +111,9 @@ impl World {
             engine_chance: chance(Stream::Engine),
             next_take: 0,
             traps: Traps::new(trap),
+            quiet: Quiet::default(),
+            limits: options.groups.iter().map(|group| Limit::new(group.connections)).collect(),
+            later_chance: chance(Stream::LaterCourse),
             counters: Counters::default(),
             calm_since: None,
             look_every: 10 * SECOND,
@@ -118,6 +128,7 @@ impl World {
     }
 
     fn populate(&mut self) {
+        self.ledger.expire = self.options.expire;
         for (number, group) in self.options.groups.iter().enumerate() {
             self.ledger.retry.push(group.retry.clone());
             for (site, hosts) in group.sites.iter().enumerate() {
@@ -138,6 +149,7 @@ impl World {
         self.agenda.add(begin, Due::Start);
         self.agenda.add(begin + self.options.trouble_for, Due::Calm);
         self.plan_faults(begin);
+        self.plan_later(begin);
     }
 
     /// Lets the mail be changed before anything is sent.
@@ -202,6 +214,9 @@ impl World {
             return Err(wrong("comes to rest", "nothing is due any more".to_owned()));
         };
         assert!(at >= self.clock.at, "time goes on");
+        if self.engine.is_some() && self.disk.writes_in_flight() == 0 {
+            self.quiet.pass(at - self.clock.at);
+        }
         self.clock.at = at;
         self.steps += 1;
         if self.steps > STEPS_MAX {
@@ -253,6 +268,10 @@ impl World {
                 self.client_looks(client, epoch);
                 Ok(())
             }
+            Due::Settings { run, shard } => {
+                self.settings_arrive(run, shard);
+                Ok(())
+            }
             Due::Fault(fault) => self.fault(fault),
             Due::Start => self.start(),
             Due::Calm => self.calm(),
@@ -293,15 +312,18 @@ impl World {
             Err(_) if self.is_rotten => return Ok(()),
             Err(why) => return Err(wrong("starts again", why)),
         };
-        let spooled = spooled::live(&self.disk.files, &recovered.deliveries);
-        let run = self.run;
-        self.see(&Seen::Recovered { spooled: &spooled, is_restart: false, run })
+        let spooled = spooled::live(&self.disk.files, &recovered.deliveries, &self.clock);
+        let (run, quiet) = (self.run, self.quiet.time());
+        self.see(&Seen::Recovered { spooled: &spooled, is_restart: false, run, quiet })
     }
 
     fn figures(&self, effects: usize) -> Option<Figures> {
         let engine = self.engine.as_ref()?;
         let shards = engine.cores.len();
         let of_shard = |shard| self.net.held().filter(|link| link.shard == shard).count();
+        let is_out = |link: &&Link| matches!(link.far, Far::Host(_));
+        let out_of_shard =
+            |shard| self.net.held().filter(is_out).filter(|link| link.shard == shard).count();
         let (outbox_bytes, _) = self.net.heaps();
         let options = &self.options;
         let record_bytes_max = options.body_bytes_max + 50_000;
@@ -309,9 +331,12 @@ impl World {
             record_memory: engine.budget.used(),
             record_memory_max: options.body_memory_bytes + record_bytes_max * shards as u64,
             connections: (0..shards).map(of_shard).max().unwrap_or(0),
-            connections_max: (options.connections_in + options.connections_out) as usize,
+            connections_max: slots_max(options),
+            connections_out: (0..shards).map(out_of_shard).max().unwrap_or(0),
+            connections_out_max: options.connections_out as usize,
             writes_in_flight: self.disk.writes_in_flight(),
             writes_in_flight_max: options.commits_in_flight * shards,
+            unread_bytes: self.net.unread(),
             outbox_bytes,
             outbox_bytes_max: (1 << 20) + usize::try_from(options.body_bytes_max).unwrap_or(0),
             effects,
@@ -360,7 +385,7 @@ impl World {
 
     fn what_moves(&self) -> String {
         let recovered = spooled::recover(&self.disk.files, 1);
-        let pending = recovered.map(|all| spooled::live(&self.disk.files, &all.deliveries));
+        let pending = recovered.map(|all| spooled::live(&self.disk.files, &all.deliveries, &self.clock));
         let links: Vec<_> = self.net.held().map(|link| (link.far, link.phase)).collect();
         let clients = self.clients.iter().filter(|client| client.link.is_some()).count();
         format!(
@@ -392,6 +417,7 @@ fn kind(due: &Due) -> &'static str {
         Due::Lingered(_) => "lingered",
         Due::Say(_) => "say",
         Due::Client { .. } => "client",
+        Due::Settings { .. } => "settings",
         Due::Fault(_) => "fault",
         Due::Start => "start",
         Due::Calm => "calm",

@@ -19,7 +19,7 @@ pub(super) struct NoDoubleReport {
     fates: BTreeMap<String, Fate>,
     /// Takes not yet confirmed: (addresses, whether as a report, run).
     unconfirmed: BTreeMap<u64, (Vec<String>, bool, u32)>,
-    /// The last run in which a write failed: its reports may have been written twice.
+    /// A bit flipped that may have been an outcome's: what it said is done again.
     is_excused: bool,
     judged: u64,
 }
@@ -31,7 +31,7 @@ impl Checker for NoDoubleReport {
 
     fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Rotten { .. } | Seen::DiskFailed => self.is_excused = true,
+            Seen::Rotten { may_hit_outcome: true, .. } => self.is_excused = true,
             Seen::Taken(taking) => {
                 let (addresses, is_report) = match ledger.identify(taking) {
                     Kind::Mail(_) => (taking.recipients.clone(), false),
@@ -56,7 +56,7 @@ impl Checker for NoDoubleReport {
                 }
                 self.unconfirmed.insert(taking.take, (addresses, is_report, taking.run));
             }
-            Seen::Confirmed { take } => {
+            Seen::Confirmed { take, .. } => {
                 let Some((addresses, is_report, run)) = self.unconfirmed.remove(take) else {
                     return Ok(());
                 };

@@ -91,8 +91,10 @@ impl World {
             return self.net.refuse(&mut self.agenda, at, link);
         };
         self.net.bind(link, conn);
-        let Far::Client(client) = self.net.link(link).far else { return };
-        let client = u8::try_from(client).unwrap_or(0);
+        let client = match self.net.link(link).far {
+            Far::Client(client) => u8::try_from(client).unwrap_or(0),
+            Far::Rogue | Far::Host(_) => u8::MAX,
+        };
         let peer = ([10, 200, 0, client], 40_000).into();
         let accepted = Event::Accepted { conn, listener: 0, peer };
         told.events.push(crate::sim::net::Lent::Whole(Some(accepted)));
@@ -144,13 +146,14 @@ impl World {
     }
 
     fn acknowledged(&mut self, id: MessageId) -> Result<(), Violation> {
-        let stored = spooled::find(&self.disk.files, id);
+        let stored = spooled::find(&self.disk.files, id, &self.clock);
         if let Some(mail) = stored.as_ref().and_then(|one| self.ledger.mail_of_spooled(one)) {
             self.ledger.name(mail, id);
         }
         self.trace.say(self.clock.at, || format!("engine acknowledges {id}: {stored:?}"));
         let is_excused = self.is_rotten;
-        self.see(&Seen::Issued { id, stored: stored.as_ref(), is_excused })
+        let (at, run) = (self.clock.at, self.run);
+        self.see(&Seen::Issued { id, stored: stored.as_ref(), is_excused, at, run })
     }
 
     fn effect(&mut self, shard: usize, effect: Effect, bytes: &[u8]) -> Result<(), Violation> {
@@ -192,6 +195,7 @@ impl World {
                 return self.asked_to_read(read);
             }
             Effect::PrepareSegment => {
+                self.quiet.segment_asked_for();
                 let takes = self.fault_chance.skewed(100 * US, SECOND);
                 self.agenda.add(at + takes, Due::Segment { run: self.run, shard });
                 return self.asked_for_file(shard);
@@ -275,7 +279,6 @@ impl World {
         }
         if let Err(error) = result {
             self.trace.say(self.clock.at, || format!("write of core {shard} fails: {error:?}"));
-            self.see(&Seen::DiskFailed)?;
         }
         self.tell(run, shard, Word::Whole(Event::Committed { commit, result }));
         Ok(())
@@ -289,7 +292,7 @@ impl World {
         let Some((read, result)) = self.disk.fetched(read, faults) else { return Ok(()) };
         if result.is_err() {
             self.trace.say(self.clock.at, || format!("read of core {shard} fails"));
-            self.see(&Seen::DiskFailed)?;
+            self.see(&Seen::ReadFailed)?;
         }
         self.tell(run, shard, Word::Whole(Event::Fetched { read, result }));
         Ok(())
@@ -309,6 +312,9 @@ impl World {
         let end = self.traps.springs(Armed::NewFile(shard));
         let fails = end == Some(Mode::Fails);
         let made = self.disk.make(bytes, id, wall, if fails { Some(0) } else { files_max });
+        if run == self.run && self.engine.is_some() {
+            self.quiet.segment_made(made.is_ok());
+        }
         self.trace.say(self.clock.at, || format!("segment for core {shard}: {made:?}"));
         if end.is_some() && !fails {
             return self.end(false, true);
@@ -344,7 +350,7 @@ impl World {
                 }
             }
             Fact::DoubleBounce { message, .. } => {
-                let found = parse_id(message).and_then(|id| spooled::find(&self.disk.files, id));
+                let found = parse_id(message).and_then(|id| spooled::find(&self.disk.files, id, &self.clock));
                 about = found.map(|found| found.reports).unwrap_or_default();
             }
             _ => {}
