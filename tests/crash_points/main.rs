@@ -2,7 +2,6 @@
 
 #![expect(clippy::print_stdout, reason = "what failed is told with its replay command")]
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use postrider_tests::sim::crash_points::run;
@@ -22,9 +21,6 @@ fn every_io_may_be_the_last_or_fail() {
         .collect();
     println!("{} I/Os, {} runs", undisturbed.ios.len(), traps.len());
     let failed = run_all(&traps);
-    for trap in &failed {
-        println!("replay: cargo sim --crash-point {} --mode {}", trap.at, trap.mode);
-    }
     for trap in failed.iter().take(TOLD_MAX) {
         tell(*trap);
     }
@@ -51,23 +47,28 @@ fn modes(io: Io) -> impl Iterator<Item = Mode> {
     Mode::ALL.into_iter().filter(move |mode| *mode != Mode::Torn || io == Io::Write)
 }
 
-/// Runs them on all cores; those that failed.
+/// Runs them on all cores, and tells how to replay those that fail; which they are.
 fn run_all(traps: &[Trap]) -> Vec<Trap> {
     let next = AtomicUsize::new(0);
-    let failed = Mutex::new(Vec::new());
+    let take = || {
+        let mut failed = Vec::new();
+        while let Some(trap) = traps.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(violation) = run(Some(*trap), Telling::Nothing).result {
+                let Trap { at, mode } = trap;
+                let (checker, what) = (violation.checker, violation.what);
+                println!(
+                    "replay: cargo sim --crash-point {at} --mode {mode}    # {checker}: {what}"
+                );
+                failed.push(*trap);
+            }
+        }
+        failed
+    };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(trap) = traps.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if run(Some(*trap), Telling::Nothing).result.is_err() {
-                        failed.lock().expect("no thread panics").push(*trap);
-                    }
-                }
-            });
-        }
-    });
-    failed.into_inner().expect("no thread panics")
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
+        running.into_iter().flat_map(|one| one.join().expect("no thread panics")).collect()
+    })
 }
 
 fn tell(trap: Trap) {

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
-use postrider_tests::sim::options::Size;
 use postrider_tests::sim::crash_points;
+use postrider_tests::sim::options::Size;
 use postrider_tests::sim::run::{Outcome, Telling, run};
 use postrider_tests::sim::trap::{Mode, Trap};
 
@@ -72,7 +72,10 @@ fn show(outcome: &Outcome) -> ExitCode {
     let (steps, ios) = (outcome.steps, outcome.ios.len());
     println!("{steps} steps, {ios} I/Os, trace {:016x}", outcome.hash);
     let counters = outcome.counters;
-    println!("  segments recycled {}, messages copied {}", counters.segments_recycled, counters.messages_copied);
+    println!(
+        "  segments recycled {}, messages copied {}",
+        counters.segments_recycled, counters.messages_copied
+    );
     for (checker, judged) in &outcome.judged {
         println!("  {checker}: judged {judged}");
     }

@@ -19,11 +19,15 @@ const MAILS: usize = 200;
 const LARGE: usize = 60;
 const LARGE_BYTES: usize = 300_000;
 
+/// Thousands of runs differ by one I/O each: the crash itself, and each start, is what to look at.
+const STEPS_PER_LOOK: u64 = 4096;
+
 /// Runs the workload, with something happening at one I/O of it, or nothing.
 #[must_use]
 pub fn run(trap: Option<Trap>, telling: Telling) -> Outcome {
     let mut world = World::with(SEED, options(), trap, trace(telling));
     world.with_ledger(enlarge);
+    world.look_every_steps(STEPS_PER_LOOK);
     run_world(world)
 }
 
@@ -47,7 +51,7 @@ fn options() -> Options {
         connections_in: 10,
         connections_out: 10,
         has_tls: false,
-        body_bytes_max: 12_000,
+        body_bytes_max: 6_000,
         trouble_for: 30 * SECOND,
         expire: HOUR,
         groups: (0..3).map(group).collect(),

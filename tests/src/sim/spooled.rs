@@ -28,11 +28,7 @@ pub fn recover(files: &[Vec<u8>], shards: u16) -> Result<Recovered, String> {
 
 /// The live messages of a recovery, with the addresses that are still to be served.
 #[must_use]
-pub fn live(
-    files: &[Vec<u8>],
-    deliveries: &[RecoveredDelivery],
-    clock: &Clock,
-) -> Vec<Spooled> {
+pub fn live(files: &[Vec<u8>], deliveries: &[RecoveredDelivery], clock: &Clock) -> Vec<Spooled> {
     let by_segment = in_use(files);
     let mut live: BTreeMap<MessageId, Spooled> = BTreeMap::new();
     for found in deliveries {

@@ -39,6 +39,7 @@ pub struct World {
     pub trace: Trace,
     pub checkers: Checkers,
     pub steps: u64,
+    steps_per_look: u64,
     agenda: Agenda,
     engine: Option<Engine>,
     run: u32,
@@ -93,6 +94,7 @@ impl World {
             trace,
             checkers: Checkers::new(),
             steps: 0,
+            steps_per_look: STEPS_PER_LOOK,
             agenda: Agenda::new(chance(Stream::Scheduling)),
             engine: None,
             run: 0,
@@ -155,6 +157,11 @@ impl World {
     /// Lets the mail be changed before anything is sent.
     pub fn with_ledger(&mut self, change: impl FnOnce(&mut Ledger)) {
         change(&mut self.ledger);
+    }
+
+    /// Looks at the disk after so many steps, beside every crash and start.
+    pub fn look_every_steps(&mut self, steps: u64) {
+        self.steps_per_look = steps;
     }
 
     /// What the engine counted, in all its runs.
@@ -224,7 +231,7 @@ impl World {
         }
         self.trace.note(at, kind(&due), b"");
         self.perform(due)?;
-        if self.steps.is_multiple_of(STEPS_PER_LOOK) {
+        if self.steps.is_multiple_of(self.steps_per_look) {
             self.look_at_disk()?;
         }
         Ok(())
@@ -385,7 +392,8 @@ impl World {
 
     fn what_moves(&self) -> String {
         let recovered = spooled::recover(&self.disk.files, 1);
-        let pending = recovered.map(|all| spooled::live(&self.disk.files, &all.deliveries, &self.clock));
+        let pending =
+            recovered.map(|all| spooled::live(&self.disk.files, &all.deliveries, &self.clock));
         let links: Vec<_> = self.net.held().map(|link| (link.far, link.phase)).collect();
         let clients = self.clients.iter().filter(|client| client.link.is_some()).count();
         format!(

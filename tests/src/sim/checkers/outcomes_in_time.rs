@@ -88,3 +88,45 @@ impl Checker for OutcomesInTime {
         self.judged
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use postrider_engine::model::message::MessageId;
+
+    use super::*;
+    use crate::sim::ledger::{Pending, Taking};
+
+    const ADDRESS: &str = "r@d.sim";
+
+    /// What the checker says if the address still is pending after so much quiet time.
+    fn pending_after(quiet: u64, ends: Option<bool>) -> Result<(), String> {
+        let mut ledger = Ledger::default();
+        ledger.add(String::new(), vec![(ADDRESS.to_owned(), None)], Vec::new());
+        let mut checker = OutcomesInTime::default();
+        let recipients = vec![ADDRESS.to_owned()];
+        let sender = String::new();
+        let taking = Taking { take: 1, at: 0, run: 1, sender, recipients, content: Vec::new() };
+        checker.see(&ledger, &Seen::Taken(&taking))?;
+        checker.see(&ledger, &Seen::Confirmed { take: 1, quiet: 0 })?;
+        if let Some(is_disk_good) = ends {
+            checker.see(&ledger, &Seen::Ended { in_order: true, is_disk_good })?;
+        }
+        let pending = vec![Pending { address: ADDRESS.to_owned(), attempts: 0, due: None }];
+        let (sender, reports) = (String::new(), Vec::new());
+        let spooled = [Spooled { id: MessageId(1), sender, pending, reports }];
+        let seen = Seen::Recovered { spooled: &spooled, is_restart: true, run: 2, quiet };
+        checker.see(&ledger, &seen)
+    }
+
+    #[test]
+    fn an_outcome_may_be_unwritten_for_the_bound_and_no_longer() {
+        assert!(pending_after(QUIET_MAX, None).is_ok());
+        assert!(pending_after(QUIET_MAX + 1, None).is_err());
+    }
+
+    #[test]
+    fn after_a_stop_in_order_everything_known_is_written() {
+        assert!(pending_after(0, Some(true)).is_err());
+        assert!(pending_after(0, Some(false)).is_ok(), "the disk had no room");
+    }
+}

@@ -350,7 +350,8 @@ impl World {
                 }
             }
             Fact::DoubleBounce { message, .. } => {
-                let found = parse_id(message).and_then(|id| spooled::find(&self.disk.files, id, &self.clock));
+                let found = parse_id(message)
+                    .and_then(|id| spooled::find(&self.disk.files, id, &self.clock));
                 about = found.map(|found| found.reports).unwrap_or_default();
             }
             _ => {}

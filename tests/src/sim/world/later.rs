@@ -60,7 +60,8 @@ impl World {
     pub(super) fn step_wall(&mut self) {
         let far = self.later_chance.skewed(MS, 3 * DAY).cast_signed();
         let by = if self.later_chance.one_in(2) { far } else { -far };
-        self.trace.say(self.clock.at, || format!("the wall clock is stepped by {} ms", by / 1_000_000));
+        self.trace
+            .say(self.clock.at, || format!("the wall clock is stepped by {} ms", by / 1_000_000));
         self.clock.step_wall(by);
     }
 
@@ -85,7 +86,8 @@ impl World {
             }
         };
         let link = self.net.dial_in(Far::Rogue, shard, self.run);
-        self.trace.say(at, || format!("{link:?} a rogue sends {} bytes to core {shard}", text.len()));
+        self.trace
+            .say(at, || format!("{link:?} a rogue sends {} bytes to core {shard}", text.len()));
         self.tell_shard(link, Word::Accept(link));
         let _ = self.net.far_sends(&mut self.agenda, at, link, text.as_bytes());
     }
@@ -110,7 +112,8 @@ impl World {
         let (pending, about) = hit.map(|hit| (hit.pending, hit.reports)).unwrap_or_default();
         let pending: Vec<_> = pending.into_iter().map(|pending| pending.address).collect();
         self.disk.rot_at(file, at, self.later_chance.below(8));
-        self.trace.say(self.clock.at, || format!("a bit of {message} flips in file {file} at {at}"));
+        self.trace
+            .say(self.clock.at, || format!("a bit of {message} flips in file {file} at {at}"));
         self.rotten.push(message);
         self.is_something_aside = true;
         self.see(&Seen::Rotten {
