@@ -1,4 +1,4 @@
-//! Simulated worlds: recorded seeds, a fixed set, and fresh ones, each under every checker.
+//! Simulated worlds: recorded seeds, fixed sets, and fresh ones, each under every checker.
 
 #![expect(clippy::print_stdout, reason = "a failing seed is told with its replay command")]
 #![expect(clippy::disallowed_methods, reason = "fresh seeds come from the time of day")]

@@ -33,7 +33,8 @@ use crate::spool::{Spool, SpoolOptions};
 
 use dispatch::Routing;
 use reading::Reads;
-use reception::{Incoming, Reception, TURNED_AWAY_MAX};
+pub use reception::TURNED_AWAY_MAX;
+use reception::{Incoming, Reception};
 use sending::Sending;
 use stopping::Phase;
 use storage::Pending;

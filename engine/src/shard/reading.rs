@@ -105,7 +105,7 @@ impl Shard {
             let place = self.spool.present(read.message, read.asked);
             match place.and_then(|place| Some((place, self.spool.locate(place)?))) {
                 Some((place, file)) => self.start_read(read, place, file, out),
-                None => self.over(read, out),
+                None => self.go_on_without(read, out),
             }
         }
     }
@@ -152,7 +152,7 @@ impl Shard {
         if present.is_some_and(|present| present != place) {
             return self.reads.waiting.push_front(read);
         }
-        self.unreadable(&read, &cause, out);
+        self.unreadable(read, &cause, out);
     }
 
     fn read_well(&mut self, now: Now, read: Read, record: RecordInMemory, out: &mut Effects) {
@@ -165,8 +165,16 @@ impl Shard {
         }
     }
 
-    /// Nothing is to be read, and nobody waits for the message any more.
-    fn over(&mut self, read: Read, out: &mut Effects) {
+    /// The message is set aside: its recipients stay pending in the spool, and the operator is
+    /// told. To fail them without a report to the sender would be to lose it.
+    fn unreadable(&mut self, read: Read, cause: &str, out: &mut Effects) {
+        self.counters.records_set_aside += 1;
+        self.tell_set_aside(read.message, cause.into(), out);
+        self.go_on_without(read, out);
+    }
+
+    /// Nothing can be read: whoever waits for it is told to go on.
+    fn go_on_without(&mut self, read: Read, out: &mut Effects) {
         match read.purpose {
             Purpose::Lease { shard, lease } => {
                 let place = read.asked;
@@ -177,17 +185,6 @@ impl Shard {
                     self.tell(shard, Note::Settled { lease }, out);
                 }
             }
-        }
-    }
-
-    /// The message is set aside: its recipients stay pending in the spool, and the operator is
-    /// told. To fail them without a report to the sender would be to lose it.
-    fn unreadable(&mut self, read: &Read, cause: &str, out: &mut Effects) {
-        self.counters.records_set_aside += 1;
-        self.tell_set_aside(read.message, cause.into(), out);
-        if let Purpose::Lease { shard, lease } = read.purpose {
-            let place = read.asked;
-            self.tell(shard, Note::Fetched { lease, place, record: None }, out);
         }
     }
 }

@@ -19,7 +19,7 @@ const DELIVERIES_MAX: usize = 5_000_000;
 
 /// Clients that may hold a slot while they are told 421; beyond, they are closed unsaid, so that a
 /// flood takes no slot of those that deliver.
-pub(super) const TURNED_AWAY_MAX: u32 = 256;
+pub const TURNED_AWAY_MAX: u32 = 256;
 
 /// Replies a client may leave unread before we stop listening to it.
 const UNREAD_REPLY_BYTES_MAX: usize = 64 * 1024;

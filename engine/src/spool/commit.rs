@@ -132,7 +132,6 @@ impl Spool {
     }
 
     /// Whether outcomes must wait for a segment: its coming will be told.
-    /// Whether outcomes wait that no segment can take.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         let next_bytes = self.batches.front().map_or(0, |batch| batch.payload.len());

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, Seen};
-use crate::sim::ledger::{Kind, Ledger};
+use crate::sim::ledger::{Kind, Ledger, Spooled};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Fate {
@@ -19,12 +19,22 @@ pub(super) struct NoDoubleReport {
     fates: BTreeMap<String, Fate>,
     /// Takes not yet confirmed: (addresses, whether as a report, run).
     unconfirmed: BTreeMap<u64, (Vec<String>, bool, u32)>,
-    /// Addresses that a start found both reported and still pending, as a crash leaves them that
-    /// tears a failure off its report: the report of the run before does not count in this one.
+    /// Addresses that a start found reported and still pending, or reported twice: a crash tore a
+    /// failure, not yet said to be on disk, off its report. One report of them does not count.
     torn: BTreeSet<String>,
     /// A bit flipped that may have been an outcome's: what it said is done again.
     is_excused: bool,
     judged: u64,
+}
+
+impl NoDoubleReport {
+    /// A start: what it found cannot all be told apart.
+    fn repeat(&mut self, spooled: &[Spooled]) {
+        let pending = spooled.iter().flat_map(|message| &message.pending);
+        let mut seen: BTreeSet<&String> = pending.map(|one| &one.address).collect();
+        let reported = spooled.iter().flat_map(|message| &message.reports);
+        self.torn = reported.filter(|address| !seen.insert(address)).cloned().collect();
+    }
 }
 
 impl Checker for NoDoubleReport {
@@ -63,12 +73,7 @@ impl Checker for NoDoubleReport {
                 }
                 self.unconfirmed.insert(taking.take, (addresses, is_report, taking.run));
             }
-            Seen::Recovered { spooled, is_restart: true, .. } => {
-                let pending = spooled.iter().flat_map(|message| &message.pending);
-                let pending: BTreeSet<&String> = pending.map(|one| &one.address).collect();
-                let reported = spooled.iter().flat_map(|message| &message.reports);
-                self.torn = reported.filter(|address| pending.contains(address)).cloned().collect();
-            }
+            Seen::Recovered { spooled, is_restart: true, .. } => self.repeat(spooled),
             Seen::Confirmed { take, .. } => {
                 let Some((addresses, is_report, run)) = self.unconfirmed.remove(take) else {
                     return Ok(());
