@@ -1,16 +1,25 @@
-//! Simulated worlds: recorded seeds and a fixed set, each under every checker. Worlds nobody has
-//! seen before are `cargo sim`'s: they find what the gate must not depend on.
+//! Simulated worlds: recorded seeds, fixed sets, and fresh ones, each under every checker.
 
 #![expect(clippy::print_stdout, reason = "a failing seed is told with its replay command")]
+#![expect(clippy::disallowed_methods, reason = "fresh seeds come from the time of day")]
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
-use postrider_tests::sim::options::Size;
+use postrider_tests::sim::options::{LATER_FROM, Size};
 use postrider_tests::sim::run::{Outcome, Telling, run};
 
 /// Worlds that are the same in every run of the tests.
-const FIXED: std::ops::Range<u64> = 0..200;
+const FIXED: Range<u64> = 0..200;
+/// The same, with the later troubles.
+const FIXED_LATER: Range<u64> = LATER_FROM..LATER_FROM + 200;
+/// Worlds nobody has seen before, if `FRESH_VAR` does not say how many; 0: none.
+const FRESH: u64 = 500;
+const FRESH_VAR: &str = "POSTRIDER_SIM_FRESH";
+/// Of so many failed worlds the last events are told; of all, how to replay them.
+const TOLD_MAX: usize = 3;
 
 /// Seeds that once failed, with what they showed behind a `#`.
 const RECORDED: &str = include_str!("../seeds.txt");
@@ -23,12 +32,21 @@ fn recorded_worlds_keep_every_promise() {
 
 #[test]
 fn fixed_worlds_keep_every_promise() {
-    check(FIXED.collect());
+    check(FIXED.chain(FIXED_LATER).collect());
+}
+
+#[test]
+fn fresh_worlds_keep_every_promise() {
+    let fresh = std::env::var(FRESH_VAR).ok().and_then(|many| many.parse().ok()).unwrap_or(FRESH);
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let first = clock.as_secs() * 1000;
+    println!("{fresh} fresh seeds from {first}");
+    check((first..first + fresh).collect());
 }
 
 #[test]
 fn the_same_seed_gives_the_same_world() {
-    for seed in 0..20 {
+    for seed in (0..10).chain(LATER_FROM..LATER_FROM + 10) {
         let (one, other) = (alone(seed), alone(seed));
         assert_eq!((one.hash, one.steps), (other.hash, other.steps), "seed {seed}");
         assert_ne!(one.hash, alone(seed + 1).hash, "seed {seed} and the next");
@@ -39,12 +57,12 @@ fn the_same_seed_gives_the_same_world() {
 #[test]
 fn every_checker_has_something_to_judge() {
     let mut judged: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in FIXED.take(30) {
+    for seed in FIXED.take(60).chain(FIXED_LATER.take(60)) {
         for (checker, times) in alone(seed).judged {
             *judged.entry(checker).or_default() += times;
         }
     }
-    assert_eq!(judged.len(), 7);
+    assert_eq!(judged.len(), 10);
     assert!(judged.values().all(|times| *times > 20), "{judged:?}");
 }
 
@@ -52,32 +70,34 @@ fn alone(seed: u64) -> Outcome {
     run(seed, Size::Short, Telling::Nothing)
 }
 
-/// Runs seeds on all cores; shows how each that failed ended.
+/// Runs seeds on all cores; tells of each that failed how to replay it.
 fn check(seeds: Vec<u64>) {
-    let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if alone(*seed).result.is_err() {
-                        failed.fetch_add(1, Ordering::Relaxed);
-                        tell(*seed);
-                    }
-                }
-            });
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut failed = Vec::new();
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            failed.extend(alone(*seed).result.err().map(|violation| (*seed, violation)));
         }
+        failed
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let failed: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
+        running.into_iter().flat_map(|one| one.join().expect("no thread panics")).collect()
     });
-    let failed = failed.into_inner();
-    assert_eq!(failed, 0, "{failed} of {} worlds broke a promise", seeds.len());
+    for (seed, violation) in &failed {
+        println!("replay: cargo sim {seed}    # {}: {}", violation.checker, violation.what);
+    }
+    for (seed, _) in failed.iter().take(TOLD_MAX) {
+        tell(*seed);
+    }
+    assert!(failed.is_empty(), "{} of {} worlds broke a promise", failed.len(), seeds.len());
 }
 
 fn tell(seed: u64) {
     let outcome = run(seed, Size::Short, Telling::TheEnd);
-    if let Err(violation) = outcome.result {
-        let last: Vec<&str> =
-            outcome.last.iter().rev().take(20).rev().map(String::as_str).collect();
-        println!("{}: {}\n{}", violation.checker, violation.what, last.join("\n"));
-        println!("replay: cargo sim {seed}");
+    println!("the last events of {seed}:");
+    for line in outcome.last.iter().rev().take(20).rev() {
+        println!("    {line}");
     }
 }

@@ -175,6 +175,7 @@ impl Shard {
             commits_failed: spool.segments_fenced,
             outcomes_written: spool.outcomes,
             segments_recycled: spool.segments_recycled,
+            messages_copied: spool.messages_copied,
             ..self.counters
         }
     }

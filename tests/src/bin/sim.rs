@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
+use postrider_tests::sim::crash_points;
 use postrider_tests::sim::options::Size;
-use postrider_tests::sim::run::{Telling, run};
+use postrider_tests::sim::run::{Outcome, Telling, run};
+use postrider_tests::sim::trap::{Mode, Trap};
 
 /// What was asked for.
 struct Wish {
@@ -19,22 +21,37 @@ struct Wish {
     size: Size,
     /// Go on after a failure.
     keep_going: bool,
+    /// The workload of the crash points, with something happening at one I/O, or nothing.
+    crash_point: Option<u64>,
+    mode: Option<Mode>,
 }
 
 fn main() -> ExitCode {
     let Some(wish) = wish() else {
         println!("usage: cargo sim [SEED] [--seeds N] [--from SEED] [--long] [--keep-going]");
+        println!("       cargo sim --crash-point I/O --mode cut|done|torn|fails|kill");
         return ExitCode::FAILURE;
     };
-    match wish.seed {
-        Some(seed) => replay(seed, wish.size),
-        None => explore(&wish),
+    match (wish.crash_point, wish.seed) {
+        (Some(at), _) => {
+            let trap = wish.mode.map(|mode| Trap { at, mode });
+            show(&crash_points::run(trap, Telling::Everything))
+        }
+        (None, Some(seed)) => show(&run(seed, wish.size, Telling::Everything)),
+        (None, None) => explore(&wish),
     }
 }
 
 fn wish() -> Option<Wish> {
-    let mut wish =
-        Wish { seed: None, first: None, seeds: 1000, size: Size::Short, keep_going: false };
+    let mut wish = Wish {
+        seed: None,
+        first: None,
+        seeds: 1000,
+        size: Size::Short,
+        keep_going: false,
+        crash_point: None,
+        mode: None,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -42,20 +59,27 @@ fn wish() -> Option<Wish> {
             "--keep-going" => wish.keep_going = true,
             "--seeds" => wish.seeds = words.next()?.parse().ok()?,
             "--from" => wish.first = Some(words.next()?.parse().ok()?),
+            "--crash-point" => wish.crash_point = Some(words.next()?.parse().ok()?),
+            "--mode" => wish.mode = Some(Mode::named(&words.next()?)?),
             seed => wish.seed = Some(seed.parse().ok()?),
         }
     }
     Some(wish)
 }
 
-fn replay(seed: u64, size: Size) -> ExitCode {
-    let outcome = run(seed, size, Telling::Everything);
-    println!("{}", outcome.options);
-    println!("seed {seed}: {} steps, trace {:016x}", outcome.steps, outcome.hash);
-    for (checker, judged) in outcome.judged {
+fn show(outcome: &Outcome) -> ExitCode {
+    println!("{:#?}", outcome.options);
+    let (steps, ios) = (outcome.steps, outcome.ios.len());
+    println!("{steps} steps, {ios} I/Os, trace {:016x}", outcome.hash);
+    let counters = outcome.counters;
+    println!(
+        "  segments recycled {}, messages copied {}",
+        counters.segments_recycled, counters.messages_copied
+    );
+    for (checker, judged) in &outcome.judged {
         println!("  {checker}: judged {judged}");
     }
-    match outcome.result {
+    match &outcome.result {
         Ok(()) => {
             println!("every promise was kept");
             ExitCode::SUCCESS

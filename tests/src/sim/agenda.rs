@@ -38,12 +38,16 @@ pub enum Due {
     Say(LinkId),
     /// A client begins, or loses patience.
     Client { client: usize, epoch: u32 },
+    /// A shard is told of new settings.
+    Settings { run: u32, shard: usize },
     /// Something goes wrong, or is done to the engine.
     Fault(Fault),
     /// The engine starts again.
     Start,
     /// The faults end.
     Calm,
+    /// The engine starts once more, for what the last run set aside.
+    LastStop,
     /// Look whether the world has come to rest.
     Look,
 }
@@ -59,6 +63,14 @@ pub enum Fault {
     },
     /// One bit on the disk flips.
     Rot,
+    /// The operator gives new settings.
+    Reload,
+    /// Somebody sets the wall clock.
+    WallStep,
+    /// A client connects that will read nothing and never go.
+    Rogue,
+    /// One bit inside a message on the disk flips.
+    RotBody,
     /// The disk has no room for a while, or has again.
     Full(bool),
 }

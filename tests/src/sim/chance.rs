@@ -14,6 +14,9 @@ pub enum Stream {
     Scheduling,
     Faults,
     Engine,
+    /// Whether there are later troubles in a world, and how they go.
+    Later,
+    LaterCourse,
 }
 
 /// One stream of chance.

@@ -258,7 +258,7 @@ pub fn compose(ledger: &mut Ledger, options: &Options, chance: &mut Chance) -> u
     let domain = chance.pick(&options.groups[sender_group].domains).clone();
     let sender = if chance.one_in(12) { String::new() } else { format!("s{number}@{domain}") };
     let mut to = Vec::new();
-    for index in 0..chance.skewed(1, 8) {
+    for index in 0..chance.skewed(1, options.recipients_max) {
         let kind = if chance.one_in(10) { 'x' } else { 'r' };
         if chance.one_in(25) {
             to.push((format!("{kind}{number}.{index}@{NOWHERE}"), None));

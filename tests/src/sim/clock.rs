@@ -19,17 +19,19 @@ pub struct Clock {
     pub at: u64,
     /// When the machine was started: the origin of the monotonic clock.
     booted: u64,
+    /// By how much the wall clock was stepped in all.
+    stepped: i64,
 }
 
 impl Clock {
     #[must_use]
     pub fn new() -> Self {
-        Self { at: HOUR, booted: 0 }
+        Self { at: HOUR, booted: 0, stepped: 0 }
     }
 
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { mono: Mono(self.at - self.booted), wall: Wall(WALL_AT_START + self.at) }
+        Now { mono: Mono(self.at - self.booted), wall: Wall(self.wall_origin() + self.at) }
     }
 
     /// World time of a monotonic moment.
@@ -38,10 +40,20 @@ impl Clock {
         mono.0.saturating_add(self.booted)
     }
 
-    /// World time of a moment on the wall clock, which nobody steps.
+    /// World time of a moment on the wall clock as it goes now.
     #[must_use]
-    pub fn of_wall(wall: Wall) -> u64 {
-        wall.0.saturating_sub(WALL_AT_START)
+    pub fn of_wall(&self, wall: Wall) -> u64 {
+        wall.0.saturating_sub(self.wall_origin())
+    }
+
+    /// What the wall clock would have said when the world began.
+    fn wall_origin(&self) -> u64 {
+        WALL_AT_START.saturating_add_signed(self.stepped)
+    }
+
+    /// Somebody sets the wall clock; timers must not notice.
+    pub fn step_wall(&mut self, by: i64) {
+        self.stepped = self.stepped.saturating_add(by);
     }
 
     /// The machine was started again.

@@ -45,6 +45,7 @@ struct Fetch {
     file: usize,
     offset: usize,
     bytes: usize,
+    is_bad: bool,
 }
 
 impl Disk {
@@ -90,6 +91,35 @@ impl Disk {
         (self.next, takes)
     }
 
+    /// The write that was taken last will fail.
+    pub fn fail(&mut self, write: u64) {
+        if let Some(write) = self.writes.get_mut(&write) {
+            write.fate = Err(DiskError::Failed(EIO));
+        }
+    }
+
+    /// This read will fail.
+    pub fn fail_read(&mut self, read: u64) {
+        if let Some(read) = self.reads.get_mut(&read) {
+            read.is_bad = true;
+        }
+    }
+
+    /// Nothing of this write is there.
+    pub fn lose(&mut self, write: u64) {
+        self.writes.remove(&write);
+    }
+
+    /// Some sectors of this write are there, others are not.
+    pub fn leave_torn(&mut self, write: u64) {
+        let Some(write) = self.writes.remove(&write) else { return };
+        let sectors = write.block.len() / SECTOR;
+        let (kept, lost) = (self.chance.index(sectors), self.chance.index(sectors));
+        let is_kept: Vec<bool> =
+            (0..sectors).map(|one| one != lost && (one == kept || self.chance.one_in(2))).collect();
+        self.apply(&write, |sector| is_kept[sector]);
+    }
+
     /// A write ends: whole, or, if it fails, in any state.
     pub fn written(&mut self, write: u64) -> Option<(CommitId, Result<(), DiskError>)> {
         let write = self.writes.remove(&write)?;
@@ -104,7 +134,7 @@ impl Disk {
         let offset = usize::try_from(offset).expect("a small file");
         self.next += 1;
         let (file, bytes) = (file.0 as usize, bytes as usize);
-        self.reads.insert(self.next, Fetch { read, file, offset, bytes });
+        self.reads.insert(self.next, Fetch { read, file, offset, bytes, is_bad: false });
         (self.next, self.chance.between(20 * US, 5 * MS))
     }
 
@@ -113,8 +143,8 @@ impl Disk {
         read: u64,
         faults: Option<&Faults>,
     ) -> Option<(ReadId, Result<Arc<Block>, DiskError>)> {
-        let Fetch { read, file, offset, bytes } = self.reads.remove(&read)?;
-        if faults.is_some_and(|faults| self.chance.permille(faults.read_fails)) {
+        let Fetch { read, file, offset, bytes, is_bad } = self.reads.remove(&read)?;
+        if is_bad || faults.is_some_and(|faults| self.chance.permille(faults.read_fails)) {
             return Some((read, Err(DiskError::Failed(EIO))));
         }
         let Some(found) = self.files[file].get(offset..offset + bytes) else {
@@ -180,6 +210,11 @@ impl Disk {
             }
         }
         None
+    }
+
+    /// Flips one bit at this place.
+    pub fn rot_at(&mut self, file: usize, at: usize, bit: u64) {
+        self.files[file][at] ^= 1 << bit;
     }
 
     #[must_use]

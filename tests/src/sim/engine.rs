@@ -24,6 +24,7 @@ const PORT: u16 = 25;
 
 pub struct Engine {
     pub run: u32,
+    generation: u32,
     pub cores: Vec<Core>,
     /// Notes on their way, by sender and receiver, and when the last of them arrives.
     pub notes: Vec<(VecDeque<Note>, u64)>,
@@ -47,7 +48,7 @@ impl Engine {
     #[must_use]
     pub fn start(run: u32, recovered: Recovered, options: &Options, now: Now, seed: u64) -> Self {
         let shards = u16::try_from(recovered.shards.len()).expect("few shards");
-        let settings = Arc::new(settings(options, shards));
+        let settings = Arc::new(settings(options, shards, run));
         let budget = Arc::new(Budget::new(options.body_memory_bytes));
         let mut backlogs: Vec<Vec<_>> = recovered.shards.iter().map(|_| Vec::new()).collect();
         for found in recovered.deliveries {
@@ -77,7 +78,15 @@ impl Engine {
         }
         let pairs = cores.len() * cores.len();
         let notes = (0..pairs).map(|_| (VecDeque::new(), 0)).collect();
-        Self { run, cores, notes, budget, stop_by: None }
+        Self { run, generation: run, cores, notes, budget, stop_by: None }
+    }
+
+    /// New settings of these options, of a later generation than all before.
+    #[must_use]
+    pub fn renew(&mut self, options: &Options) -> Arc<Settings> {
+        self.generation += 1;
+        let shards = u16::try_from(self.cores.len()).expect("few shards");
+        Arc::new(settings(options, shards, self.generation))
     }
 
     /// Whether nothing moves any more, after a stop.
@@ -89,11 +98,11 @@ impl Engine {
     }
 }
 
-fn settings(options: &Options, shards: u16) -> Settings {
+fn settings(options: &Options, shards: u16, generation: u32) -> Settings {
     let outcomes =
         if options.is_strict { OutcomeDurability::Strict } else { OutcomeDurability::Grouped };
     Settings {
-        generation: 1,
+        generation: generation.into(),
         hostname: "postrider.sim".into(),
         engine: EngineSettings { shards: ShardChoice::Count(shards) },
         spool: SpoolSettings {
@@ -105,16 +114,7 @@ fn settings(options: &Options, shards: u16) -> Settings {
             address: ([10, 0, 0, 1], PORT).into(),
             relay_from: vec!["10.0.0.0/8".parse().expect("a network")],
         }],
-        limits: LimitSettings {
-            message_bytes: 2 << 20,
-            recipients: 100,
-            connections_in: options.connections_in,
-            connections_out: options.connections_out,
-            body_memory_bytes: options.body_memory_bytes,
-            intake_memory_bytes: 1 << 20,
-            idle_timeout: Duration::from_secs(300),
-            data_timeout: Duration::from_secs(600),
-        },
+        limits: limits(options),
         dns: DnsSettings { servers: Vec::new(), timeout: Duration::from_secs(5) },
         egress: EgressSettings {
             port: PORT,
@@ -152,4 +152,23 @@ fn sites(options: &Options) -> SiteTable {
     }
     by_domain.sort_by(|one, other| one.0.cmp(&other.0));
     SiteTable { default: SiteSettings { expire, ..SiteSettings::default() }, by_domain }
+}
+
+fn limits(options: &Options) -> LimitSettings {
+    LimitSettings {
+        message_bytes: 2 << 20,
+        recipients: 100,
+        connections_in: options.connections_in,
+        connections_out: options.connections_out,
+        body_memory_bytes: options.body_memory_bytes,
+        intake_memory_bytes: 1 << 20,
+        idle_timeout: Duration::from_secs(300),
+        data_timeout: Duration::from_secs(600),
+    }
+}
+
+/// Connection slots of a shard: those of clients that are turned away included.
+#[must_use]
+pub fn slots_max(options: &Options) -> usize {
+    postrider_engine::shard::slots_max(&limits(options)) as usize
 }

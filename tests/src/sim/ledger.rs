@@ -86,6 +86,8 @@ pub struct Ledger {
     by_id: BTreeMap<MessageId, usize>,
     /// Waits between attempts of each group, in nanoseconds.
     pub retry: Vec<Vec<u64>>,
+    /// How long mail is tried, in nanoseconds.
+    pub expire: u64,
 }
 
 impl Ledger {
@@ -150,10 +152,9 @@ impl Ledger {
 /// The recipients a report speaks of.
 #[must_use]
 pub fn reported(content: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(content);
-    let fields =
-        text.split("\r\n").filter_map(|line| line.strip_prefix("Final-Recipient: rfc822; "));
-    fields.map(str::to_owned).collect()
+    let lines = content.split(|byte| *byte == b'\n');
+    let fields = lines.filter_map(|line| line.strip_prefix(b"Final-Recipient: rfc822; "));
+    fields.map(|address| String::from_utf8_lossy(address).trim_end().to_owned()).collect()
 }
 
 /// The name in a Received field or a reply, such as `1A-00000A`.

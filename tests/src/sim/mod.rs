@@ -13,18 +13,22 @@ pub mod chance;
 pub mod checkers;
 pub mod client;
 pub mod clock;
+pub mod crash_points;
 pub mod disk;
 pub mod engine;
 pub mod host;
 pub mod ledger;
+pub mod limit;
 pub mod names;
 pub mod net;
 pub mod options;
 #[cfg(feature = "planted")]
 pub mod planted;
+mod quiet;
 pub mod run;
 pub mod spooled;
 pub mod trace;
+pub mod trap;
 pub mod world;
 
 /// Prints a line of a loud run.

@@ -10,6 +10,7 @@ use super::clock::{DAY, HOUR, MINUTE, SECOND};
 pub struct Options {
     pub shards_max: u16,
     pub mails: usize,
+    pub recipients_max: u64,
     pub clients: usize,
     pub segment_bytes: u32,
     pub is_strict: bool,
@@ -24,6 +25,34 @@ pub struct Options {
     pub expire: u64,
     pub groups: Vec<Group>,
     pub faults: Faults,
+    pub later: Later,
+}
+
+/// Seeds below have no later troubles, so that they stay the worlds they were when recorded.
+pub const LATER_FROM: u64 = 100_000;
+
+/// Troubles that worlds did not have at first.
+#[derive(Debug, Default)]
+pub struct Later {
+    /// New settings while mail is under way.
+    pub reloads: u64,
+    /// Steps of the wall clock, either way.
+    pub wall_steps: u64,
+    /// Clients that read nothing and never end their connection.
+    pub rogues: u64,
+    /// Bits that flip inside a message on the disk.
+    pub body_rots: u64,
+}
+
+impl Later {
+    fn draw(seed: u64) -> Self {
+        if seed < LATER_FROM {
+            return Self::default();
+        }
+        let chance = &mut Chance::new(seed, Stream::Later);
+        let mut some = |most| if chance.one_in(2) { 0 } else { chance.skewed(1, most) };
+        Self { reloads: some(6), wall_steps: some(3), rogues: some(6), body_rots: some(2) }
+    }
 }
 
 /// Domains that are treated alike, and the two sets of hosts that may serve them.
@@ -107,6 +136,7 @@ impl Options {
         Self {
             shards_max: u16::try_from(chance.between(1, 3)).unwrap_or(1),
             mails: chance.length(4, 40) * scale,
+            recipients_max: 8,
             clients: chance.length(1, 6),
             segment_bytes,
             is_strict: chance.one_in(4),
@@ -120,6 +150,7 @@ impl Options {
             expire: *chance.pick(&[20 * MINUTE, 5 * HOUR, 2 * DAY]),
             groups: (0..chance.length(1, 4)).map(|number| Group::draw(chance, number)).collect(),
             faults: Faults::draw(chance, segment_bytes),
+            later: Later::draw(seed),
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use postrider_engine::report::counters::Counters;
+
 use super::checkers::Violation;
-use super::options::Size;
+use super::options::{Options, Size};
 use super::trace::Trace;
+use super::trap::Io;
 use super::world::World;
 
 /// How much is kept and shown of a run.
@@ -29,14 +32,24 @@ pub struct Outcome {
     /// How often each checker had something to judge.
     pub judged: Vec<(&'static str, u64)>,
     /// What kind of world it was.
-    pub options: String,
+    pub options: Options,
+    /// What the engine counted, in all its runs.
+    pub counters: Counters,
+    /// Every I/O that the engine asked for.
+    pub ios: Vec<Io>,
 }
 
 /// Runs a seed. A panic of the engine counts as a broken promise.
 #[must_use]
 pub fn run(seed: u64, size: Size, telling: Telling) -> Outcome {
-    let trace = Trace::new(telling != Telling::Nothing, telling == Telling::Everything);
-    let mut world = World::new(seed, size, trace);
+    run_world(World::new(seed, size, trace(telling)))
+}
+
+pub(super) fn trace(telling: Telling) -> Trace {
+    Trace::new(telling != Telling::Nothing, telling == Telling::Everything)
+}
+
+pub(super) fn run_world(mut world: World) -> Outcome {
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let result = result.unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<String>().cloned();
@@ -49,6 +62,8 @@ pub fn run(seed: u64, size: Size, telling: Telling) -> Outcome {
         result,
         last: world.trace.last(),
         judged: world.checkers.judged(),
-        options: format!("{:#?}", world.options),
+        counters: world.counters(),
+        ios: world.ios().to_vec(),
+        options: world.options,
     }
 }

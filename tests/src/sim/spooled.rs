@@ -28,7 +28,7 @@ pub fn recover(files: &[Vec<u8>], shards: u16) -> Result<Recovered, String> {
 
 /// The live messages of a recovery, with the addresses that are still to be served.
 #[must_use]
-pub fn live(files: &[Vec<u8>], deliveries: &[RecoveredDelivery]) -> Vec<Spooled> {
+pub fn live(files: &[Vec<u8>], deliveries: &[RecoveredDelivery], clock: &Clock) -> Vec<Spooled> {
     let by_segment = in_use(files);
     let mut live: BTreeMap<MessageId, Spooled> = BTreeMap::new();
     for found in deliveries {
@@ -50,12 +50,15 @@ pub fn live(files: &[Vec<u8>], deliveries: &[RecoveredDelivery]) -> Vec<Spooled>
             id: delivery.message,
             sender: envelope.sender().to_owned(),
             pending: Vec::new(),
-            reports: reported(view.body.of(record).unwrap_or_default()),
+            reports: match envelope.sender() {
+                "" => reported(view.body.of(record).unwrap_or_default()),
+                _ => Vec::new(),
+            },
         });
         message.pending.extend(envelope.recipients(delivery.recipients()).map(|address| Pending {
             address: address.to_owned(),
             attempts: delivery.attempts,
-            due: found.due.map(Clock::of_wall),
+            due: found.due.map(|due| clock.of_wall(due)),
         }));
     }
     live.into_values().collect()
@@ -64,24 +67,24 @@ pub fn live(files: &[Vec<u8>], deliveries: &[RecoveredDelivery]) -> Vec<Spooled>
 /// The message of this name, if a power cut now would leave it; its own segment is enough unless
 /// its body is in pieces, or it was copied out of it.
 #[must_use]
-pub fn find(files: &[Vec<u8>], id: MessageId) -> Option<Spooled> {
+pub fn find(files: &[Vec<u8>], id: MessageId, clock: &Clock) -> Option<Spooled> {
     let is_it = |message: &Spooled| message.id == id;
     let in_own_segment = || {
         let file = *in_use(files).get(&id.segment())?;
         let number = FileId(u32::try_from(file).unwrap_or(u32::MAX));
         let alone = plan(vec![scan(number, &files[file], groups_of).ok()?], 1);
-        live(files, &alone.deliveries).into_iter().find(is_it)
+        live(files, &alone.deliveries, clock).into_iter().find(is_it)
     };
     in_own_segment().or_else(|| {
         let all = recover(files, 1).ok()?;
-        live(files, &all.deliveries).into_iter().find(is_it)
+        live(files, &all.deliveries, clock).into_iter().find(is_it)
     })
 }
 
 /// The messages that a damaged byte may take away: the one it lies in, or, where it lies in none,
 /// those with pieces elsewhere.
 #[must_use]
-pub fn hit(files: &[Vec<u8>], file: FileId, at: u64) -> Vec<Spooled> {
+pub fn hit(files: &[Vec<u8>], file: FileId, at: u64, clock: &Clock) -> Vec<Spooled> {
     let Ok(all) = recover(files, 1) else { return Vec::new() };
     let by_segment = in_use(files);
     let mut hit = Vec::new();
@@ -106,7 +109,13 @@ pub fn hit(files: &[Vec<u8>], file: FileId, at: u64) -> Vec<Spooled> {
         }
     }
     let is_hit = |message: &Spooled| hit.contains(&message.id);
-    live(files, &all.deliveries).into_iter().filter(is_hit).collect()
+    live(files, &all.deliveries, clock).into_iter().filter(is_hit).collect()
+}
+
+/// The file that is this segment.
+#[must_use]
+pub fn file_of(files: &[Vec<u8>], segment: SegmentSeq) -> Option<usize> {
+    in_use(files).get(&segment).copied()
 }
 
 fn in_use(files: &[Vec<u8>]) -> BTreeMap<SegmentSeq, usize> {

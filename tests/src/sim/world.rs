@@ -3,10 +3,12 @@
 mod around;
 mod fate;
 mod inside;
+mod later;
+mod trapped;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use postrider_engine::shard::TURNED_AWAY_MAX;
+use postrider_engine::report::counters::Counters;
 
 use super::agenda::{Agenda, Due, Fault};
 use super::chance::{Chance, Stream};
@@ -14,14 +16,17 @@ use super::checkers::{Checkers, Figures, Seen, Violation};
 use super::client::{Client, compose};
 use super::clock::{Clock, MINUTE, MS, SECOND};
 use super::disk::Disk;
-use super::engine::Engine;
+use super::engine::{Engine, slots_max};
 use super::host::{Host, Mark, Talk};
 use super::ledger::Ledger;
+use super::limit::Limit;
 use super::names::Names;
-use super::net::{LinkId, Net, Word};
+use super::net::{Far, Link, LinkId, Net, Word};
 use super::options::{Faults, Options, Size};
+use super::quiet::Quiet;
 use super::spooled;
 use super::trace::Trace;
+use super::trap::{Io, Trap, Traps};
 
 /// Steps after which a run is taken to be going in circles.
 const STEPS_MAX: u64 = 3_000_000;
@@ -34,6 +39,7 @@ pub struct World {
     pub trace: Trace,
     pub checkers: Checkers,
     pub steps: u64,
+    steps_per_look: u64,
     agenda: Agenda,
     engine: Option<Engine>,
     run: u32,
@@ -52,6 +58,13 @@ pub struct World {
     fault_chance: Chance,
     engine_chance: Chance,
     next_take: u64,
+    traps: Traps,
+    quiet: Quiet,
+    /// Of each group.
+    limits: Vec<Limit>,
+    later_chance: Chance,
+    /// Of the runs that are over.
+    counters: Counters,
     /// When the faults ended.
     calm_since: Option<u64>,
     look_every: u64,
@@ -65,7 +78,12 @@ pub struct World {
 impl World {
     #[must_use]
     pub fn new(seed: u64, size: Size, trace: Trace) -> Self {
-        let options = Options::draw(seed, size);
+        Self::with(seed, Options::draw(seed, size), None, trace)
+    }
+
+    /// A world of these options; what is left open, the seed decides.
+    #[must_use]
+    pub fn with(seed: u64, options: Options, trap: Option<Trap>, trace: Trace) -> Self {
         let chance = |stream| Chance::new(seed, stream);
         let mut net = Net::new(chance(Stream::Network));
         net.resets = options.faults.resets;
@@ -76,6 +94,7 @@ impl World {
             trace,
             checkers: Checkers::new(),
             steps: 0,
+            steps_per_look: STEPS_PER_LOOK,
             agenda: Agenda::new(chance(Stream::Scheduling)),
             engine: None,
             run: 0,
@@ -93,6 +112,11 @@ impl World {
             fault_chance: chance(Stream::Faults),
             engine_chance: chance(Stream::Engine),
             next_take: 0,
+            traps: Traps::new(trap),
+            quiet: Quiet::default(),
+            limits: options.groups.iter().map(|group| Limit::new(group.connections)).collect(),
+            later_chance: chance(Stream::LaterCourse),
+            counters: Counters::default(),
             calm_since: None,
             look_every: 10 * SECOND,
             is_something_aside: false,
@@ -106,6 +130,7 @@ impl World {
     }
 
     fn populate(&mut self) {
+        self.ledger.expire = self.options.expire;
         for (number, group) in self.options.groups.iter().enumerate() {
             self.ledger.retry.push(group.retry.clone());
             for (site, hosts) in group.sites.iter().enumerate() {
@@ -126,6 +151,33 @@ impl World {
         self.agenda.add(begin, Due::Start);
         self.agenda.add(begin + self.options.trouble_for, Due::Calm);
         self.plan_faults(begin);
+        self.plan_later(begin);
+    }
+
+    /// Lets the mail be changed before anything is sent.
+    pub fn with_ledger(&mut self, change: impl FnOnce(&mut Ledger)) {
+        change(&mut self.ledger);
+    }
+
+    /// Looks at the disk after so many steps, beside every crash and start.
+    pub fn look_every_steps(&mut self, steps: u64) {
+        self.steps_per_look = steps;
+    }
+
+    /// What the engine counted, in all its runs.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut all = self.counters;
+        for core in self.engine.iter().flat_map(|engine| &engine.cores) {
+            all.add(&core.shard.counters());
+        }
+        all
+    }
+
+    /// All I/Os that the engine has asked for.
+    #[must_use]
+    pub fn ios(&self) -> &[Io] {
+        self.traps.seen()
     }
 
     fn plan_faults(&mut self, begin: u64) {
@@ -169,6 +221,9 @@ impl World {
             return Err(wrong("comes to rest", "nothing is due any more".to_owned()));
         };
         assert!(at >= self.clock.at, "time goes on");
+        if self.engine.is_some() && self.disk.writes_in_flight() == 0 {
+            self.quiet.pass(at - self.clock.at);
+        }
         self.clock.at = at;
         self.steps += 1;
         if self.steps > STEPS_MAX {
@@ -176,7 +231,7 @@ impl World {
         }
         self.trace.note(at, kind(&due), b"");
         self.perform(due)?;
-        if self.steps.is_multiple_of(STEPS_PER_LOOK) {
+        if self.steps.is_multiple_of(self.steps_per_look) {
             self.look_at_disk()?;
         }
         Ok(())
@@ -191,10 +246,7 @@ impl World {
             }
             Due::Written { run, shard, write } => self.written(run, shard, write),
             Due::Read { run, shard, read } => self.fetched(run, shard, read),
-            Due::Segment { run, shard } => {
-                self.segment_made(run, shard);
-                Ok(())
-            }
+            Due::Segment { run, shard } => self.segment_made(run, shard),
             Due::Answer { run, shard, question, domain } => {
                 self.answered(run, shard, question, &domain);
                 Ok(())
@@ -223,9 +275,17 @@ impl World {
                 self.client_looks(client, epoch);
                 Ok(())
             }
+            Due::Settings { run, shard } => {
+                self.settings_arrive(run, shard);
+                Ok(())
+            }
             Due::Fault(fault) => self.fault(fault),
             Due::Start => self.start(),
             Due::Calm => self.calm(),
+            Due::LastStop => {
+                self.stop();
+                Ok(())
+            }
             Due::Look => self.look_for_rest(),
         }
     }
@@ -259,15 +319,18 @@ impl World {
             Err(_) if self.is_rotten => return Ok(()),
             Err(why) => return Err(wrong("starts again", why)),
         };
-        let spooled = spooled::live(&self.disk.files, &recovered.deliveries);
-        let run = self.run;
-        self.see(&Seen::Recovered { spooled: &spooled, is_restart: false, run })
+        let spooled = spooled::live(&self.disk.files, &recovered.deliveries, &self.clock);
+        let (run, quiet) = (self.run, self.quiet.time());
+        self.see(&Seen::Recovered { spooled: &spooled, is_restart: false, run, quiet })
     }
 
     fn figures(&self, effects: usize) -> Option<Figures> {
         let engine = self.engine.as_ref()?;
         let shards = engine.cores.len();
         let of_shard = |shard| self.net.held().filter(|link| link.shard == shard).count();
+        let is_out = |link: &&Link| matches!(link.far, Far::Host(_));
+        let out_of_shard =
+            |shard| self.net.held().filter(is_out).filter(|link| link.shard == shard).count();
         let (outbox_bytes, _) = self.net.heaps();
         let options = &self.options;
         let record_bytes_max = options.body_bytes_max + 50_000;
@@ -275,10 +338,12 @@ impl World {
             record_memory: engine.budget.used(),
             record_memory_max: options.body_memory_bytes + record_bytes_max * shards as u64,
             connections: (0..shards).map(of_shard).max().unwrap_or(0),
-            // Clients that are told 421 hold slots of their own for a moment.
-            connections_max: slots_of(options) as usize,
+            connections_max: slots_max(options),
+            connections_out: (0..shards).map(out_of_shard).max().unwrap_or(0),
+            connections_out_max: options.connections_out as usize,
             writes_in_flight: self.disk.writes_in_flight(),
             writes_in_flight_max: options.commits_in_flight * shards,
+            unread_bytes: self.net.unread(),
             outbox_bytes,
             outbox_bytes_max: (1 << 20) + usize::try_from(options.body_bytes_max).unwrap_or(0),
             effects,
@@ -327,7 +392,8 @@ impl World {
 
     fn what_moves(&self) -> String {
         let recovered = spooled::recover(&self.disk.files, 1);
-        let pending = recovered.map(|all| spooled::live(&self.disk.files, &all.deliveries));
+        let pending =
+            recovered.map(|all| spooled::live(&self.disk.files, &all.deliveries, &self.clock));
         let links: Vec<_> = self.net.held().map(|link| (link.far, link.phase)).collect();
         let clients = self.clients.iter().filter(|client| client.link.is_some()).count();
         format!(
@@ -359,13 +425,11 @@ fn kind(due: &Due) -> &'static str {
         Due::Lingered(_) => "lingered",
         Due::Say(_) => "say",
         Due::Client { .. } => "client",
+        Due::Settings { .. } => "settings",
         Due::Fault(_) => "fault",
         Due::Start => "start",
         Due::Calm => "calm",
+        Due::LastStop => "last stop",
         Due::Look => "look",
     }
-}
-
-fn slots_of(options: &Options) -> u32 {
-    options.connections_in + options.connections_out + TURNED_AWAY_MAX
 }

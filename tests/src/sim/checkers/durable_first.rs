@@ -14,7 +14,7 @@ impl Checker for DurableFirst {
     }
 
     fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
-        let Seen::Issued { id, stored, is_excused } = seen else { return Ok(()) };
+        let Seen::Issued { id, stored, is_excused, .. } = seen else { return Ok(()) };
         self.judged += 1;
         if stored.is_none() && !is_excused {
             return Err(format!("250 for {id}, and recovery would not find it"));

@@ -6,6 +6,10 @@ use crate::sim::ledger::Ledger;
 /// Effects of one turn: a turn takes a bounded number of events, each with a few effects.
 const EFFECTS_MAX: usize = 50_000;
 
+/// Replies for one client that does not read: 64 KiB after which it is not listened to, and the
+/// answers to what was received by then.
+const UNREAD_BYTES_MAX: usize = 256 << 10;
+
 #[derive(Debug, Default)]
 pub(super) struct MemoryBounds {
     judged: u64,
@@ -23,8 +27,10 @@ impl Checker for MemoryBounds {
         let bounds = [
             ("record memory", u64_of(*record_memory), u64_of(*record_memory_max)),
             ("connections", figures.connections, figures.connections_max),
+            ("connections out", figures.connections_out, figures.connections_out_max),
             ("writes in flight", figures.writes_in_flight, figures.writes_in_flight_max),
             ("outbox bytes", figures.outbox_bytes, figures.outbox_bytes_max),
+            ("unread replies", figures.unread_bytes, UNREAD_BYTES_MAX),
             ("effects", figures.effects, EFFECTS_MAX),
         ];
         for (what, is, most) in bounds {

@@ -2,11 +2,14 @@
 
 mod backoff_kept;
 mod durable_first;
+mod expiry_kept;
 mod limits_kept;
 mod memory_bounds;
 mod no_double_report;
 mod no_mail_lost;
 mod nothing_invented;
+mod only_damaged_aside;
+mod outcomes_in_time;
 
 use postrider_engine::model::message::MessageId;
 use postrider_engine::shard::Fact;
@@ -21,6 +24,8 @@ pub enum Seen<'a> {
         id: MessageId,
         stored: Option<&'a Spooled>,
         is_excused: bool,
+        at: u64,
+        run: u32,
     },
     /// A host accepted a connection, or no longer counts one.
     Opened {
@@ -41,6 +46,7 @@ pub enum Seen<'a> {
     /// The core has read that this was taken.
     Confirmed {
         take: u64,
+        quiet: u64,
     },
     /// The core has read that these addresses were put off, on their message's own clock.
     Deferred {
@@ -50,12 +56,16 @@ pub enum Seen<'a> {
     /// The engine's process is gone; in order, or not.
     Ended {
         in_order: bool,
+        /// Nothing kept it from writing what it had to.
+        is_disk_good: bool,
     },
     /// What recovery finds on the disk: at a restart, or if the power went now.
     Recovered {
         spooled: &'a [Spooled],
         is_restart: bool,
         run: u32,
+        /// Time in which nothing kept a running engine from writing.
+        quiet: u64,
     },
     /// What the engine told its operator; of a report that cannot be delivered, whom it was about.
     Told {
@@ -66,9 +76,12 @@ pub enum Seen<'a> {
     Rotten {
         messages: &'a [MessageId],
         about: &'a [String],
+        /// Whom they still were to be delivered to.
+        pending: &'a [String],
+        may_hit_outcome: bool,
     },
-    /// A write or a read failed.
-    DiskFailed,
+    /// The disk refused to read something.
+    ReadFailed,
     Figures(&'a Figures),
     /// The world has come to rest.
     Rest,
@@ -82,8 +95,13 @@ pub struct Figures {
     /// Connections of the shard that holds most.
     pub connections: usize,
     pub connections_max: usize,
+    /// To hosts, of the shard that holds most.
+    pub connections_out: usize,
+    pub connections_out_max: usize,
     pub writes_in_flight: usize,
     pub writes_in_flight_max: usize,
+    /// Replies that wait for a client that reads nothing.
+    pub unread_bytes: usize,
     pub outbox_bytes: usize,
     pub outbox_bytes_max: usize,
     pub effects: usize,
@@ -121,9 +139,12 @@ impl Checkers {
             Box::new(durable_first::DurableFirst::default()),
             Box::new(no_mail_lost::NoMailLost::default()),
             Box::new(nothing_invented::NothingInvented::default()),
+            Box::new(outcomes_in_time::OutcomesInTime::default()),
             Box::new(no_double_report::NoDoubleReport::default()),
             Box::new(limits_kept::LimitsKept::default()),
             Box::new(backoff_kept::BackoffKept::default()),
+            Box::new(expiry_kept::ExpiryKept::default()),
+            Box::new(only_damaged_aside::OnlyDamagedAside::default()),
             Box::new(memory_bounds::MemoryBounds::default()),
         ])
     }

@@ -62,7 +62,7 @@ impl Checker for NoMailLost {
                 Kind::Unknown => {}
             },
             Seen::Told { fact, about } => self.told(ledger, fact, about),
-            Seen::Rotten { messages, about } => {
+            Seen::Rotten { messages, about, .. } => {
                 self.rotten.extend(messages.iter().copied());
                 self.done.extend(about.iter().cloned());
             }

@@ -23,6 +23,8 @@ pub(super) struct NothingInvented {
     over: BTreeMap<String, u32>,
     /// Addresses recovery ever found pending.
     stored: BTreeSet<String>,
+    /// Addresses of messages that are damaged on the disk, and so come and go.
+    damaged: BTreeSet<String>,
     is_rotten: bool,
     judged: u64,
 }
@@ -118,8 +120,14 @@ impl Checker for NothingInvented {
         match seen {
             Seen::Taken(taking) => self.taken(ledger, taking)?,
             Seen::Nonsense(what) => return Err(format!("a host was sent nonsense: {what}")),
-            Seen::Confirmed { take } => self.confirmed(*take),
-            Seen::Rotten { .. } => self.is_rotten = true,
+            Seen::Confirmed { take, .. } => self.confirmed(*take),
+            Seen::Rotten { may_hit_outcome: true, .. } => self.is_rotten = true,
+            Seen::Rotten { pending, .. } => {
+                for address in *pending {
+                    self.stored.remove(address);
+                    self.damaged.insert(address.clone());
+                }
+            }
             Seen::Recovered { spooled, run, .. } if !self.is_rotten => {
                 let pending: BTreeSet<&str> = spooled
                     .iter()
@@ -136,7 +144,10 @@ impl Checker for NothingInvented {
                     self.over.entry(address.clone()).or_insert(*run);
                 }
                 // Reports share their recipient's address; only mails of clients are followed.
-                let own = pending.into_iter().filter(|address| ledger.recipient(address).is_some());
+                let is_own = |address: &str| {
+                    ledger.recipient(address).is_some() && !self.damaged.contains(address)
+                };
+                let own = pending.into_iter().filter(|address| is_own(address));
                 self.stored.extend(own.map(str::to_owned));
             }
             _ => {}

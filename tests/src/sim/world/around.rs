@@ -19,7 +19,7 @@ impl World {
         let at = self.clock.at;
         let reached = self.net.down(&mut self.agenda, at, link);
         match (reached, self.net.link(link).far) {
-            (Reached::Nothing, _) => Ok(()),
+            (Reached::Nothing, _) | (_, Far::Rogue) => Ok(()),
             (Reached::Bytes(bytes), Far::Client(client)) => {
                 self.client_hears(client, link, &bytes);
                 Ok(())
@@ -60,7 +60,7 @@ impl World {
             let again = at + self.workload.skewed(10 * MS, SECOND);
             return self.agenda.add(again, Due::Client { client, epoch });
         }
-        let link = self.net.dial_in(client, shard, self.run);
+        let link = self.net.dial_in(Far::Client(client), shard, self.run);
         self.trace.say(at, || format!("{link:?} client {client} connects to core {shard}"));
         let faults = self.calm_since.is_none().then_some(&self.options.faults);
         self.clients[client].begin(link, faults, &mut self.workload);
@@ -127,7 +127,7 @@ impl World {
         self.talks.insert(link, Talk::default());
         self.with_host(host, link, |host, talk, ear| host.greet(talk, ear))?;
         let site = self.hosts[host].site;
-        let limit = self.options.groups[site / 2].connections;
+        let limit = self.limits[site / 2].at(self.clock.at);
         self.see(&Seen::Opened { site, limit })
     }
 
@@ -240,7 +240,7 @@ impl World {
         {
             self.trace.say(at, || format!("{link:?} core knows {mark:?}"));
             if let Some(take) = mark.take {
-                self.see(&Seen::Confirmed { take })?;
+                self.see(&Seen::Confirmed { take, quiet: self.quiet.time() })?;
             }
             self.see(&Seen::Deferred { addresses: &mark.deferred, at })?;
         }

@@ -24,13 +24,14 @@ impl World {
         let shards = u16::try_from(shards).expect("few shards");
         let recovered = spooled::recover(&self.disk.files, shards);
         let recovered = recovered.map_err(|why| wrong("starts again", why))?;
-        let found = spooled::live(&self.disk.files, &recovered.deliveries);
+        let found = spooled::live(&self.disk.files, &recovered.deliveries, &self.clock);
         self.run += 1;
         let run = self.run;
         self.trace.say(self.clock.at, || {
             format!("run {run} starts with {shards} shards, {found:?}, {:?}", recovered.findings)
         });
-        self.see(&Seen::Recovered { spooled: &found, is_restart: true, run })?;
+        let quiet = self.quiet.time();
+        self.see(&Seen::Recovered { spooled: &found, is_restart: true, run, quiet })?;
         let seed = self.engine_chance.number();
         let engine = Engine::start(run, recovered, &self.options, self.clock.now(), seed);
         self.engine = Some(engine);
@@ -44,6 +45,9 @@ impl World {
     /// The process ends; what it was doing ends with it.
     pub(super) fn end(&mut self, in_order: bool, is_power_cut: bool) -> Result<(), Violation> {
         let Some(engine) = self.engine.take() else { return Ok(()) };
+        for core in &engine.cores {
+            self.counters.add(&core.shard.counters());
+        }
         drop(engine.cores);
         if engine.budget.used() > 0 {
             let what = format!("{} bytes of records outlive their shards", engine.budget.used());
@@ -60,7 +64,9 @@ impl World {
         }
         self.net.abandon(&mut self.agenda, at, is_power_cut);
         self.marks.clear();
-        self.see(&Seen::Ended { in_order })?;
+        let is_disk_good = self.quiet.is_ready();
+        self.quiet.run_ends();
+        self.see(&Seen::Ended { in_order, is_disk_good })?;
         self.look_at_disk()?;
         let pause = self.fault_chance.skewed(MS, 2 * MINUTE);
         self.agenda.add(at + pause, Due::Start);
@@ -83,12 +89,16 @@ impl World {
                 *serving = 1 - *serving;
             }
             Fault::Rot => self.rot()?,
+            Fault::Reload => self.reload(),
+            Fault::WallStep => self.step_wall(),
+            Fault::Rogue => self.rogue(),
+            Fault::RotBody => self.rot_body()?,
             Fault::Full(is_full) => self.disk.is_full = is_full,
         }
         Ok(())
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         let by = self.clock.at + STOP_WAIT;
         let now = self.clock.now();
         let Some(engine) = &mut self.engine else { return };
@@ -104,13 +114,18 @@ impl World {
     fn rot(&mut self) -> Result<(), Violation> {
         let before = self.disk.files.clone();
         let Some((file, at)) = self.disk.rot() else { return Ok(()) };
-        let hit = spooled::hit(&before, file, at);
+        let hit = spooled::hit(&before, file, at, &self.clock);
         self.trace.say(self.clock.at, || format!("a bit flips in {file:?} at {at}: {hit:?}"));
         self.is_rotten = true;
         let messages: Vec<_> = hit.iter().map(|message| message.id).collect();
         let about: Vec<_> = hit.into_iter().flat_map(|message| message.reports).collect();
         self.rotten.extend(messages.iter().copied());
-        self.see(&Seen::Rotten { messages: &messages, about: &about })
+        self.see(&Seen::Rotten {
+            messages: &messages,
+            about: &about,
+            pending: &[],
+            may_hit_outcome: true,
+        })
     }
 
     /// The faults end: from here on everything must come to a good end.

@@ -14,6 +14,7 @@ use crate::sim::clock::{MS, SECOND, US};
 use crate::sim::ledger::parse_id;
 use crate::sim::net::{Far, Told, Word};
 use crate::sim::spooled;
+use crate::sim::trap::{Armed, Mode};
 
 /// How long after its time an orderly stop may end: what was cut off then has to be seen off.
 const STOP_GRACE: u64 = 120 * SECOND;
@@ -90,8 +91,10 @@ impl World {
             return self.net.refuse(&mut self.agenda, at, link);
         };
         self.net.bind(link, conn);
-        let Far::Client(client) = self.net.link(link).far else { return };
-        let client = u8::try_from(client).unwrap_or(0);
+        let client = match self.net.link(link).far {
+            Far::Client(client) => u8::try_from(client).unwrap_or(0),
+            Far::Rogue | Far::Host(_) => u8::MAX,
+        };
         let peer = ([10, 200, 0, client], 40_000).into();
         let accepted = Event::Accepted { conn, listener: 0, peer };
         told.events.push(crate::sim::net::Lent::Whole(Some(accepted)));
@@ -108,6 +111,9 @@ impl World {
         self.check_acknowledged(shard, &list, &effects)?;
         for effect in list {
             self.effect(shard, effect, &effects.bytes)?;
+            if self.engine.is_none() {
+                break;
+            }
         }
         effects.clear();
         if let Some(engine) = &mut self.engine {
@@ -129,9 +135,10 @@ impl World {
             if !self.net.of_conn(shard, *conn).is_some_and(is_client) {
                 continue;
             }
-            let text = String::from_utf8_lossy(effects.span(*span)).into_owned();
-            for rest in text.split("250 2.0.0 Ok: queued as ").skip(1) {
-                let Some(id) = rest.split("\r\n").next().and_then(parse_id) else { continue };
+            for line in effects.span(*span).split(|byte| *byte == b'\n') {
+                let name = line.strip_prefix(b"250 2.0.0 Ok: queued as ");
+                let name = name.and_then(|name| std::str::from_utf8(name).ok());
+                let Some(id) = name.and_then(|name| parse_id(name.trim_end())) else { continue };
                 self.acknowledged(id)?;
             }
         }
@@ -139,13 +146,14 @@ impl World {
     }
 
     fn acknowledged(&mut self, id: MessageId) -> Result<(), Violation> {
-        let stored = spooled::find(&self.disk.files, id);
+        let stored = spooled::find(&self.disk.files, id, &self.clock);
         if let Some(mail) = stored.as_ref().and_then(|one| self.ledger.mail_of_spooled(one)) {
             self.ledger.name(mail, id);
         }
         self.trace.say(self.clock.at, || format!("engine acknowledges {id}: {stored:?}"));
         let is_excused = self.is_rotten;
-        self.see(&Seen::Issued { id, stored: stored.as_ref(), is_excused })
+        let (at, run) = (self.clock.at, self.run);
+        self.see(&Seen::Issued { id, stored: stored.as_ref(), is_excused, at, run })
     }
 
     fn effect(&mut self, shard: usize, effect: Effect, bytes: &[u8]) -> Result<(), Violation> {
@@ -179,14 +187,18 @@ impl World {
                 let faults = self.calm_since.is_none().then_some(&self.options.faults);
                 let (write, takes) = self.disk.write(commit, file, offset, block, faults);
                 self.agenda.add(at + takes, Due::Written { run: self.run, shard, write });
+                return self.asked_to_write(write);
             }
             Effect::Fetch { read, file, offset, bytes } => {
                 let (read, takes) = self.disk.read(read, file, offset, bytes);
                 self.agenda.add(at + takes, Due::Read { run: self.run, shard, read });
+                return self.asked_to_read(read);
             }
             Effect::PrepareSegment => {
+                self.quiet.segment_asked_for();
                 let takes = self.fault_chance.skewed(100 * US, SECOND);
                 self.agenda.add(at + takes, Due::Segment { run: self.run, shard });
+                return self.asked_for_file(shard);
             }
             Effect::Resolve { question, what } => self.ask(shard, question, *what),
             Effect::Tell { to, note } => self.send_note(shard, to, note),
@@ -256,10 +268,17 @@ impl World {
     }
 
     pub(super) fn written(&mut self, run: u32, shard: usize, write: u64) -> Result<(), Violation> {
+        let end = self.traps.springs(Armed::Write(write));
+        if end == Some(Mode::Torn) {
+            self.disk.leave_torn(write);
+            return self.end(false, true);
+        }
         let Some((commit, result)) = self.disk.written(write) else { return Ok(()) };
+        if end.is_some() {
+            return self.end(false, true);
+        }
         if let Err(error) = result {
             self.trace.say(self.clock.at, || format!("write of core {shard} fails: {error:?}"));
-            self.see(&Seen::DiskFailed)?;
         }
         self.tell(run, shard, Word::Whole(Event::Committed { commit, result }));
         Ok(())
@@ -267,29 +286,41 @@ impl World {
 
     pub(super) fn fetched(&mut self, run: u32, shard: usize, read: u64) -> Result<(), Violation> {
         let faults = self.calm_since.is_none().then_some(&self.options.faults);
+        if self.traps.springs(Armed::Read(read)).is_some() {
+            return self.end(false, true);
+        }
         let Some((read, result)) = self.disk.fetched(read, faults) else { return Ok(()) };
         if result.is_err() {
             self.trace.say(self.clock.at, || format!("read of core {shard} fails"));
-            self.see(&Seen::DiskFailed)?;
+            self.see(&Seen::ReadFailed)?;
         }
         self.tell(run, shard, Word::Whole(Event::Fetched { read, result }));
         Ok(())
     }
 
-    pub(super) fn segment_made(&mut self, run: u32, shard: usize) {
+    pub(super) fn segment_made(&mut self, run: u32, shard: usize) -> Result<(), Violation> {
         let files_max = if self.is_calm() { None } else { self.options.faults.files_max };
         let (bytes, wall) = (self.options.segment_bytes, self.clock.now().wall);
         // A process that ends while it makes a file may or may not have made it.
         if run != self.run && self.fault_chance.one_in(2) {
-            return;
+            return Ok(());
         }
         let id = ShardId(u16::try_from(shard).unwrap_or(0));
         if run != self.run && self.engine.is_some() {
-            return;
+            return Ok(());
         }
-        let made = self.disk.make(bytes, id, wall, files_max);
+        let end = self.traps.springs(Armed::NewFile(shard));
+        let fails = end == Some(Mode::Fails);
+        let made = self.disk.make(bytes, id, wall, if fails { Some(0) } else { files_max });
+        if run == self.run && self.engine.is_some() {
+            self.quiet.segment_made(made.is_ok());
+        }
         self.trace.say(self.clock.at, || format!("segment for core {shard}: {made:?}"));
+        if end.is_some() && !fails {
+            return self.end(false, true);
+        }
         self.tell(run, shard, Word::Whole(Event::SegmentReady(made)));
+        Ok(())
     }
 
     fn ask(&mut self, shard: usize, question: QuestionId, what: Question) {
@@ -312,9 +343,15 @@ impl World {
         self.trace.say(self.clock.at, || format!("engine reports {fact:?}"));
         let mut about = Vec::new();
         match fact {
-            Fact::MessageSetAside { .. } => self.is_something_aside = true,
+            Fact::MessageSetAside { .. } => {
+                self.is_something_aside = true;
+                if self.is_calm() {
+                    self.agenda.add(self.clock.at + SECOND, Due::LastStop);
+                }
+            }
             Fact::DoubleBounce { message, .. } => {
-                let found = parse_id(message).and_then(|id| spooled::find(&self.disk.files, id));
+                let found = parse_id(message)
+                    .and_then(|id| spooled::find(&self.disk.files, id, &self.clock));
                 about = found.map(|found| found.reports).unwrap_or_default();
             }
             _ => {}
