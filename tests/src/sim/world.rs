@@ -321,7 +321,8 @@ impl World {
         };
         let spooled = spooled::live(&self.disk.files, &recovered.deliveries, &self.clock);
         let (run, quiet) = (self.run, self.quiet.time());
-        self.see(&Seen::Recovered { spooled: &spooled, is_restart: false, run, quiet })
+        let at = self.clock.at;
+        self.see(&Seen::Recovered { spooled: &spooled, is_restart: false, run, quiet, at })
     }
 
     fn figures(&self, effects: usize) -> Option<Figures> {

@@ -10,7 +10,7 @@ use crate::sim::ledger::{Kind, Ledger};
 /// What the clocks of the engine may be off.
 const TOLERANCE: u64 = SECOND;
 /// What a report says of mail that was given up.
-const GIVEN_UP: &[u8] = b"delivery time expired";
+pub(super) const GIVEN_UP: &[u8] = b"delivery time expired";
 
 #[derive(Debug, Default)]
 pub(super) struct ExpiryKept {

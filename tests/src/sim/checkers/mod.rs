@@ -10,6 +10,7 @@ mod no_mail_lost;
 mod nothing_invented;
 mod only_damaged_aside;
 mod outcomes_in_time;
+mod served_in_time;
 
 use postrider_engine::model::message::MessageId;
 use postrider_engine::shard::Fact;
@@ -66,6 +67,7 @@ pub enum Seen<'a> {
         run: u32,
         /// Time in which nothing kept a running engine from writing.
         quiet: u64,
+        at: u64,
     },
     /// What the engine told its operator; of a report that cannot be delivered, whom it was about.
     Told {
@@ -82,6 +84,10 @@ pub enum Seen<'a> {
     },
     /// The disk refused to read something.
     ReadFailed,
+    /// From here on hosts, disk and network behave.
+    Calm {
+        at: u64,
+    },
     Figures(&'a Figures),
     /// The world has come to rest.
     Rest,
@@ -140,6 +146,7 @@ impl Checkers {
             Box::new(no_mail_lost::NoMailLost::default()),
             Box::new(nothing_invented::NothingInvented::default()),
             Box::new(outcomes_in_time::OutcomesInTime::default()),
+            Box::new(served_in_time::ServedInTime::default()),
             Box::new(no_double_report::NoDoubleReport::default()),
             Box::new(limits_kept::LimitsKept::default()),
             Box::new(backoff_kept::BackoffKept::default()),

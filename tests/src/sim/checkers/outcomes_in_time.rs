@@ -114,7 +114,7 @@ mod tests {
         let pending = vec![Pending { address: ADDRESS.to_owned(), attempts: 0, due: None }];
         let (sender, reports) = (String::new(), Vec::new());
         let spooled = [Spooled { id: MessageId(1), sender, pending, reports }];
-        let seen = Seen::Recovered { spooled: &spooled, is_restart: true, run: 2, quiet };
+        let seen = Seen::Recovered { spooled: &spooled, is_restart: true, run: 2, quiet, at: 0 };
         checker.see(&ledger, &seen)
     }
 

@@ -31,7 +31,8 @@ impl World {
             format!("run {run} starts with {shards} shards, {found:?}, {:?}", recovered.findings)
         });
         let quiet = self.quiet.time();
-        self.see(&Seen::Recovered { spooled: &found, is_restart: true, run, quiet })?;
+        let at = self.clock.at;
+        self.see(&Seen::Recovered { spooled: &found, is_restart: true, run, quiet, at })?;
         let seed = self.engine_chance.number();
         let engine = Engine::start(run, recovered, &self.options, self.clock.now(), seed);
         self.engine = Some(engine);
@@ -132,6 +133,7 @@ impl World {
     pub(super) fn calm(&mut self) -> Result<(), Violation> {
         self.trace.say(self.clock.at, || "the faults end".to_owned());
         self.calm_since = Some(self.clock.at);
+        self.see(&Seen::Calm { at: self.clock.at })?;
         self.disk.is_full = false;
         self.names.fails = 0;
         self.net.resets = 0;
