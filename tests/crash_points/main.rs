@@ -67,7 +67,11 @@ fn run_all(traps: &[Trap]) -> Vec<Trap> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
-        running.into_iter().flat_map(|one| one.join().expect("no thread panics")).collect()
+        let mut all = Vec::new();
+        for one in running {
+            all.extend(one.join().expect("no thread panics"));
+        }
+        all
     })
 }
 

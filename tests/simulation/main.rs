@@ -83,7 +83,11 @@ fn check(seeds: Vec<u64>) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failed: Vec<_> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(take)).collect();
-        running.into_iter().flat_map(|one| one.join().expect("no thread panics")).collect()
+        let mut all = Vec::new();
+        for one in running {
+            all.extend(one.join().expect("no thread panics"));
+        }
+        all
     });
     for (seed, violation) in &failed {
         println!("replay: cargo sim {seed}    # {}: {}", violation.checker, violation.what);

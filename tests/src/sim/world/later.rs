@@ -89,7 +89,9 @@ impl World {
         self.trace
             .say(at, || format!("{link:?} a rogue sends {} bytes to core {shard}", text.len()));
         self.tell_shard(link, Word::Accept(link));
-        let _ = self.net.far_sends(&mut self.agenda, at, link, text.as_bytes());
+        if !self.net.far_sends(&mut self.agenda, at, link, text.as_bytes()) {
+            self.net.far_closes(&mut self.agenda, at, link, true);
+        }
     }
 
     /// One bit flips inside a message: that message may be lost, and nothing else.
