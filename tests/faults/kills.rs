@@ -11,8 +11,10 @@ use crate::ground::{Ground, Started, end_of, let_pass};
 use crate::spread::{Spread, per_second};
 use crate::{Common, End};
 
-/// From the 220 to the kill, in milliseconds.
-const LOAD_MS: (u64, u64) = (20, 400);
+/// From the 220 to the last stretch before the kill, in milliseconds.
+const LOAD_MS: (u64, u64) = (0, 350);
+/// The last of it, over which the rate of deliveries is taken.
+const RATE_SPAN: Duration = Duration::from_millis(50);
 /// Sizes of ordinary messages.
 const SIZES: (u64, u64) = (1_200, 6_000);
 /// Once in so many rounds messages are long enough to be written in chunks.
@@ -75,16 +77,17 @@ fn kill_once(ground: &mut Ground, round: u64, figures: &mut Figures) {
         0 => LARGE_BYTES,
         _ => usize::try_from(SIZES.0 + ground.chance.below(SIZES.1 - SIZES.0)).unwrap(),
     };
-    let (begin, before) = (clock::now_ns(), ground.sink.progress().messages);
     let source = Source::start(ground.plan(running.address, size)).unwrap();
     let_pass(ground.moment(LOAD_MS.0, LOAD_MS.1));
+    let (begin, before) = (clock::now_ns(), ground.sink.progress().messages);
+    let_pass(RATE_SPAN);
     let at_kill = ground.sink.progress();
     running.kill();
-    let load = Duration::from_nanos(clock::now_ns() - begin);
+    let span = Duration::from_nanos(clock::now_ns() - begin);
     let report = ground.take_over(source);
     assert!(wait::until(LINGER, || ground.sink.progress().concurrent == 0));
     let maxima = ground.sink.mark_run().unwrap();
-    let rate = per_second(at_kill.messages - before, load);
+    let rate = per_second(at_kill.messages - before, span);
     figures.first_220.time(first_220);
     figures.acknowledged.count(report.sent.acknowledged);
     figures.deliveries_per_s.figure(rate);

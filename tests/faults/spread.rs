@@ -33,6 +33,9 @@ impl Spread {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
+        if sorted.is_empty() {
+            return format!("{name:<28}{:>12}", "-");
+        }
         let [least, middle, most] = [0, sorted.len() / 2, sorted.len().saturating_sub(1)].map(at);
         format!("{name:<28}{least:>12.1}{middle:>12.1}{:>12.1}{most:>12.1}", self.mean())
     }
