@@ -12,7 +12,7 @@ use postrider_loadgen::source::Source;
 use postrider_tests::binary::Running;
 use postrider_tests::wait;
 
-use crate::ground::{Ground, REPORTS, end_of, let_pass};
+use crate::ground::{CONNECTIONS, Ground, HOSTS, REPORTS, end_of, let_pass};
 use crate::spread::Spread;
 use crate::volume::{self, Volume};
 use crate::{Common, End};
@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PILE_UP: Duration = Duration::from_millis(2_500);
 /// Enough to call it a flow.
 const FLOW: u64 = 100;
+/// A message on each connection that all hosts allow together.
+const WIRE_MAX: u64 = CONNECTIONS * (HOSTS as u64 + 1);
 /// These hosts put their mail off until the disk is full; then one takes it, the other refuses it.
 const TAKES_LATER: usize = 1;
 const REFUSES_LATER: usize = 2;
@@ -42,6 +44,17 @@ pub(crate) struct Flags {
     rounds: usize,
     #[arg(long, default_value = "ext4")]
     fs: String,
+}
+
+/// What happens to the engine in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// It runs until the disk has room again, and mail must flow again by itself.
+    Plain,
+    /// It is killed while the disk is full, and again when there is room.
+    Killed,
+    /// It is killed while the disk is full, and stopped politely before there is room.
+    Stopped,
 }
 
 /// What the rounds saw.
@@ -70,7 +83,8 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
     let mut figures = Figures::default();
     for (round, left) in LEFT_FREE.iter().cycle().take(flags.rounds).enumerate() {
         println!("round {round}: {left} bytes left free");
-        fill_once(&mut ground, *left, round % 2 == 1, &mut figures);
+        let course = [Course::Plain, Course::Killed, Course::Stopped][round % 3];
+        fill_once(&mut ground, *left, course, &mut figures);
     }
     for host in [TAKES_LATER, REFUSES_LATER] {
         ground.sink.set_behaviour(host, Behaviour::Accept).unwrap();
@@ -78,6 +92,7 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
     let acknowledged = ground.acknowledged_count;
     let (verdict, sink) = ground.judge();
     println!("\n{} rounds: {acknowledged} acknowledged", flags.rounds);
+    figures.judge_repeats(|run| sink.repeats.of_run(run));
     figures.print(|run| sink.repeats.of_run(run));
     match end_of(&verdict, 0) {
         End::Held if !figures.wrong.is_empty() => End::Broken,
@@ -86,7 +101,7 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
 }
 
 /// Mail piles up, the disk gets full, the pile is delivered and refused, the disk gets room.
-fn fill_once(ground: &mut Ground, left: u64, kill: bool, figures: &mut Figures) {
+fn fill_once(ground: &mut Ground, left: u64, course: Course, figures: &mut Figures) {
     for host in [TAKES_LATER, REFUSES_LATER] {
         ground.sink.set_behaviour(host, Behaviour::TempfailRcpt).unwrap();
     }
@@ -108,14 +123,17 @@ fn fill_once(ground: &mut Ground, left: u64, kill: bool, figures: &mut Figures) 
     };
     figures.note(wait::until(PATIENCE, refuses), "a full disk, and nobody was told");
     figures.until_refused.time(Duration::from_nanos(clock::now_ns() - begin));
-    if kill {
+    if course != Course::Plain {
         running = kill_while_full(ground, running, figures);
     }
     deliver_while_full(ground, &filler, figures);
     figures.note(running.is_running(), "it ended by itself");
 
+    if course == Course::Stopped {
+        running = stop(ground, running, figures);
+    }
     fs::remove_file(&filler).unwrap();
-    end_round(ground, running, source, kill, figures);
+    end_round(ground, running, source, course, figures);
 }
 
 /// What waits is taken and refused by its hosts; outcomes and reports need room.
@@ -157,11 +175,11 @@ fn end_round(
     ground: &mut Ground,
     running: Running,
     source: Source,
-    killed: bool,
+    course: Course,
     figures: &mut Figures,
 ) {
     // The source knows the address of the first run only.
-    if !killed {
+    if course == Course::Plain {
         let (begin, before) = (clock::now_ns(), source.progress().acknowledged);
         let flows = || source.progress().acknowledged > before + FLOW;
         figures.note(wait::until(PATIENCE, flows), "no mail is taken though the disk has room");
@@ -173,13 +191,26 @@ fn end_round(
         let is_ours = text.starts_with('(') || text.starts_with("452 4.3.1");
         figures.note(is_ours, &format!("{count} times the client was told {text:?}"));
     }
-    if killed {
-        running.kill();
-        return figures.ends_run(ground, "killed");
+    match course {
+        Course::Plain => drop(stop(ground, running, figures)),
+        Course::Killed => {
+            running.kill();
+            figures.ends_run(ground, "killed");
+        }
+        // It has ended.
+        Course::Stopped => drop(running),
     }
-    let (status, log) = running.stop();
-    figures.ends_run(ground, "stopped");
-    figures.note(status.success(), &format!("it ended with {status}: {log}"));
+}
+
+/// SIGTERM, and an end in time: what could not be written must not hold it for ever.
+fn stop(ground: &Ground, mut running: Running, figures: &mut Figures) -> Running {
+    running.signal(libc::SIGTERM);
+    let ends = wait::until(PATIENCE, || !running.is_running());
+    figures.note(ends, "it does not stop");
+    if ends {
+        figures.ends_run(ground, "stopped");
+    }
+    running
 }
 
 /// Writes at the end of the file until there is no room left, down to the last byte; then gives
@@ -213,6 +244,14 @@ impl Figures {
         assert!(wait::until(PATIENCE, || ground.sink.progress().concurrent == 0));
         ground.sink.mark_run().unwrap();
         self.ends.push(how);
+    }
+
+    /// Outcomes are written while the disk is full: a kill repeats what was on the wire.
+    fn judge_repeats(&mut self, repeats_of: impl Fn(u64) -> u64) {
+        for (run, how) in (0..).zip(self.ends.clone()) {
+            let (repeats, most) = (repeats_of(run), if how == "stopped" { 0 } else { WIRE_MAX });
+            self.note(repeats <= most, &format!("run {run}, {how}: {repeats} came again"));
+        }
     }
 
     fn print(&self, repeats_of: impl Fn(u64) -> u64) {
