@@ -19,6 +19,8 @@ pub(crate) enum Command {
     Run(RunFlags),
     /// Read a settings file and say what is wrong with it, or what it amounts to.
     Check(CheckFlags),
+    /// Look at a spool while no engine uses it.
+    Spool(SpoolFlags),
     /// Deliver generated mail to a sink on this machine, and show how fast it went.
     Demo(DemoFlags),
 }
@@ -38,6 +40,30 @@ pub(crate) struct CheckFlags {
     /// The settings file.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SpoolFlags {
+    #[command(subcommand)]
+    pub(crate) command: SpoolCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SpoolCommand {
+    /// Read every record and say what is queued, what is damaged, and what a start would do.
+    /// Changes nothing. Exits with 1 if something is damaged or does not belong there; what a crash
+    /// leaves behind is told and is no damage.
+    Check(SpoolCheckFlags),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SpoolCheckFlags {
+    /// The spool folder: `spool.path` of the settings.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -92,6 +118,12 @@ mod tests {
         assert!(parse("postrider run -c a.toml --log info,postrider_engine=debug").is_ok());
         let wrong = parse("postrider run -c a.toml --log a=loudest").map(|_| ());
         assert_eq!(wrong, Err(clap::error::ErrorKind::ValueValidation));
+    }
+
+    #[test]
+    fn a_spool_to_check_is_named() {
+        assert!(parse("postrider spool check /var/lib/postrider --json").is_ok());
+        assert!(parse("postrider spool check").is_err() && parse("postrider spool").is_err());
     }
 
     #[test]

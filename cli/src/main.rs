@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use flags::{Command, Flags};
+use flags::{Command, Flags, SpoolCommand, SpoolFlags};
 use settings::BadSettings;
 
 /// Something is wrong with what was given or found. Wrong flags exit with 2, by clap.
@@ -28,6 +28,9 @@ fn main() -> ExitCode {
             commands::run::run(flags)
         }
         Command::Check(flags) => commands::check::run(flags),
+        Command::Spool(SpoolFlags { command: SpoolCommand::Check(flags) }) => {
+            commands::spool::check(flags)
+        }
         Command::Demo(flags) => commands::demo::run(flags),
     };
     result.unwrap_or_else(|error| {

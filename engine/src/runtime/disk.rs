@@ -40,7 +40,17 @@ pub(super) struct SpoolFolder {
     /// In order of their ids, as found at the start.
     found: Vec<FileId>,
     /// Released by the kernel, however the process ends.
-    _lock: File,
+    _lock: Option<File>,
+}
+
+/// What lies among the segments, to be looked at only.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) folder: SpoolFolder,
+    /// Files that no engine made.
+    pub(super) foreign: Vec<PathBuf>,
+    /// Segments that were being made when an engine ended; the next start removes them.
+    pub(super) unfinished: Vec<PathBuf>,
 }
 
 /// Why the spool cannot be used: one line that names the path and the way out.
@@ -94,7 +104,31 @@ impl SpoolFolder {
                 "this file system has no O_DIRECT: commits go one at a time; ext4 or XFS is faster"
             );
         }
-        Ok(Self { segments, direct, found, _lock: lock })
+        Ok(Self { segments, direct, found, _lock: Some(lock) })
+    }
+
+    /// Looks at the folder and changes nothing in it. No engine can start meanwhile.
+    ///
+    /// # Errors
+    /// There is no spool, or an engine holds it.
+    pub(super) fn survey(path: &Path) -> Result<Survey, SpoolError> {
+        let lock = lock_to_look(&path.join("lock"))?;
+        let segments = path.join("segments");
+        let (mut found, mut foreign, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
+        let entries = std::fs::read_dir(&segments).map_err(io_error(&segments, "list"))?;
+        for entry in entries.take(SEGMENTS_MAX) {
+            let entry = entry.map_err(io_error(&segments, "list"))?;
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            match (is_file, entry.file_name().to_str().and_then(parse_name)) {
+                (true, Some((_, Stage::Unfinished))) => unfinished.push(entry.path()),
+                (true, Some((file, Stage::Finished))) => found.push(file),
+                _ => foreign.push(entry.path()),
+            }
+        }
+        found.sort_unstable();
+        foreign.sort_unstable();
+        let folder = Self { segments, direct: false, found, _lock: lock };
+        Ok(Survey { folder, foreign, unfinished })
     }
 
     #[must_use]
@@ -191,6 +225,28 @@ fn make_durable(path: &Path) -> io::Result<()> {
     File::open(path.join(".."))?.sync_all()
 }
 
+/// Keeps engines away without writing anything; `None`: none was ever here.
+fn lock_to_look(path: &Path) -> Result<Option<File>, SpoolError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(path, "open")(error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(locked(path, &mut file)),
+        Err(TryLockError::Error(cause)) => Err(io_error(path, "lock")(cause)),
+    }
+}
+
+fn locked(path: &Path, file: &mut File) -> SpoolError {
+    let mut pid = String::new();
+    let read = Read::by_ref(file).take(20).read_to_string(&mut pid);
+    let known = read.is_ok() && pid.trim().parse::<u32>().is_ok();
+    let pid = if known { pid.trim().into() } else { "unknown".into() };
+    SpoolError::Locked { path: path.into(), pid }
+}
+
 /// Takes the lock and leaves our pid in it for whoever comes second.
 fn lock(path: &Path) -> Result<File, SpoolError> {
     let mut file = OpenOptions::new()
@@ -203,13 +259,7 @@ fn lock(path: &Path) -> Result<File, SpoolError> {
         .map_err(io_error(path, "open"))?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let read = Read::by_ref(&mut file).take(20).read_to_string(&mut pid);
-            let known = read.is_ok() && pid.trim().parse::<u32>().is_ok();
-            let pid = if known { pid.trim().into() } else { "unknown".into() };
-            return Err(SpoolError::Locked { path: path.into(), pid });
-        }
+        Err(TryLockError::WouldBlock) => return Err(locked(path, &mut file)),
         Err(TryLockError::Error(cause)) => return Err(io_error(path, "lock")(cause)),
     }
     let write_pid = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));

@@ -5,6 +5,7 @@ mod control;
 mod core_loop;
 mod crypto;
 mod disk;
+pub mod inspect;
 mod listen;
 mod mesh;
 mod probe;

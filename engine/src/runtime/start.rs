@@ -335,7 +335,11 @@ fn recover(folder: &SpoolFolder, shards: u16) -> Result<Recovered, StartError> {
         .map_err(spool_error)?;
     let recovered = plan(scans, shards);
     for finding in &recovered.findings {
-        tracing::warn!("spool: {finding:?}");
+        if finding.is_damage() {
+            tracing::error!("spool: {finding}");
+        } else {
+            tracing::info!("spool: {finding}");
+        }
     }
     if !recovered.deliveries.is_empty() {
         tracing::info!(deliveries = recovered.deliveries.len(), "taken up from the spool");
@@ -344,7 +348,7 @@ fn recover(folder: &SpoolFolder, shards: u16) -> Result<Recovered, StartError> {
 }
 
 /// The domains of a stored envelope and the recipients of each; `None`: it is damaged.
-fn groups_of(envelope: &[u8]) -> Option<Groups> {
+pub(super) fn groups_of(envelope: &[u8]) -> Option<Groups> {
     let (view, _) = EnvelopeView::parse(envelope).ok()?;
     Some(view.groups().map(|group| (group.domain.into(), group.first, group.count)).collect())
 }

@@ -256,7 +256,9 @@ impl Shard {
             Note::Ended { lease, why } => self.scheduler.handle_ended(now, lease, why),
             Note::Settle(settlement) => self.settlement(now, *settlement, out),
             Note::Settled { lease } => self.lease_settled(now, lease, out),
-            Note::Fetch { lease, place, .. } => self.fetch_for(from, lease, place, out),
+            Note::Fetch { lease, message, place } => {
+                self.fetch_for((from, lease), message, place, out)
+            }
             Note::Fetched { lease, place, record } => {
                 self.fetched_for(now, lease, place, record, out)
             }

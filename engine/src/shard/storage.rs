@@ -79,14 +79,20 @@ impl Shard {
 
     /// Closes the commit group if its time has come, and hands out what is to be written.
     pub(super) fn order_commits(&mut self, now: Now, out: &mut Effects) {
+        if self.phase.is_stopping() {
+            self.spool.stop_cleaning();
+        }
         let gather = Gather { transactions: self.reception.receiving() };
         while let Some(request) = self.spool.poll_request(now, gather) {
-            out.push(match request {
+            match request {
                 Request::Commit { commit, file, offset, block } => {
-                    Effect::Commit { commit, file, offset, block }
+                    out.push(Effect::Commit { commit, file, offset, block });
                 }
-                Request::PrepareSegment => Effect::PrepareSegment,
-            });
+                Request::PrepareSegment => out.push(Effect::PrepareSegment),
+                Request::Fetch { fetch, file, offset, bytes } => {
+                    self.fetch_for_cleaning(fetch, file, offset, bytes, out);
+                }
+            }
         }
     }
 
@@ -105,6 +111,7 @@ impl Shard {
                     let cause = format!("{cause:?}").into();
                     out.push(Effect::Report(Box::new(Fact::SegmentFenced { file, cause })));
                 }
+                Durable::SetAside { id, .. } => self.tell_set_aside(id, UNREADABLE.into(), out),
             }
         }
         moved
@@ -243,6 +250,11 @@ impl Shard {
         }
     }
 
+    pub(super) fn tell_set_aside(&self, id: MessageId, cause: Box<str>, out: &mut Effects) {
+        let message = id.to_string().into();
+        out.push(Effect::Report(Box::new(Fact::MessageSetAside { message, cause })));
+    }
+
     fn count_outcomes(&mut self, outcomes: &[RangeOutcome]) {
         for RangeOutcome { count, outcome, .. } in outcomes {
             let count = u64::from(*count);
@@ -264,6 +276,9 @@ impl Shard {
 
 /// Held failures taken up in one turn.
 const HELD_PER_TURN: usize = 64;
+
+/// What the operator is told of a message that cleaning could not copy.
+const UNREADABLE: &str = "its bytes on disk are damaged or cannot be read";
 
 /// How soon a notice that found the spool full is tried again.
 const HELD_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);

@@ -7,7 +7,7 @@ use super::files::{CommitId, DiskError, FileId};
 use super::group::{Cargo, Flight, Issued, Waiting};
 use super::ledger::Phase;
 use super::record::{Fence, Kind, RECORD_HEADER_BYTES, padded_record_bytes};
-use super::{COMMIT_BYTES_MAX, ChunkRef, Durable, Spool};
+use super::{COMMIT_BYTES_MAX, ChunkRef, Durable, FetchId, Spool};
 use crate::base::block::Block;
 use crate::base::time::{Mono, Now};
 use crate::model::delivery::RecordInMemory;
@@ -19,6 +19,13 @@ const GATHER_MAX: Duration = Duration::from_millis(1);
 /// The longest outcomes wait for a commit to ride in.
 const OUTCOMES_WAIT_MAX: Duration = Duration::from_millis(5);
 
+/// The longest copies wait for others to share their commit.
+const COPIES_WAIT_MAX: Duration = Duration::from_millis(5);
+
+/// Copies that reach this go at once. Fewer in a commit would waste pages: cleaning would then not
+/// gain what it counts on.
+const COPIES_BYTES_MAX: usize = 256 << 10;
+
 /// What one more mark adds to a footer.
 const MARK_GROWTH: usize = 16;
 
@@ -27,6 +34,8 @@ const MARK_GROWTH: usize = 16;
 pub enum Request {
     /// Write the whole block, durably.
     Commit { commit: CommitId, file: FileId, offset: u64, block: Arc<Block> },
+    /// Read back what was written, any alignment: for cleaning.
+    Fetch { fetch: FetchId, file: FileId, offset: u64, bytes: u32 },
     /// Make one more written-once segment file.
     PrepareSegment,
 }
@@ -63,6 +72,7 @@ impl Spool {
     /// What is to be written next; call until it is `None`, in every turn.
     pub fn poll_request(&mut self, now: Now, gather: Gather) -> Option<Request> {
         self.reclaim();
+        self.seal_full();
         if self.in_flight.len() < self.options.commits_in_flight_max {
             // While a closed group waits, the open one may as well grow. This comes first, as it may
             // take a segment into use.
@@ -76,7 +86,10 @@ impl Spool {
                 return Some(request);
             }
         }
-        self.ask_for_segment(now.mono).then_some(Request::PrepareSegment)
+        if self.ask_for_segment(now.mono) {
+            return Some(Request::PrepareSegment);
+        }
+        self.poll_cleaning(now.mono)
     }
 
     /// How a write ended. The order in which writes end does not matter.
@@ -100,7 +113,7 @@ impl Spool {
             && self.closed.is_empty()
             && !self.is_stuck();
         let group = if can_write { self.group_wakeup() } else { None };
-        [group, self.preparing.wakeup()].into_iter().flatten().min()
+        [group, self.preparing.wakeup(), self.cleaning.wakeup()].into_iter().flatten().min()
     }
 
     /// Seals the active segment, so that the next start reads its index only: for an orderly stop.
@@ -111,13 +124,14 @@ impl Spool {
     fn group_wakeup(&self) -> Option<Mono> {
         let first_message = self.open.as_ref().and_then(|open| open.first_message);
         let first_outcome = self.batches.front().map(|batch| batch.first_at);
+        let first_copy = self.open.as_ref().and_then(|open| open.first_copy);
         let messages = first_message.map(|first| first.plus(GATHER_MAX));
+        let copies = first_copy.map(|first| first.plus(COPIES_WAIT_MAX));
         let outcomes = first_outcome.map(|first| first.plus(self.outcomes_wait()));
-        [messages, outcomes].into_iter().flatten().min()
+        [messages, outcomes, copies].into_iter().flatten().min()
     }
 
     /// Whether outcomes must wait for a segment: its coming will be told.
-    /// Whether outcomes wait that no segment can take.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         let next_bytes = self.batches.front().map_or(0, |batch| batch.payload.len());
@@ -142,6 +156,10 @@ impl Spool {
             return true;
         }
         let Some(open) = &self.open else { return false };
+        if open.holds_copies_only() {
+            let waited_out = open.first_copy.is_none_or(|first| now >= first.plus(COPIES_WAIT_MAX));
+            return waited_out || open.block.len() >= COPIES_BYTES_MAX;
+        }
         let waiting = open.cargo.messages.len();
         let company = gather.transactions >= waiting && gather.transactions > 0;
         let waited_out = open.first_message.is_none_or(|first| now >= first.plus(GATHER_MAX));
@@ -216,6 +234,11 @@ impl Spool {
 
     fn issue_group(&mut self, now: Now) -> Option<Request> {
         let sequence = self.closed.front()?.tag.sequence;
+        // A copy, or the failure of a recipient, must not be there without what was written before.
+        let mut older = self.segments.range(..sequence);
+        if older.next_back().is_some_and(|(_, segment)| !segment.issued.is_empty()) {
+            return None;
+        }
         if matches!(self.segment_mut(sequence).phase, Phase::Activating { .. }) {
             return None;
         }
@@ -274,6 +297,9 @@ impl Spool {
     fn take_landed(&mut self, landed: Issued) {
         for waiting in landed.cargo.messages {
             self.unready.push(OnDisk { waiting, block: Arc::clone(&landed.block) });
+        }
+        for copied in landed.cargo.copies {
+            self.copy_landed(copied);
         }
         for batch in landed.cargo.batches {
             for id in batch.finished {
@@ -351,6 +377,9 @@ impl Spool {
         for cargo in cargos {
             self.fences.extend(cargo.fences);
             batches.extend(cargo.batches);
+            for copied in &cargo.copies {
+                self.copy_lost(copied);
+            }
             for waiting in cargo.messages {
                 self.refuse(waiting);
             }

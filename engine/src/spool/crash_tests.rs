@@ -58,6 +58,7 @@ impl World {
         let mut disk = Disk::new(SEGMENT_BYTES, 7);
         let mut spool = Spool::new(options(1), None);
         disk.run(&mut spool, at_ms(0));
+        disk.slow_reads = true;
         let prng = Prng::new(seed);
         let (known, settling) = (Vec::new(), Vec::new());
         Self { prng, disk, spool, ms: 1, known, settling, pieces: Vec::new() }
@@ -77,6 +78,10 @@ impl World {
             4 => self.append_piece(),
             5..=7 => self.settle(),
             8 => self.ms += self.prng.below(8),
+            9 if !self.disk.reads.is_empty() => {
+                let (at, now) = (self.below(self.disk.reads.len()), self.now());
+                self.disk.end_read(&mut self.spool, now, at);
+            }
             _ => self.end_write(),
         }
         let transactions = self.below(3);
@@ -167,6 +172,7 @@ impl World {
                     self.known[which].standing[range].fill(Standing::Final);
                 }
                 Durable::Fenced { .. } => {}
+                Durable::SetAside { id, .. } => panic!("{id} was whole"),
             }
         }
     }
@@ -233,13 +239,113 @@ impl Known {
 
 #[test]
 fn no_crash_loses_invents_or_revives_anything() {
+    let mut copied = 0;
     for seed in 0..SEEDS {
         let mut world = World::new(seed);
         for _ in 0..4 {
             for _ in 0..world.below(400) {
                 world.step();
             }
+            copied += world.spool.counters().messages_copied;
             world.crash(seed);
         }
+    }
+    assert!(copied > SEEDS, "cleaning is among what crashed: {copied}");
+}
+
+/// What the workload below has taken in: the message, and who of its four recipients is done.
+struct Taken {
+    id: MessageId,
+    /// Told to be on disk.
+    done: bool,
+    settling: bool,
+}
+
+/// Fills segments with messages of which every ninth stays, so that cleaning runs all the time, and
+/// stops after `writes` writes; every third message is told delivered to its first recipient.
+fn clean_until(writes: usize, seed: u64) -> (Disk, Vec<Taken>, Spool) {
+    let mut disk = Disk::new(SEGMENT_BYTES, 12);
+    let mut spool = Spool::new(options(1), None);
+    let mut prng = Prng::new(seed);
+    let mut taken: Vec<Taken> = Vec::new();
+    let (mut left, mut ms) = (writes, 1);
+    loop {
+        ms += 1;
+        let now = at_ms(ms);
+        if let Ok(id) = super::test_disk::append(&mut spool, now, 3, &[1; 1500], 0) {
+            taken.push(Taken { id, done: false, settling: false });
+        }
+        disk.take_requests(&mut spool, now, Gather::default());
+        while !disk.writes.is_empty() && (disk.writes.len() > 2 || prng.below(3) > 0) {
+            if left == 0 {
+                return (disk, taken, spool);
+            }
+            left -= 1;
+            let at = usize::try_from(prng.below(disk.writes.len() as u64)).unwrap();
+            let commit = disk.finish(at);
+            spool.handle_committed(commit, Ok(()));
+            disk.take_requests(&mut spool, now, Gather::default());
+        }
+        while let Some(durable) = spool.poll_durable() {
+            match durable {
+                Durable::Message { id, .. } => {
+                    let which = taken.iter().position(|one| one.id == id).unwrap();
+                    let stays = which.is_multiple_of(9);
+                    let first = if stays { 1 } else { 0 };
+                    let outcomes = [deferred(first, 4 - first, 2, Wall(9_000_000_000))];
+                    spool.settle(now, id, &outcomes, None);
+                    let count = if stays { 1 } else { 4 };
+                    let token = Some(which as u64);
+                    spool.settle(now, id, &[delivered(0, count)], token);
+                    taken[which].settling = true;
+                }
+                Durable::Settled { token } => taken[usize::try_from(token).unwrap()].done = true,
+                Durable::Refused { .. } | Durable::Fenced { .. } | Durable::SetAside { .. } => {
+                    panic!("nothing fails here")
+                }
+            }
+        }
+    }
+}
+
+/// Writes of the workload: enough that segments were cleaned, and cleaned again.
+const CLEANING_WRITES: usize = 500;
+
+#[test]
+fn a_crash_at_any_write_of_cleaning_loses_and_revives_nothing() {
+    let (_, _, whole) = clean_until(CLEANING_WRITES, 3);
+    let counters = whole.counters();
+    assert!(counters.messages_copied > 20 && counters.segments_recycled > 8, "{counters:?}");
+    for writes in 1..CLEANING_WRITES {
+        let (mut disk, taken, spool) = clean_until(writes, 3);
+        disk.power_cut(&mut Prng::new(writes as u64));
+        let recovered = disk.recover(1);
+        let live = live_in(&recovered);
+        drop(spool);
+        for (which, one) in taken.iter().enumerate() {
+            let stays = which.is_multiple_of(9);
+            let is_live = |recipient| live.binary_search(&(one.id, recipient)).is_ok();
+            let done = if stays { 0..1 } else { 0..4 };
+            for recipient in 0..4u16 {
+                let told = one.done && done.contains(&recipient);
+                assert!(!(told && is_live(recipient)), "{writes}: {} came back", one.id);
+                let must = one.settling && !done.contains(&recipient);
+                assert!(!must || is_live(recipient), "{writes}: {} {recipient} was lost", one.id);
+            }
+        }
+        for found in &recovered.deliveries {
+            // A copy knows its attempts; an outcome that was in flight may be lost.
+            let delivery = &found.delivery;
+            let place = delivery.place;
+            let is_copy = place.segment != delivery.message.segment();
+            let state = (delivery.attempts, found.due);
+            assert!(!is_copy || delivery.first == 0 || state == (2, Some(Wall(9_000_000_000))));
+        }
+        // What was recovered can be cleaned, and crash, again.
+        let next = recovered.next_sequence;
+        let mut spool = Spool::new(options(next), recovered.shards.into_iter().next());
+        disk.run(&mut spool, at_ms(100_000));
+        disk.run(&mut spool, at_ms(100_010));
+        assert_eq!(live_in(&disk.recover(1)), live, "{writes}: cleaning changed what is live");
     }
 }

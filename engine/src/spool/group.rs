@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::bytes::len32;
+use super::cleaning::Copied;
 use super::files::CommitId;
+use super::message::{MessageParts, PendingRun, append_message};
 use super::outcomes::append_entry;
 use super::record::{
     CommitFields, Fence, Kind, RECORD_HEADER_BYTES, Tag, begin_record, end_record, fields,
@@ -13,7 +15,7 @@ use super::segment::to_pages;
 use crate::base::block::{Block, BlockBuilder, PAGE_BYTES};
 use crate::base::time::{Mono, Wall};
 use crate::model::message::{MessageId, Place, SegmentSeq};
-use crate::model::outcome::RangeOutcome;
+use crate::model::outcome::{Outcome, RangeOutcome};
 
 /// Outcomes gathered for one record.
 #[derive(Debug)]
@@ -46,12 +48,32 @@ impl Batch {
         self.entries += 1;
     }
 
+    /// The reply loses its text: code and status stay.
+    pub(super) fn add_without_text(
+        &mut self,
+        id: MessageId,
+        first: u16,
+        count: u16,
+        outcome: &RangeOutcome,
+    ) {
+        self.add(id, first, count, &without_text(outcome));
+    }
+
     pub(super) fn refer(&mut self, segment: SegmentSeq) {
         // Outcomes come in runs of one segment; a repeated entry costs eight bytes and is harmless.
         if self.refers.last() != Some(&segment) {
             self.refers.push(segment);
         }
     }
+}
+
+fn without_text(outcome: &RangeOutcome) -> RangeOutcome {
+    let mut bare = outcome.clone();
+    let (Outcome::Delivered { reply }
+    | Outcome::Deferred { reply, .. }
+    | Outcome::Failed { reply }) = &mut bare.outcome;
+    reply.text = Box::default();
+    bare
 }
 
 /// A message that waits for its commit.
@@ -68,6 +90,7 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Cargo {
     pub(super) messages: Vec<Waiting>,
+    pub(super) copies: Vec<Copied>,
     pub(super) batches: Vec<Batch>,
     pub(super) fences: Vec<Fence>,
 }
@@ -82,6 +105,7 @@ pub(super) struct Group {
     pub(super) block: BlockBuilder,
     used_bytes: u32,
     pub(super) first_message: Option<Mono>,
+    pub(super) first_copy: Option<Mono>,
     pub(super) chunks: u32,
     pub(super) cargo: Cargo,
 }
@@ -97,6 +121,7 @@ impl Group {
             block,
             used_bytes: 0,
             first_message: None,
+            first_copy: None,
             chunks: 0,
             cargo: Cargo::default(),
         }
@@ -115,6 +140,25 @@ impl Group {
         let record_fields = fields(record_fields);
         let bytes = end_record(&mut self.block, at, kind, &record_fields, &self.tag, position);
         Place { segment: self.tag.sequence, offset: position, bytes }
+    }
+
+    /// Appends a Copy of a message with what is pending of it.
+    pub(super) fn append_copy(
+        &mut self,
+        id: MessageId,
+        accepted: Wall,
+        parts: &MessageParts<'_>,
+        states: &[PendingRun],
+    ) -> Place {
+        let (tag, offset) = (self.tag, self.offset);
+        let (at, bytes) =
+            append_message(&mut self.block, id, accepted, parts, states, &tag, offset);
+        Place { segment: tag.sequence, offset: offset + at, bytes }
+    }
+
+    /// Whether nothing in it is in a hurry.
+    pub(super) fn holds_copies_only(&self) -> bool {
+        self.first_copy.is_some() && self.first_message.is_none() && self.chunks == 0
     }
 
     pub(super) fn append_fence(&mut self, fence: Fence) -> Place {

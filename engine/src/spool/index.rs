@@ -1,10 +1,20 @@
-//! The live index: which recipients still are pending, in two bytes per message.
+//! The live index: of every live message, where it lies, who is pending, how often and when next.
+//!
+//! A message is looked up under the segment that it is named after, by ordinal: 16 bytes each. One
+//! that was copied out of that segment is looked up by its name, so the table of a segment goes
+//! with the segment and memory follows what is live.
 
 use std::collections::BTreeMap;
 
-use super::message::ChunkRef;
+use super::bytes::len32;
+use super::message::{ChunkRef, PendingRun};
 use crate::base::map::Map;
-use crate::model::message::{MessageId, SegmentSeq};
+use crate::base::time::Wall;
+use crate::model::message::{MessageId, Place, SegmentSeq};
+
+/// Earlier places of a message's pieces that still are understood. A delivery under way asks by
+/// the places it once read; one that outlives so many moves fails its read and is set aside.
+const PIECE_PLACES_KEPT: usize = 64;
 
 /// A run of recipients, as indices into the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,62 +39,154 @@ impl Run {
     }
 }
 
-/// Pending recipients of all live messages of a shard.
+impl PendingRun {
+    fn run(&self) -> Run {
+        Run { first: self.first, count: self.count }
+    }
+
+    fn with(&self, run: Run) -> Self {
+        Self { first: run.first, count: run.count, ..*self }
+    }
+
+    fn is_followed_by(&self, next: &Self) -> bool {
+        self.run().end() == u32::from(next.first)
+            && (self.attempts, self.due) == (next.attempts, next.due)
+    }
+}
+
+/// One message. All zero: no such message, or it is over.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    /// Recipients that still are pending.
+    pending: u16,
+    /// Attempts made for them, and when the next is due in seconds since 1970 (0: at once), unless
+    /// `partial` says more.
+    attempts: u16,
+    due: u32,
+    offset: u32,
+    bytes: u32,
+}
+
+impl Entry {
+    fn is_live(&self) -> bool {
+        self.bytes != 0
+    }
+
+    fn whole(&self) -> PendingRun {
+        let due = (self.due != 0).then(|| Wall(u64::from(self.due) * NANOS_PER_SECOND));
+        PendingRun { first: 0, count: self.pending, attempts: self.attempts, due }
+    }
+}
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Rounded up, so that nothing becomes due early.
+fn to_seconds(due: Option<Wall>) -> u32 {
+    let seconds = due.unwrap_or_default().0.div_ceil(NANOS_PER_SECOND);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// A message that was copied out of the segment it is named after.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    segment: SegmentSeq,
+    entry: Entry,
+}
+
+/// Pieces of a body, where they lie now and where they lay before.
+#[derive(Debug)]
+struct Pieces {
+    now: Box<[ChunkRef]>,
+    /// Whole lists, one behind the other.
+    before: Vec<ChunkRef>,
+}
+
+/// All live messages of a shard.
 #[derive(Debug, Default)]
 pub(super) struct LiveIndex {
-    /// How many are pending, by segment and ordinal; 0: none, or no such message.
-    pending: BTreeMap<SegmentSeq, Vec<u16>>,
-    /// Which ones, for messages of which some are final; all others pend from 0 on.
-    partial: Map<MessageId, Vec<Run>>,
-    /// Pieces of bodies, for the few messages that have any.
-    chunks: Map<MessageId, Box<[ChunkRef]>>,
-    /// Where the record lies, for messages that were copied out of the segment they are named after.
-    moved: Map<MessageId, SegmentSeq>,
+    /// By segment and ordinal.
+    named: BTreeMap<SegmentSeq, Vec<Entry>>,
+    moved: Map<MessageId, Moved>,
+    /// Who is pending, for messages whose pending recipients are not 0.. on with equal fortune.
+    partial: Map<MessageId, Vec<PendingRun>>,
+    /// For the few messages that have pieces.
+    pieces: Map<MessageId, Pieces>,
+    /// By segment: messages copied into it, or with pieces in it, dead ones included.
+    guests: BTreeMap<SegmentSeq, Vec<MessageId>>,
+    /// Segments with a later record of the message that does not count: outcomes must outlive them.
+    shadows: Map<MessageId, Vec<SegmentSeq>>,
 }
 
 impl LiveIndex {
-    pub(super) fn insert(&mut self, id: MessageId, recipients: u16, chunks: &[ChunkRef]) {
-        let ordinals = self.pending.entry(id.segment()).or_default();
-        let ordinal = id.ordinal() as usize;
-        if ordinals.len() <= ordinal {
-            ordinals.resize(ordinal + 1, 0);
+    pub(super) fn insert(
+        &mut self,
+        id: MessageId,
+        place: Place,
+        recipients: u16,
+        chunks: &[ChunkRef],
+    ) {
+        let (offset, bytes) = (place.offset, place.bytes);
+        let entry = Entry { pending: recipients, attempts: 0, due: 0, offset, bytes };
+        if place.segment == id.segment() {
+            let entries = self.named.entry(id.segment()).or_default();
+            let ordinal = id.ordinal() as usize;
+            if entries.len() <= ordinal {
+                entries.resize(ordinal + 1, Entry::default());
+            }
+            entries[ordinal] = entry;
+        } else {
+            self.moved.insert(id, Moved { segment: place.segment, entry });
+            self.guests.entry(place.segment).or_default().push(id);
         }
-        ordinals[ordinal] = recipients;
         if !chunks.is_empty() {
-            self.chunks.insert(id, chunks.into());
+            self.note_guests(id, chunks);
+            self.pieces.insert(id, Pieces { now: chunks.into(), before: Vec::new() });
         }
     }
 
-    /// Inserts a message of which only these runs, in order, are pending, and whose record lies in
-    /// `segment`.
+    /// Inserts a message of which only these runs, in order, are pending.
     pub(super) fn insert_recovered(
         &mut self,
         id: MessageId,
-        segment: SegmentSeq,
-        runs: Vec<Run>,
+        place: Place,
+        runs: Vec<PendingRun>,
         chunks: &[ChunkRef],
+        shadows: Vec<SegmentSeq>,
     ) {
         let count = runs.iter().fold(0u16, |sum, run| sum.saturating_add(run.count));
-        self.insert(id, count, chunks);
-        if runs != [Run { first: 0, count }] {
-            self.partial.insert(id, runs);
-        }
-        if segment != id.segment() {
-            self.moved.insert(id, segment);
+        self.insert(id, place, count, chunks);
+        self.set_runs(id, runs);
+        if !shadows.is_empty() {
+            self.shadows.insert(id, shadows);
         }
     }
 
     pub(super) fn pending(&self, id: MessageId) -> u16 {
-        let ordinals = self.pending.get(&id.segment());
-        ordinals.and_then(|ordinals| ordinals.get(id.ordinal() as usize)).copied().unwrap_or(0)
+        self.entry(id).map_or(0, |entry| entry.pending)
+    }
+
+    /// Where the message's record lies; `None`: it is over, or unknown.
+    pub(super) fn place(&self, id: MessageId) -> Option<Place> {
+        let entry = self.entry(id)?;
+        let (offset, bytes) = (entry.offset, entry.bytes);
+        Some(Place { segment: self.segment_of(id), offset, bytes })
+    }
+
+    /// Where the piece lies now that lies, or lay, at `place`.
+    pub(super) fn piece_place(&self, id: MessageId, place: Place) -> Option<Place> {
+        let pieces = self.pieces.get(&id)?;
+        let is_it =
+            |piece: &ChunkRef| (piece.segment, piece.offset) == (place.segment, place.offset);
+        let at = pieces.now.iter().chain(&pieces.before).position(is_it)?;
+        pieces.now.get(at % pieces.now.len()).map(ChunkRef::place)
     }
 
     /// The pieces of the message's body.
     pub(super) fn chunks(&self, id: MessageId) -> &[ChunkRef] {
-        if self.chunks.is_empty() {
+        if self.pieces.is_empty() {
             return &[];
         }
-        self.chunks.get(&id).map_or(&[], |chunks| chunks)
+        self.pieces.get(&id).map_or(&[], |pieces| &pieces.now)
     }
 
     /// The segment that holds the message's record.
@@ -92,7 +194,15 @@ impl LiveIndex {
         if self.moved.is_empty() {
             return id.segment();
         }
-        self.moved.get(&id).copied().unwrap_or_else(|| id.segment())
+        self.moved.get(&id).map_or_else(|| id.segment(), |moved| moved.segment)
+    }
+
+    /// See `shadows`.
+    pub(super) fn shadows(&self, id: MessageId) -> &[SegmentSeq] {
+        if self.shadows.is_empty() {
+            return &[];
+        }
+        self.shadows.get(&id).map_or(&[], |shadows| shadows)
     }
 
     /// Puts into `found` what of `run` still is pending.
@@ -104,47 +214,173 @@ impl LiveIndex {
         }
         match self.partial.get(&id) {
             None => found.extend(run.common(Run { first: 0, count: pending })),
-            Some(runs) => found.extend(runs.iter().filter_map(|one| one.common(run))),
+            Some(runs) => found.extend(runs.iter().filter_map(|one| one.run().common(run))),
         }
+    }
+
+    /// What is pending, with attempts and due times: the state that a copy carries.
+    pub(super) fn states(&self, id: MessageId) -> Vec<PendingRun> {
+        let Some(entry) = self.entry(id).filter(|entry| entry.pending > 0) else {
+            return Vec::new();
+        };
+        self.partial.get(&id).cloned().unwrap_or_else(|| vec![entry.whole()])
     }
 
     /// Makes final a run of which every recipient was pending.
     pub(super) fn finish(&mut self, id: MessageId, run: Run) {
-        let Some(pending) = self
-            .pending
-            .get_mut(&id.segment())
-            .and_then(|ordinals| ordinals.get_mut(id.ordinal() as usize))
-        else {
-            return;
-        };
-        let before = *pending;
-        assert!(run.count <= before, "only what is pending becomes final");
-        *pending -= run.count;
-        if *pending == 0 {
-            self.partial.remove(&id);
-            return;
+        let pending = self.pending(id);
+        assert!(run.count <= pending, "only what is pending becomes final");
+        if run.count == pending {
+            return self.set_runs(id, Vec::new());
         }
-        let runs = self.partial.entry(id).or_insert_with(|| vec![Run { first: 0, count: before }]);
-        *runs = runs.iter().flat_map(|one| without(*one, run)).flatten().collect();
+        let runs = self.states(id);
+        let rest = runs.iter().flat_map(|one| without(one.run(), run).map(|left| (one, left)));
+        self.set_runs(id, rest.filter_map(|(one, left)| Some(one.with(left?))).collect());
     }
 
-    /// Drops a message that is over, durably or by refusal; its pieces are returned.
-    pub(super) fn remove(&mut self, id: MessageId) -> Box<[ChunkRef]> {
-        let run = Run { first: 0, count: u16::MAX };
-        let mut rest = Vec::new();
-        self.pending_within(id, run, &mut rest);
-        for run in rest {
-            self.finish(id, run);
+    /// Notes that a run, of which every recipient is pending, is to be tried again.
+    pub(super) fn defer(&mut self, id: MessageId, run: Run, attempts: u16, due: Wall) {
+        let due = Some(due);
+        if run.count == self.pending(id) && !self.partial.contains_key(&id) {
+            if let Some(entry) = self.entry_mut(id) {
+                (entry.attempts, entry.due) = (attempts, to_seconds(due));
+            }
+            return;
         }
-        self.moved.remove(&id);
-        self.chunks.remove(&id).unwrap_or_default()
+        let mut runs: Vec<PendingRun> = Vec::new();
+        for one in self.states(id) {
+            let [before, behind] = without(one.run(), run);
+            let hit =
+                one.run().common(run).map(|hit| PendingRun { attempts, due, ..one.with(hit) });
+            let parts = [before.map(|left| one.with(left)), hit, behind.map(|left| one.with(left))];
+            runs.extend(parts.into_iter().flatten());
+        }
+        self.set_runs(id, runs);
     }
 
-    /// Drops the table of a segment that was recycled, unless copied messages still use it.
+    /// Drops a message that is over, durably or by refusal: where it lay, and its pieces.
+    pub(super) fn remove(&mut self, id: MessageId) -> Option<(Place, Box<[ChunkRef]>)> {
+        let place = self.place(id)?;
+        if self.moved.remove(&id).is_none()
+            && let Some(entry) = self.entry_mut(id)
+        {
+            *entry = Entry::default();
+        }
+        self.partial.remove(&id);
+        self.shadows.remove(&id);
+        let pieces = self.pieces.remove(&id);
+        Some((place, pieces.map(|pieces| pieces.now).unwrap_or_default()))
+    }
+
+    /// Takes note that the message was copied; returns where it lay, and its pieces there.
+    pub(super) fn move_to(
+        &mut self,
+        id: MessageId,
+        place: Place,
+        chunks: &[ChunkRef],
+    ) -> Option<(Place, Box<[ChunkRef]>)> {
+        let old = self.place(id)?;
+        let entry = Entry { offset: place.offset, bytes: place.bytes, ..*self.entry(id)? };
+        if self.moved.insert(id, Moved { segment: place.segment, entry }).is_none()
+            && let Some(ordinals) = self.named.get_mut(&id.segment())
+            && let Some(entry) = ordinals.get_mut(id.ordinal() as usize)
+        {
+            *entry = Entry::default();
+        }
+        self.guests.entry(place.segment).or_default().push(id);
+        self.note_guests(id, chunks);
+        let Some(pieces) = self.pieces.get_mut(&id) else { return Some((old, Box::default())) };
+        let before = std::mem::replace(&mut pieces.now, chunks.into());
+        pieces.before.truncate(before.len() * (PIECE_PLACES_KEPT - 1));
+        pieces.before.splice(0..0, before.iter().copied());
+        Some((old, before))
+    }
+
+    /// Drops what is kept by segment of one that was recycled: nothing in it is live.
     pub(super) fn forget(&mut self, segment: SegmentSeq) {
-        let used = |ordinals: &Vec<u16>| ordinals.iter().any(|pending| *pending > 0);
-        if self.moved.is_empty() || !self.pending.get(&segment).is_some_and(used) {
-            self.pending.remove(&segment);
+        self.named.remove(&segment);
+        self.guests.remove(&segment);
+    }
+
+    /// The first message from `at` on of which the segment holds something and somebody is pending,
+    /// and where to go on. A message may come more than once.
+    pub(super) fn next_in(&self, segment: SegmentSeq, at: usize) -> Option<(MessageId, usize)> {
+        let named = self.named.get(&segment).map_or(&[][..], |entries| entries);
+        for (ordinal, entry) in named.iter().enumerate().skip(at) {
+            if entry.pending > 0 {
+                return Some((MessageId::new(segment, len32(ordinal)), ordinal + 1));
+            }
+        }
+        let guests = self.guests.get(&segment).map_or(&[][..], |guests| guests);
+        let is_here = |id: MessageId| {
+            self.segment_of(id) == segment
+                || self.chunks(id).iter().any(|chunk| chunk.segment == segment)
+        };
+        let skipped = at.saturating_sub(named.len());
+        for (number, id) in guests.iter().enumerate().skip(skipped) {
+            if self.pending(*id) > 0 && is_here(*id) {
+                return Some((*id, named.len() + number + 1));
+            }
+        }
+        None
+    }
+
+    #[cfg(test)]
+    pub(super) fn tables(&self) -> usize {
+        self.named.len().max(self.guests.len())
+    }
+
+    fn entry(&self, id: MessageId) -> Option<&Entry> {
+        if !self.moved.is_empty()
+            && let Some(moved) = self.moved.get(&id)
+        {
+            return Some(&moved.entry);
+        }
+        let entries = self.named.get(&id.segment())?;
+        entries.get(id.ordinal() as usize).filter(|entry| entry.is_live())
+    }
+
+    fn entry_mut(&mut self, id: MessageId) -> Option<&mut Entry> {
+        if !self.moved.is_empty()
+            && let Some(moved) = self.moved.get_mut(&id)
+        {
+            return Some(&mut moved.entry);
+        }
+        let entries = self.named.get_mut(&id.segment())?;
+        entries.get_mut(id.ordinal() as usize).filter(|entry| entry.is_live())
+    }
+
+    /// Sets who is pending: in the entry alone, if that can say it.
+    fn set_runs(&mut self, id: MessageId, runs: Vec<PendingRun>) {
+        let mut merged: Vec<PendingRun> = Vec::with_capacity(runs.len());
+        for run in runs {
+            match merged.last_mut() {
+                Some(last) if last.is_followed_by(&run) => last.count += run.count,
+                _ => merged.push(run),
+            }
+        }
+        let pending = merged.iter().fold(0u16, |sum, run| sum.saturating_add(run.count));
+        let Some(entry) = self.entry_mut(id) else { return };
+        entry.pending = pending;
+        match &merged[..] {
+            [] => {}
+            [whole] if whole.first == 0 => {
+                (entry.attempts, entry.due) = (whole.attempts, to_seconds(whole.due));
+            }
+            _ => {
+                self.partial.insert(id, merged);
+                return;
+            }
+        }
+        self.partial.remove(&id);
+    }
+
+    fn note_guests(&mut self, id: MessageId, chunks: &[ChunkRef]) {
+        let mut last = None;
+        for chunk in chunks {
+            if last.replace(chunk.segment) != Some(chunk.segment) {
+                self.guests.entry(chunk.segment).or_default().push(id);
+            }
         }
     }
 }
@@ -160,6 +396,10 @@ fn without(one: Run, run: Run) -> [Option<Run>; 2] {
 mod tests {
     use super::*;
 
+    fn place(segment: u64, offset: u32) -> Place {
+        Place { segment: SegmentSeq(segment), offset, bytes: 100 }
+    }
+
     fn pending_runs(index: &LiveIndex, id: MessageId) -> Vec<(u16, u16)> {
         let mut found = Vec::new();
         index.pending_within(id, Run { first: 0, count: u16::MAX }, &mut found);
@@ -170,7 +410,7 @@ mod tests {
     fn final_recipients_leave_and_never_come_back() {
         let mut index = LiveIndex::default();
         let id = MessageId::new(SegmentSeq(1), 3);
-        index.insert(id, 10, &[]);
+        index.insert(id, place(1, 64), 10, &[]);
         index.finish(id, Run { first: 4, count: 2 });
         assert_eq!(pending_runs(&index, id), [(0, 4), (6, 4)]);
         let mut found = Vec::new();
@@ -189,7 +429,7 @@ mod tests {
             for count in 1..=6 - first {
                 let mut index = LiveIndex::default();
                 let id = MessageId::new(SegmentSeq(1), 0);
-                index.insert(id, 6, &[]);
+                index.insert(id, place(1, 64), 6, &[]);
                 index.finish(id, Run { first, count });
                 let left: Vec<u16> = pending_runs(&index, id)
                     .into_iter()
@@ -206,11 +446,66 @@ mod tests {
     fn a_copied_message_keeps_its_name_and_tells_its_place() {
         let mut index = LiveIndex::default();
         let id = MessageId::new(SegmentSeq(1), 0);
-        index.insert_recovered(id, SegmentSeq(9), vec![Run { first: 2, count: 1 }], &[]);
+        let run = PendingRun { first: 2, count: 1, attempts: 3, due: Some(Wall(5)) };
+        index.insert_recovered(id, place(9, 64), vec![run], &[], vec![]);
         index.forget(SegmentSeq(1));
-        assert_eq!((index.segment_of(id), index.pending(id)), (SegmentSeq(9), 1));
-        assert_eq!(pending_runs(&index, id), [(2, 1)]);
-        index.remove(id);
-        assert_eq!(index.pending(id), 0);
+        assert_eq!((index.place(id), index.pending(id)), (Some(place(9, 64)), 1));
+        assert_eq!(index.states(id), [run]);
+        assert_eq!(index.move_to(id, place(12, 128), &[]), Some((place(9, 64), Box::default())));
+        assert_eq!((index.next_in(SegmentSeq(9), 0), index.states(id)), (None, vec![run]));
+        assert_eq!(index.next_in(SegmentSeq(12), 0), Some((id, 1)));
+        assert_eq!(index.remove(id), Some((place(12, 128), Box::default())));
+        assert_eq!((index.pending(id), index.place(id)), (0, None));
+        assert!(index.moved.is_empty() && index.partial.is_empty());
+    }
+
+    #[test]
+    fn deferrals_are_kept_by_run_and_merge_again() {
+        let mut index = LiveIndex::default();
+        let id = MessageId::new(SegmentSeq(1), 3);
+        index.insert(id, place(1, 64), 6, &[]);
+        let at = |seconds| Wall(seconds * NANOS_PER_SECOND);
+        index.defer(id, Run { first: 2, count: 2 }, 1, at(50));
+        let told: Vec<_> = index.states(id).iter().map(|run| (run.first, run.attempts)).collect();
+        assert_eq!(told, [(0, 0), (2, 1), (4, 0)]);
+        index.finish(id, Run { first: 1, count: 2 });
+        let told: Vec<_> = index.states(id).iter().map(|run| (run.first, run.count)).collect();
+        assert_eq!(told, [(0, 1), (3, 1), (4, 2)]);
+        index.finish(id, Run { first: 0, count: 1 });
+        index.defer(id, Run { first: 3, count: 3 }, 2, at(60));
+        let whole = PendingRun { first: 3, count: 3, attempts: 2, due: Some(at(60)) };
+        assert_eq!(index.states(id), [whole]);
+    }
+
+    #[test]
+    fn a_due_time_is_never_rounded_to_earlier() {
+        let mut index = LiveIndex::default();
+        let id = MessageId::new(SegmentSeq(1), 0);
+        index.insert(id, place(1, 64), 2, &[]);
+        index.defer(id, Run { first: 0, count: 2 }, 1, Wall(1));
+        assert_eq!(index.states(id)[0].due, Some(Wall(NANOS_PER_SECOND)));
+        assert!(index.partial.is_empty(), "sixteen bytes say it");
+    }
+
+    #[test]
+    fn a_piece_is_found_by_any_place_it_ever_had() {
+        let mut index = LiveIndex::default();
+        let id = MessageId::new(SegmentSeq(1), 0);
+        let pieces = |segment: u64| {
+            [64, 256].map(|offset| ChunkRef { segment: SegmentSeq(segment), offset, bytes: 9 })
+        };
+        index.insert(id, place(1, 640), 1, &pieces(1));
+        assert_eq!(index.next_in(SegmentSeq(1), 1), Some((id, 2)), "by its pieces too");
+        for segment in 2..=4 {
+            let (_, old) = index.move_to(id, place(segment, 640), &pieces(segment)).unwrap();
+            assert_eq!(*old, pieces(segment - 1));
+        }
+        for segment in 1..=4 {
+            for (was, is) in pieces(segment).iter().zip(pieces(4)) {
+                assert_eq!(index.piece_place(id, was.place()), Some(is.place()));
+            }
+        }
+        assert_eq!(index.piece_place(id, place(4, 640)), None);
+        assert_eq!((index.next_in(SegmentSeq(3), 0), index.chunks(id)), (None, &pieces(4)[..]));
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Segment {
     pub(super) live: u32,
     /// Pieces of bodies in it that a message, or one still coming in, needs.
     pub(super) chunks_live: u32,
+    /// Bytes of both.
+    pub(super) live_bytes: u64,
     /// Older segments that its outcomes and fences speak of; sorted.
     pub(super) refers: Vec<SegmentSeq>,
 }
@@ -70,6 +72,7 @@ impl Segment {
             waiting: 0,
             live: 0,
             chunks_live: 0,
+            live_bytes: 0,
             refers: Vec::new(),
         }
     }
@@ -85,6 +88,10 @@ impl Segment {
         self.header_writes += 1;
         let counter = self.header_writes;
         Some(SegmentHeader { tag, counter, state, shard, file_bytes: self.file_bytes })
+    }
+
+    pub(super) fn is_recycling(&self) -> bool {
+        matches!(self.phase, Phase::Recycling { .. })
     }
 
     pub(super) fn next_generation(&self) -> u32 {

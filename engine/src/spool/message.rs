@@ -65,6 +65,11 @@ impl MessageParts<'_> {
     }
 }
 
+/// Bytes that so many states add to a record.
+pub(super) fn states_bytes(states: usize) -> usize {
+    states * STATE_BYTES
+}
+
 /// Pending recipients that share attempts and due time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingRun {

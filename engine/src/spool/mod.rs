@@ -5,8 +5,8 @@
 //!          poll_request ──▶ the driver writes ──▶ handle_committed ──▶ poll_durable
 //! ```
 //! `record.rs` and `segment.rs` draw the bytes on disk; `commit.rs` decides when a commit goes and
-//! what its end means; `reclaim.rs` when a segment may be used again; `recovery.rs` and `plan.rs`
-//! read everything back.
+//! what its end means; `reclaim.rs` when a segment may be used again, `cleaning.rs` how the last live
+//! messages leave it and `policy.rs` when; `recovery.rs` and `plan.rs` read everything back.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,10 +14,13 @@ use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
 use crate::model::delivery::RecordInMemory;
 use crate::model::message::{MessageId, ORDINAL_MAX, Place, SegmentSeq};
-use crate::model::outcome::RangeOutcome;
+use crate::model::outcome::{Outcome, RangeOutcome};
 use crate::model::settings::OutcomeDurability;
 
 mod bytes;
+mod cleaning;
+#[cfg(test)]
+mod cleaning_tests;
 mod commit;
 #[cfg(test)]
 mod crash_tests;
@@ -29,6 +32,7 @@ mod ledger;
 pub mod message;
 pub mod outcomes;
 pub mod plan;
+mod policy;
 mod reclaim;
 pub mod record;
 pub mod recovery;
@@ -38,9 +42,11 @@ mod test_disk;
 #[cfg(test)]
 mod tests;
 
+pub use cleaning::FetchId;
 pub use commit::{Gather, Request};
 pub use message::{ChunkRef, DomainRange, MessageParts, MessageView};
 
+use cleaning::Cleaning;
 use files::{CommitId, DiskError, FileId, SpareSegment};
 use footer::FooterBuilder;
 use group::{Batch, Group, Waiting};
@@ -66,8 +72,16 @@ const FOOTER_MESSAGE_BYTES: usize = 128;
 const FOOTER_NAMES_BYTES_MAX: usize = 4096;
 /// The longest record payload: a larger body belongs into chunks.
 const PAYLOAD_BYTES_MAX: usize = 16 << 20;
-/// Spares that messages leave alone: the segment for outcomes and reports.
-const SPARES_RESERVED: usize = 1;
+/// Spares that messages leave alone: one for cleaning, one for outcomes and reports.
+const SPARES_RESERVED: usize = 2;
+/// One spare to go on with when the active segment is full, and the reserve.
+const SPARES_MIN: usize = SPARES_RESERVED + 1;
+/// Outcomes that wait while no segment can be had, in full. Beyond it deferrals are not written
+/// (after a crash such a delivery is tried again at once) and final results go without the reply's
+/// text: a few bytes for each live recipient, of which there are no new ones meanwhile.
+const OUTCOMES_WAITING_BYTES_MAX: usize = 4 << 20;
+/// Of a segment, at most this part: so that the next one that can be had takes all of them.
+const OUTCOMES_WAITING_PART: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 pub struct SpoolOptions {
@@ -106,6 +120,35 @@ pub enum Durable {
     Settled { token: u64 },
     /// A write failed: the segment takes no more of them. The operator is to be told.
     Fenced { file: FileId, cause: DiskError },
+    /// What was written here cannot be read any more: the message is over. The operator is to be
+    /// told.
+    SetAside { id: MessageId, place: Place },
+}
+
+/// What a record is written for, and so how far it may use up the reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Mail,
+    /// A copy while new files can be made: mail goes first.
+    EarlyCopy,
+    /// A copy of what lies in a segment with much more to copy.
+    Copy,
+    /// One of the last copies from a segment, which comes back for it.
+    LastCopies,
+    /// A report: without it a failure could not be settled, and its segment never be recycled.
+    Notice,
+}
+
+impl Need {
+    /// Spares to be left alone.
+    fn keep(self) -> usize {
+        match self {
+            Self::EarlyCopy => SPARES_MIN,
+            Self::Mail => SPARES_RESERVED,
+            Self::Copy => SPARES_RESERVED - 1,
+            Self::LastCopies | Self::Notice => 0,
+        }
+    }
 }
 
 /// What a settlement left.
@@ -142,6 +185,10 @@ pub struct Counters {
     pub outcomes: u64,
     pub segments_recycled: u64,
     pub segments_fenced: u64,
+    pub messages_copied: u64,
+    pub messages_set_aside: u64,
+    /// Deferrals not written because too many outcomes waited for a segment.
+    pub deferrals_unwritten: u64,
 }
 
 /// The segment that is being filled.
@@ -178,6 +225,12 @@ pub struct Spool {
     /// Fences that wait for the next commit.
     fences: Vec<Fence>,
     index: LiveIndex,
+    cleaning: Cleaning,
+    outcomes_waiting_max: usize,
+    /// Bytes of the files that are not spares.
+    used_bytes: u64,
+    /// Bytes of live messages, and of pieces that are needed.
+    live_bytes: u64,
     /// Messages on disk whose pieces, in another segment, are not yet.
     unready: Vec<commit::OnDisk>,
     durable: VecDeque<Durable>,
@@ -207,6 +260,10 @@ impl Spool {
             batches: VecDeque::new(),
             fences: Vec::new(),
             index: LiveIndex::default(),
+            cleaning: Cleaning::default(),
+            outcomes_waiting_max: OUTCOMES_WAITING_BYTES_MAX,
+            used_bytes: 0,
+            live_bytes: 0,
             unready: Vec::new(),
             durable: VecDeque::new(),
             reservation: None,
@@ -232,25 +289,24 @@ impl Spool {
         now: Now,
         payload_bytes: usize,
     ) -> Result<MessageId, SpoolFull> {
-        self.begin(now, payload_bytes, SPARES_RESERVED)
+        self.begin(now, payload_bytes, Need::Mail)
     }
 
-    /// The same for a report of ours, which may use the reserve: what failed stays pending until
-    /// its report is written, and its segment in use.
+    /// As `begin_message`, for a report of our own: it may use the reserve.
     ///
     /// # Errors
-    /// If even the reserve is used up: try again when something was recycled.
+    /// If it is to be tried again.
     pub fn begin_notice(&mut self, now: Now, payload_bytes: usize) -> Result<MessageId, SpoolFull> {
-        self.begin(now, payload_bytes, 0)
+        self.begin(now, payload_bytes, Need::Notice)
     }
 
     fn begin(
         &mut self,
         now: Now,
         payload_bytes: usize,
-        keep: usize,
+        need: Need,
     ) -> Result<MessageId, SpoolFull> {
-        self.make_room(now, payload_bytes, keep)?;
+        self.make_room(now, payload_bytes, need)?;
         let active = self.active.as_mut().ok_or(SpoolFull::NoSegment)?;
         let id = MessageId::new(active.tag.sequence, active.next_ordinal);
         active.next_ordinal += 1;
@@ -292,8 +348,8 @@ impl Spool {
         group.first_message.get_or_insert(now.mono);
         group.cargo.messages.push(Waiting { token, id, place, at });
         active.footer.add_message(id, place, now.wall, &parts);
-        self.index.insert(id, parts.recipients, parts.chunks);
-        self.segment_mut(tag.sequence).live += 1;
+        self.index.insert(id, place, parts.recipients, parts.chunks);
+        self.add_live(place);
         Some(place)
     }
 
@@ -303,15 +359,22 @@ impl Spool {
     /// # Errors
     /// If the message is to be refused.
     pub fn append_chunk(&mut self, now: Now, bytes: &[u8]) -> Result<ChunkRef, SpoolFull> {
+        self.append_piece(now, bytes, Need::Mail)
+    }
+
+    fn append_piece(&mut self, now: Now, bytes: &[u8], need: Need) -> Result<ChunkRef, SpoolFull> {
         self.reservation = None;
-        self.make_room(now, bytes.len(), SPARES_RESERVED)?;
+        self.make_room(now, bytes.len(), need)?;
         let active = self.active.as_mut().ok_or(SpoolFull::NoSegment)?;
         let sequence = active.tag.sequence;
         let capacity = bytes.len() + 4 * RECORD_HEADER_BYTES;
         let group = self.open.get_or_insert_with(|| active.group(capacity));
         let place = group.append(Kind::Chunk, &[], bytes);
         group.chunks += 1;
-        self.segment_mut(sequence).chunks_live += 1;
+        let segment = self.segment_mut(sequence);
+        segment.chunks_live += 1;
+        segment.live_bytes += u64::from(place.bytes);
+        self.live_bytes += u64::from(place.bytes);
         Ok(ChunkRef { segment: sequence, offset: place.offset, bytes: bytes::len32(bytes.len()) })
     }
 
@@ -319,7 +382,10 @@ impl Spool {
     pub fn drop_chunks(&mut self, chunks: &[ChunkRef]) {
         for chunk in chunks {
             if let Some(segment) = self.segments.get_mut(&chunk.segment) {
+                let bytes = u64::from(chunk.place().bytes);
                 segment.chunks_live = segment.chunks_live.saturating_sub(1);
+                segment.live_bytes = segment.live_bytes.saturating_sub(bytes);
+                self.live_bytes = self.live_bytes.saturating_sub(bytes);
                 self.reclaim_due = true;
             }
         }
@@ -335,18 +401,19 @@ impl Spool {
         token: Option<u64>,
     ) -> Settled {
         let mut changed = false;
-        let segment = self.index.segment_of(id);
         let mut found = std::mem::take(&mut self.found);
         for outcome in outcomes {
             let run = Run { first: outcome.first, count: outcome.count };
             self.index.pending_within(id, run, &mut found);
             for run in &found {
-                let batch = self.batch(now.mono);
-                batch.add(id, run.first, run.count, outcome);
-                batch.refer(segment);
-                self.counters.outcomes += 1;
-                if outcome.outcome.is_final() {
-                    self.index.finish(id, *run);
+                self.write_outcome(now.mono, id, *run, outcome);
+                match outcome.outcome {
+                    Outcome::Deferred { next, .. } => {
+                        self.index.defer(id, *run, outcome.attempts, next);
+                    }
+                    Outcome::Delivered { .. } | Outcome::Failed { .. } => {
+                        self.index.finish(id, *run);
+                    }
                 }
                 changed = true;
             }
@@ -366,6 +433,28 @@ impl Spool {
         Settled { pending, changed }
     }
 
+    /// See `OUTCOMES_WAITING_BYTES_MAX`. What is written must stay while a record is there that it
+    /// speaks of, whichever will hold.
+    fn write_outcome(&mut self, now: Mono, id: MessageId, run: Run, outcome: &RangeOutcome) {
+        let waiting = self.batches.len() * OUTCOMES_RECORD_BYTES_MAX;
+        if waiting <= self.outcomes_waiting_max {
+            self.batch(now).add(id, run.first, run.count, outcome);
+        } else if outcome.outcome.is_final() {
+            self.batch(now).add_without_text(id, run.first, run.count, outcome);
+        } else {
+            self.counters.deferrals_unwritten += 1;
+            return;
+        }
+        self.counters.outcomes += 1;
+        let segment = self.index.segment_of(id);
+        let copy = self.cleaning.copy_of(id);
+        let shadows = self.index.shadows(id).iter().copied();
+        if let Some(batch) = self.batches.back_mut() {
+            batch.refer(segment);
+            copy.into_iter().chain(shadows).for_each(|other| batch.refer(other));
+        }
+    }
+
     /// What has become durable, or never will, in order.
     pub fn poll_durable(&mut self) -> Option<Durable> {
         self.durable.pop_front()
@@ -375,6 +464,14 @@ impl Spool {
     #[must_use]
     pub fn pending(&self, id: MessageId) -> u16 {
         self.index.pending(id)
+    }
+
+    /// Where to read what a delivery knows under `asked`: its message's record, or a piece of its
+    /// body. Either may have been copied since. `None`: the message is over, as far as is known.
+    #[must_use]
+    pub fn present(&self, id: MessageId, asked: Place) -> Option<Place> {
+        let record = self.index.place(id)?;
+        Some(self.index.piece_place(id, asked).unwrap_or(record))
     }
 
     /// The file a record lies in; `None`: it is not homed here, or is over.
@@ -400,8 +497,8 @@ impl Spool {
     #[must_use]
     pub fn room(&self) -> Room {
         Room {
-            messages: self.admits(0, SPARES_RESERVED),
-            notices: self.admits(0, 0),
+            messages: self.admits(0, Need::Mail),
+            notices: self.admits(0, Need::Notice),
             spares: self.spares.len(),
             waiting_bytes: self.waiting_bytes(),
             outcome_bytes: self.batches.iter().map(|batch| batch.payload.len()).sum(),
@@ -425,8 +522,7 @@ impl Spool {
     }
 
     /// Whether a record of this many payload bytes can be taken, after sealing if need be.
-    /// `keep`: spares that must be left.
-    fn admits(&self, payload_bytes: usize, keep: usize) -> Result<(), SpoolFull> {
+    fn admits(&self, payload_bytes: usize, need: Need) -> Result<(), SpoolFull> {
         if !self.fits_a_fresh_segment(payload_bytes) {
             return Err(SpoolFull::TooLarge);
         }
@@ -434,8 +530,8 @@ impl Spool {
             return Err(SpoolFull::Backlog);
         }
         let fits = self.fits_active(payload_bytes);
-        // While the reserve is in use, what room there is belongs to outcomes.
-        let spares_needed = keep + usize::from(!fits);
+        // While the reserve is in use, what room there is belongs to those it is for.
+        let spares_needed = if fits { need.keep() } else { need.keep() + 1 };
         if self.spares.len() < spares_needed {
             return Err(SpoolFull::NoSegment);
         }
@@ -445,8 +541,8 @@ impl Spool {
         Ok(())
     }
 
-    fn make_room(&mut self, now: Now, payload_bytes: usize, keep: usize) -> Result<(), SpoolFull> {
-        let admitted = self.admits(payload_bytes, keep);
+    fn make_room(&mut self, now: Now, payload_bytes: usize, need: Need) -> Result<(), SpoolFull> {
+        let admitted = self.admits(payload_bytes, need);
         if admitted.is_ok() {
             let record_bytes = padded_record_bytes(payload_bytes);
             let full = |open: &Group| open.block.len() + record_bytes > COMMIT_BYTES_MAX;
@@ -457,14 +553,15 @@ impl Spool {
                 return Ok(());
             }
         }
-        // A full segment is sealed even if no other can be had: only so can it be recycled.
-        if matches!(admitted, Ok(()) | Err(SpoolFull::NoSegment))
-            && !self.fits_active(payload_bytes)
-        {
+        // A full segment is sealed even if no other can be had: only so can it be recycled. But while
+        // the reserve is in use, not to make room for mail.
+        let may_seal =
+            admitted.is_ok() || admitted == Err(SpoolFull::NoSegment) && need == Need::Mail;
+        if may_seal && !self.fits_active(payload_bytes) {
             self.seal_active();
         }
         admitted?;
-        if self.activate_spare(now, keep) { Ok(()) } else { Err(SpoolFull::NoSegment) }
+        if self.activate_spare(now, need.keep()) { Ok(()) } else { Err(SpoolFull::NoSegment) }
     }
 
     fn fits_a_fresh_segment(&self, payload_bytes: usize) -> bool {

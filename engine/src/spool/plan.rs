@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 
 use super::files::{FileId, SpareSegment};
-use super::index::Run;
 use super::message::{ChunkRef, PendingRun};
 use super::outcomes::EntryResult;
 use super::record::{Fence, Tag};
-use super::recovery::{Finding, Piece, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse};
+use super::recovery::{
+    Finding, Piece, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse, Trust,
+};
 use crate::base::map::Map;
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
 use crate::model::delivery::Delivery;
-use crate::model::message::{MessageId, SegmentSeq};
+use crate::model::message::{MessageId, Place, SegmentSeq};
 
 /// What all shards start with.
 #[derive(Debug)]
@@ -71,24 +72,11 @@ pub(super) enum RecoveredState {
 #[derive(Debug)]
 pub(super) struct RecoveredMessage {
     pub(super) id: MessageId,
-    /// Where its record lies.
-    pub(super) segment: SegmentSeq,
+    pub(super) place: Place,
     pub(super) runs: Vec<PendingRun>,
     pub(super) chunks: Vec<ChunkRef>,
-}
-
-impl RecoveredMessage {
-    /// Which recipients are pending, whatever their attempts.
-    pub(super) fn pending_runs(&self) -> Vec<Run> {
-        let mut runs: Vec<Run> = Vec::new();
-        for run in &self.runs {
-            match runs.last_mut() {
-                Some(last) if last.first + last.count == run.first => last.count += run.count,
-                _ => runs.push(Run { first: run.first, count: run.count }),
-            }
-        }
-        runs
-    }
+    /// Segments with a later record of it that does not count.
+    pub(super) shadows: Vec<SegmentSeq>,
 }
 
 /// Puts together what was read. `shards` is the number of shards of this run.
@@ -126,6 +114,8 @@ struct Newest {
     at: Map<MessageId, (SegmentSeq, usize)>,
     /// Segments with an older record of the same message, of which there are few.
     older: Map<MessageId, Vec<SegmentSeq>>,
+    /// Segments with a later record that does not count.
+    shadows: Map<MessageId, Vec<SegmentSeq>>,
 }
 
 /// Outcomes of each message, in the order in which they were written.
@@ -191,7 +181,9 @@ impl Plan {
     }
 
     /// The record at the highest position holds. What holds supersedes all before it, and so must
-    /// stay while one of those is there.
+    /// stay while one of those is there. A copy behind a tear may have been written without what it
+    /// knows of, so it holds only if it is all there is: then the older record was recycled, which is
+    /// done only when the copy is known to be on disk.
     fn gather_messages(&mut self) -> Newest {
         let mut newest = Newest::default();
         let mut refers = Vec::new();
@@ -199,6 +191,10 @@ impl Plan {
             scan.messages.sort_by_key(|message| message.place.offset);
             for (index, message) in scan.messages.iter().enumerate() {
                 if is_void(&self.void_from, message) {
+                    continue;
+                }
+                if message.trust == Trust::Doubtful && newest.at.contains_key(&message.id) {
+                    newest.shadows.entry(message.id).or_default().push(*sequence);
                     continue;
                 }
                 if let Some((older, _)) = newest.at.insert(message.id, (*sequence, index)) {
@@ -216,10 +212,14 @@ impl Plan {
     fn refer_outcomes(&mut self, outcomes: &OutcomesOf, newest: &Newest) {
         for (id, entries) in outcomes {
             let place = newest.at.get(id).map(|(segment, _)| *segment);
-            let older = newest.older.get(id).map_or(&[][..], |older| older);
+            let others = |map: &Map<MessageId, Vec<SegmentSeq>>| map.get(id).cloned();
+            let older = others(&newest.older).unwrap_or_default();
+            let shadows = others(&newest.shadows).unwrap_or_default();
             for (holder, _) in entries {
                 self.refer(*holder, id.segment());
-                for segment in older.iter().chain(&place).filter(|segment| *segment <= holder) {
+                for segment in
+                    older.iter().chain(&shadows).chain(&place).filter(|segment| *segment <= holder)
+                {
                     self.refer(*holder, *segment);
                 }
             }
@@ -290,7 +290,8 @@ impl Plan {
             for (index, message) in messages.into_iter().enumerate() {
                 if newest.at.get(&message.id) == Some(&(sequence, index)) {
                     let entries = outcomes.get(&message.id).map_or(&[][..], |entries| entries);
-                    self.settle_message(file, home, message, entries);
+                    let shadows = newest.shadows.get(&message.id).cloned().unwrap_or_default();
+                    self.settle_message(file, home, message, entries, shadows);
                 }
             }
         }
@@ -306,6 +307,7 @@ impl Plan {
         home: ShardId,
         message: ScannedMessage,
         entries: &[(SegmentSeq, ScannedOutcome)],
+        shadows: Vec<SegmentSeq>,
     ) {
         let runs = pending_runs(&message, entries);
         if runs.is_empty() {
@@ -327,8 +329,7 @@ impl Plan {
                 }
             }
         }
-        let (segment, chunks) = (place.segment, message.chunks);
-        let recovered = RecoveredMessage { id, segment, runs, chunks };
+        let recovered = RecoveredMessage { id, place, runs, chunks: message.chunks, shadows };
         self.recovered.shards[usize::from(home.0)].messages.push(recovered);
     }
 

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use super::files::{DiskError, SpareSegment};
 use super::ledger::{Phase, Segment};
-use super::plan::{RecoveredShard, RecoveredState};
+use super::plan::{RecoveredMessage, RecoveredShard, RecoveredState};
 use super::record::{Kind, RECORD_HEADER_BYTES, Tag};
 use super::segment::{FooterPlace, to_pages};
-use super::{Active, Spool};
+use super::{Active, Need, SPARES_MIN, Spool, SpoolFull};
+use super::{OUTCOMES_WAITING_BYTES_MAX, OUTCOMES_WAITING_PART};
 use crate::base::time::{Mono, Now};
-use crate::model::message::{MessageId, SegmentSeq};
+use crate::model::message::{MessageId, Place, SegmentSeq};
 
-/// One spare to go on with when the active segment is full, and the reserve.
-const SPARES_MIN: usize = 2;
 /// How long to wait before asking again for a segment that could not be made.
 const PREPARE_RETRY: Duration = Duration::from_secs(1);
 
@@ -76,6 +75,9 @@ impl Spool {
         let phase = Phase::Activating { slot: 0 };
         let segment = Segment::new(spare.file, spare.bytes, tag, spare.header_writes, phase);
         self.segments.insert(sequence, segment);
+        self.used_bytes += u64::from(spare.bytes);
+        let part = spare.bytes as usize / OUTCOMES_WAITING_PART;
+        self.outcomes_waiting_max = part.min(OUTCOMES_WAITING_BYTES_MAX);
         self.active = Some(Active::new(tag, spare.bytes));
         self.header_work.push_back(sequence);
         true
@@ -98,6 +100,15 @@ impl Spool {
             segment.phase = Phase::Sealing { footer };
         }
         true
+    }
+
+    /// Seals an active segment that has no room for mail while there is no other: only so can it be
+    /// cleaned and recycled, though nobody asks any more because mail is refused.
+    pub(super) fn seal_full(&mut self) {
+        let is_full = self.active.is_some() && self.open.is_none() && !self.fits_active(0);
+        if is_full && self.admits(0, Need::Mail) == Err(SpoolFull::NoSegment) {
+            self.seal_active();
+        }
     }
 
     /// The footer's own commit, the last of the segment; `None`: no room, or nothing to say.
@@ -157,6 +168,7 @@ impl Spool {
     fn recycled(&mut self, sequence: SegmentSeq) {
         let Some(segment) = self.segments.remove(&sequence) else { return };
         self.index.forget(sequence);
+        self.used_bytes -= u64::from(segment.file_bytes);
         self.spares.push_back(SpareSegment {
             file: segment.file,
             bytes: segment.file_bytes,
@@ -169,11 +181,26 @@ impl Spool {
 
     /// A message is over, durably or by refusal: nothing of it holds a segment any more.
     pub(super) fn drop_message(&mut self, id: MessageId) {
-        let home = self.index.segment_of(id);
-        let chunks = self.index.remove(id);
+        self.cleaning.forget(id);
+        let Some((place, chunks)) = self.index.remove(id) else { return };
         self.drop_chunks(&chunks);
-        if let Some(segment) = self.segments.get_mut(&home) {
+        self.remove_live(place);
+    }
+
+    pub(super) fn add_live(&mut self, place: Place) {
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
+            segment.live += 1;
+            segment.live_bytes += u64::from(place.bytes);
+            self.live_bytes += u64::from(place.bytes);
+        }
+    }
+
+    pub(super) fn remove_live(&mut self, place: Place) {
+        if let Some(segment) = self.segments.get_mut(&place.segment) {
+            let bytes = u64::from(place.bytes);
             segment.live = segment.live.saturating_sub(1);
+            segment.live_bytes = segment.live_bytes.saturating_sub(bytes);
+            self.live_bytes = self.live_bytes.saturating_sub(bytes);
             self.reclaim_due |= segment.live == 0;
         }
     }
@@ -192,6 +219,7 @@ impl Spool {
             segment.durable_through = bytes;
             segment.refer(&found.refers);
             self.segments.insert(sequence, segment);
+            self.used_bytes += u64::from(bytes);
             if found.state == RecoveredState::HalfFreed {
                 self.header_work.push_back(sequence);
             }
@@ -199,14 +227,15 @@ impl Spool {
         for message in recovered.messages {
             for chunk in &message.chunks {
                 if let Some(segment) = self.segments.get_mut(&chunk.segment) {
+                    let bytes = u64::from(chunk.place().bytes);
                     segment.chunks_live += 1;
+                    segment.live_bytes += bytes;
+                    self.live_bytes += bytes;
                 }
             }
-            if let Some(segment) = self.segments.get_mut(&message.segment) {
-                segment.live += 1;
-            }
-            let runs = message.pending_runs();
-            self.index.insert_recovered(message.id, message.segment, runs, &message.chunks);
+            self.add_live(message.place);
+            let RecoveredMessage { id, place, runs, chunks, shadows } = message;
+            self.index.insert_recovered(id, place, runs, &chunks, shadows);
         }
     }
 }

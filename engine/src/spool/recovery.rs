@@ -4,6 +4,8 @@
 //! its footer, any other record by record. An invalid record below the largest `durable_through`
 //! found is damage, above it a torn write; the whole records behind either are kept.
 
+use std::fmt;
+
 use super::bytes::len32;
 use super::files::{FileId, SpareSegment};
 use super::footer::{FooterMessage, FooterView};
@@ -15,6 +17,7 @@ use super::segment::{
 };
 use crate::base::block::PAGE_BYTES;
 use crate::base::time::Wall;
+use crate::model::connection::ShardId;
 use crate::model::message::{MessageId, Place, SegmentSeq};
 
 /// Recipients of an envelope by domain: name, first, count.
@@ -30,8 +33,75 @@ pub enum Finding {
     Damaged { file: FileId, place: Place, message: Option<MessageId> },
     /// The index of a sealed segment is damaged: all of the segment was read instead.
     FooterDamaged { file: FileId, segment: SegmentSeq },
+    /// One of the two headers does not hold.
+    HeaderDamaged { file: FileId, segment: SegmentSeq },
     /// Two files claim to be the same segment, as after a copy; this one was left alone.
     SegmentTwice { file: FileId, segment: SegmentSeq },
+}
+
+impl Finding {
+    /// Whether something that was safe once is not: a torn write is what a crash leaves behind.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Torn { .. })
+    }
+
+    /// The file it was found in.
+    #[must_use]
+    pub fn file(&self) -> FileId {
+        match self {
+            Self::Torn { file, .. }
+            | Self::Damaged { file, .. }
+            | Self::FooterDamaged { file, .. }
+            | Self::HeaderDamaged { file, .. }
+            | Self::SegmentTwice { file, .. } => *file,
+        }
+    }
+}
+
+/// One line: what, where, and what to do.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file().0;
+        match self {
+            Self::Torn { place, .. } => write!(
+                f,
+                "{file:08}.seg: a write of {} bytes at {} was cut short before it was acknowledged; \
+                 dropped, nothing to do",
+                place.bytes, place.offset
+            ),
+            Self::Damaged { place, message: Some(id), .. } => write!(
+                f,
+                "{file:08}.seg: message {id} at {} is damaged and set aside; tell its sender, and \
+                 look at the health of the disk",
+                place.offset
+            ),
+            Self::Damaged { place, message: None, .. } => write!(
+                f,
+                "{file:08}.seg: {} bytes at {} are damaged: a message may be lost, or an outcome, so \
+                 that its delivery is repeated; look at the health of the disk",
+                place.bytes, place.offset
+            ),
+            Self::FooterDamaged { segment, .. } => write!(
+                f,
+                "{file:08}.seg: the index of segment {} is damaged; all of it was read instead, look \
+                 at the health of the disk",
+                segment.0
+            ),
+            Self::HeaderDamaged { segment, .. } => write!(
+                f,
+                "{file:08}.seg: one of the two headers of segment {} does not hold, the other does; \
+                 once after a power cut that is harmless, else look at the health of the disk",
+                segment.0
+            ),
+            Self::SegmentTwice { segment, .. } => write!(
+                f,
+                "{file:08}.seg: another file is segment {} too, this one was left alone; move the \
+                 older copy out of the folder",
+                segment.0
+            ),
+        }
+    }
 }
 
 /// A segment as it was read.
@@ -59,6 +129,29 @@ pub(super) enum SegmentUse {
     InUse,
 }
 
+/// What one segment holds, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanSummary {
+    pub segment: SegmentSeq,
+    pub generation: u32,
+    pub shard: ShardId,
+    pub file_bytes: u32,
+    pub state: ScanState,
+    /// Records of messages, over or not.
+    pub messages: usize,
+    pub outcomes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanState {
+    Spare,
+    /// Was being made a spare.
+    HalfFreed,
+    /// Was being written when the engine ended.
+    Open,
+    Sealed,
+}
+
 /// A piece of a body, as far as the segment it should lie in tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Piece {
@@ -79,6 +172,15 @@ pub(super) struct ScannedMessage {
     pub(super) chunks: Vec<ChunkRef>,
     /// A Copy's; a Message has none.
     pub(super) states: Option<Vec<PendingRun>>,
+    pub(super) trust: Trust,
+}
+
+/// Whether everything that was written before a record is known to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    Full,
+    /// A Copy behind a tear: it may know of outcomes, and of reports about them, that were lost.
+    Doubtful,
 }
 
 /// One entry of an Outcomes record.
@@ -102,6 +204,38 @@ pub fn scan(
     bytes: &[u8],
     groups_of: impl Fn(&[u8]) -> Option<Groups>,
 ) -> Result<SegmentScan, NotASegment> {
+    scan_to(Depth::Index, file, bytes, groups_of)
+}
+
+/// As [`scan`], but every record is read, whatever an index says: finds what a restart would only
+/// find when it comes to send it.
+///
+/// # Errors
+/// As `scan`.
+pub fn scan_thoroughly(
+    file: FileId,
+    bytes: &[u8],
+    groups_of: impl Fn(&[u8]) -> Option<Groups>,
+) -> Result<SegmentScan, NotASegment> {
+    let by_index = scan_to(Depth::Index, file, bytes, &groups_of)?;
+    if by_index.chunks.is_some() || by_index.use_ != SegmentUse::InUse {
+        return Ok(by_index);
+    }
+    scan_to(Depth::Everything, file, bytes, groups_of)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    Index,
+    Everything,
+}
+
+fn scan_to(
+    depth: Depth,
+    file: FileId,
+    bytes: &[u8],
+    groups_of: impl Fn(&[u8]) -> Option<Groups>,
+) -> Result<SegmentScan, NotASegment> {
     let slots = read_slots(bytes)?;
     let scan = SegmentScan {
         file,
@@ -114,12 +248,22 @@ pub fn scan(
         durable_through: 0,
         findings: Vec::new(),
     };
-    if scan.use_ != SegmentUse::InUse {
-        return Ok(scan);
-    }
+    let header_finding = header_finding(file, &slots);
     let mut reader = Reader { bytes, groups_of: &groups_of, scan };
-    reader.read()?;
+    match (reader.scan.use_, depth) {
+        (SegmentUse::InUse, Depth::Index) => reader.read()?,
+        (SegmentUse::InUse, Depth::Everything) => reader.read_everything()?,
+        _ => {}
+    }
+    reader.scan.findings.extend(header_finding);
     Ok(reader.scan)
+}
+
+/// Both slots of a file are written before it is used, so both are there unless one was damaged, or
+/// cut by a power failure.
+fn header_finding(file: FileId, slots: &Slots) -> Option<Finding> {
+    let segment = slots.header.tag.sequence;
+    slots.other.is_none().then_some(Finding::HeaderDamaged { file, segment })
 }
 
 fn segment_use(slots: &Slots) -> SegmentUse {
@@ -137,6 +281,25 @@ impl SegmentScan {
     #[must_use]
     pub fn sequence(&self) -> SegmentSeq {
         self.header.tag.sequence
+    }
+
+    /// What a tool shows of it.
+    #[must_use]
+    pub fn summary(&self) -> ScanSummary {
+        ScanSummary {
+            segment: self.sequence(),
+            generation: self.header.tag.generation,
+            shard: self.header.shard,
+            file_bytes: self.header.file_bytes,
+            state: match (self.use_, self.header.state) {
+                (SegmentUse::Spare, _) => ScanState::Spare,
+                (SegmentUse::HalfFreed, _) => ScanState::HalfFreed,
+                (SegmentUse::InUse, SegmentState::Sealed { .. }) => ScanState::Sealed,
+                (SegmentUse::InUse, _) => ScanState::Open,
+            },
+            messages: self.messages.len(),
+            outcomes: self.outcomes.len(),
+        }
     }
 
     /// What is known of the piece of a body at `offset`.
@@ -185,6 +348,10 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             self.scan.fences.clear();
             self.scan.findings = vec![Finding::FooterDamaged { file: self.scan.file, segment }];
         }
+        self.read_everything()
+    }
+
+    fn read_everything(&mut self) -> Result<(), NotASegment> {
         self.scan.chunks = Some(Vec::new());
         self.read_all()
     }
@@ -253,6 +420,9 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             at = record_end.max(at + len32(RECORD_ALIGN)).next_multiple_of(len32(RECORD_ALIGN));
         }
         self.scan.durable_through = known;
+        if let Some(tear) = bad.iter().map(|bad| bad.from).filter(|from| *from >= known).min() {
+            self.doubt_behind(tear);
+        }
         for bad in bad {
             self.judge(&bad, known);
         }
@@ -304,6 +474,7 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             groups,
             chunks: view.chunks(record).collect(),
             states,
+            trust: Trust::Full,
         });
         Some(())
     }
@@ -317,6 +488,18 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             attempts: entry.attempts,
             result: entry.result,
         }));
+    }
+
+    /// What was not acknowledged by anybody and may lack what it follows from: a failure whose
+    /// report, written before it, was lost is tried again instead.
+    fn doubt_behind(&mut self, tear: u32) {
+        self.scan
+            .outcomes
+            .retain(|outcome| outcome.offset < tear || outcome.result != EntryResult::Failed);
+        let copies = self.scan.messages.iter_mut().filter(|message| message.states.is_some());
+        for message in copies.filter(|message| message.place.offset > tear) {
+            message.trust = Trust::Doubtful;
+        }
     }
 
     fn header_at(&self, at: u32) -> Option<RecordHeader> {
@@ -371,7 +554,7 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
 impl From<FooterMessage> for ScannedMessage {
     fn from(message: FooterMessage) -> Self {
         let FooterMessage { id, place, accepted, recipients, groups, chunks } = message;
-        Self { id, place, accepted, recipients, groups, chunks, states: None }
+        Self { id, place, accepted, recipients, groups, chunks, states: None, trust: Trust::Full }
     }
 }
 

@@ -6,8 +6,10 @@ use super::files::{CommitId, DiskError, FileId, SpareSegment};
 use super::plan::{Recovered, plan};
 use super::recovery::{Groups, scan};
 use super::segment::new_file_headers;
-use super::{DomainRange, Durable, Gather, MessageParts, Request, Spool, SpoolFull, SpoolOptions};
-use crate::base::block::Block;
+use super::{
+    DomainRange, Durable, FetchId, Gather, MessageParts, Request, Spool, SpoolFull, SpoolOptions,
+};
+use crate::base::block::{Block, BlockBuilder};
 use crate::base::prng::Prng;
 use crate::base::time::{Mono, Now, Wall};
 use crate::model::connection::ShardId;
@@ -22,16 +24,27 @@ pub(super) struct Write {
     pub(super) block: Arc<Block>,
 }
 
+pub(super) struct Read {
+    fetch: FetchId,
+    file: usize,
+    offset: usize,
+    bytes: usize,
+}
+
 pub(super) struct Disk {
     pub(super) files: Vec<Vec<u8>>,
     pub(super) writes: Vec<Write>,
+    pub(super) reads: Vec<Read>,
+    /// Whether reads wait until told to end.
+    pub(super) slow_reads: bool,
     segment_bytes: u32,
     files_max: usize,
 }
 
 impl Disk {
     pub(super) fn new(segment_bytes: u32, files_max: usize) -> Self {
-        Self { files: Vec::new(), writes: Vec::new(), segment_bytes, files_max }
+        let (files, writes, reads) = (Vec::new(), Vec::new(), Vec::new());
+        Self { files, writes, reads, slow_reads: false, segment_bytes, files_max }
     }
 
     fn prepare(&mut self) -> Result<SpareSegment, DiskError> {
@@ -59,8 +72,24 @@ impl Disk {
                     let file = file.0 as usize;
                     self.writes.push(Write { commit, file, offset, block });
                 }
+                Request::Fetch { fetch, file, offset, bytes } => {
+                    let (file, bytes) = (file.0 as usize, bytes as usize);
+                    let offset = usize::try_from(offset).unwrap();
+                    self.reads.push(Read { fetch, file, offset, bytes });
+                    if !self.slow_reads {
+                        self.end_read(spool, now, 0);
+                    }
+                }
             }
         }
+    }
+
+    /// Ends a read with what lies there now.
+    pub(super) fn end_read(&mut self, spool: &mut Spool, now: Now, at: usize) {
+        let read = self.reads.remove(at);
+        let mut block = BlockBuilder::with_capacity(read.bytes);
+        block.append(&self.files[read.file][read.offset..][..read.bytes]);
+        spool.handle_fetched(now, read.fetch, Ok(block.freeze()));
     }
 
     pub(super) fn finish(&mut self, at: usize) -> CommitId {
@@ -78,6 +107,7 @@ impl Disk {
 
     /// The power goes: of what is in flight, any sectors may be there.
     pub(super) fn power_cut(&mut self, prng: &mut Prng) {
+        self.reads.clear();
         for write in std::mem::take(&mut self.writes) {
             self.tear(&write, prng);
         }

@@ -62,15 +62,17 @@ pub fn live(files: &[Vec<u8>], deliveries: &[RecoveredDelivery]) -> Vec<Spooled>
 }
 
 /// The message of this name, if a power cut now would leave it; its own segment is enough unless
-/// its body is in pieces.
+/// its body is in pieces, or it was copied out of it.
 #[must_use]
 pub fn find(files: &[Vec<u8>], id: MessageId) -> Option<Spooled> {
-    let file = *in_use(files).get(&id.segment())?;
-    let number = FileId(u32::try_from(file).unwrap_or(u32::MAX));
-    let alone = plan(vec![scan(number, &files[file], groups_of).ok()?], 1);
     let is_it = |message: &Spooled| message.id == id;
-    let found = live(files, &alone.deliveries).into_iter().find(is_it);
-    found.or_else(|| {
+    let in_own_segment = || {
+        let file = *in_use(files).get(&id.segment())?;
+        let number = FileId(u32::try_from(file).unwrap_or(u32::MAX));
+        let alone = plan(vec![scan(number, &files[file], groups_of).ok()?], 1);
+        live(files, &alone.deliveries).into_iter().find(is_it)
+    };
+    in_own_segment().or_else(|| {
         let all = recover(files, 1).ok()?;
         live(files, &all.deliveries).into_iter().find(is_it)
     })

@@ -1,10 +1,10 @@
 //! No double report: a failure is reported once, and never of what was delivered, as far as the
 //! engine could know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, Seen};
-use crate::sim::ledger::{Kind, Ledger};
+use crate::sim::ledger::{Kind, Ledger, Spooled};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Fate {
@@ -21,7 +21,21 @@ pub(super) struct NoDoubleReport {
     unconfirmed: BTreeMap<u64, (Vec<String>, bool, u32)>,
     /// The last run in which a write failed: its reports may have been written twice.
     is_excused: bool,
+    /// A crash left a report and lost the failure that it tells of, which had not yet been said to be
+    /// on disk: the engine cannot know that the one belongs to the other.
+    is_repeated: BTreeSet<String>,
     judged: u64,
+}
+
+impl NoDoubleReport {
+    fn repeat(&mut self, spooled: &[Spooled]) {
+        let pending = || spooled.iter().flat_map(|message| &message.pending);
+        for reported in spooled.iter().flat_map(|message| &message.reports) {
+            if pending().any(|pending| pending.address == *reported) {
+                self.is_repeated.insert(reported.clone());
+            }
+        }
+    }
 }
 
 impl Checker for NoDoubleReport {
@@ -32,6 +46,7 @@ impl Checker for NoDoubleReport {
     fn see(&mut self, ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Rotten { .. } | Seen::DiskFailed => self.is_excused = true,
+            Seen::Recovered { spooled, is_restart: true, .. } => self.repeat(spooled),
             Seen::Taken(taking) => {
                 let (addresses, is_report) = match ledger.identify(taking) {
                     Kind::Mail(_) => (taking.recipients.clone(), false),
@@ -47,7 +62,8 @@ impl Checker for NoDoubleReport {
                 for address in &addresses {
                     let fate = self.fates.get(address).copied().unwrap_or_default();
                     let run = Some(taking.run);
-                    if is_report && fate.reported == run && !self.is_excused {
+                    let is_repeated = self.is_repeated.contains(address);
+                    if is_report && fate.reported == run && !self.is_excused && !is_repeated {
                         return Err(format!("<{address}> was reported twice"));
                     }
                     if is_report && fate.delivered == run && !self.is_excused {

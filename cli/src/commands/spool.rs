@@ -1,0 +1,136 @@
+//! `postrider spool check`: what lies in a spool, and what a start would make of it.
+
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use postrider_engine::config::Size;
+use postrider_engine::runtime::inspect::{SegmentReport, SpoolReport, Then, inspect};
+use postrider_engine::spool::recovery::ScanState;
+
+use crate::flags::SpoolCheckFlags;
+
+/// Damage, or a file that does not belong there.
+const FOUND_DAMAGE: u8 = 1;
+
+pub(crate) fn check(flags: &SpoolCheckFlags) -> anyhow::Result<ExitCode> {
+    let report = inspect(&flags.path)?;
+    if flags.json {
+        println!("{}", json(&report));
+    } else {
+        print!("{}", text(&report));
+    }
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(FOUND_DAMAGE) })
+}
+
+fn text(report: &SpoolReport) -> String {
+    let mut lines = vec![totals(report)];
+    if report.segments.iter().any(|segment| segment.then != Then::Reuse) {
+        lines.push(format!("\n{}\n", table(report).trim_fmt()));
+    }
+    lines.extend(report.refused.iter().map(|refused| {
+        let (path, cause) = (refused.path.display(), &refused.cause);
+        format!("{path}: {cause}; a start is refused until it is moved away")
+    }));
+    let half_made = report.unfinished.iter().map(|path| path.display());
+    lines.extend(half_made.map(|path| format!("{path}: half made; the next start removes it")));
+    let unreadable = report.segments.iter().filter(|segment| segment.unreadable_blocks > 0);
+    lines.extend(unreadable.map(|segment| {
+        let (file, blocks) = (segment.file.0, segment.unreadable_blocks);
+        format!("{file:08}.seg: the disk cannot read {blocks} blocks of 4 KiB")
+    }));
+    lines.extend(report.findings.iter().map(ToString::to_string));
+    lines.push(if report.is_sound() { "sound" } else { "not sound: see above" }.to_owned());
+    lines.join("\n") + "\n"
+}
+
+fn totals(report: &SpoolReport) -> String {
+    let all = &report.segments;
+    let spares = all.iter().filter(|segment| segment.then == Then::Reuse).count();
+    let bytes: u64 = all.iter().map(|segment| u64::from(segment.summary.file_bytes)).sum();
+    format!(
+        "{} segments in use, {spares} spare, {} in all; {} messages to {} recipients are queued",
+        all.len() - spares,
+        Size(bytes),
+        report.messages,
+        report.recipients
+    )
+}
+
+fn table(report: &SpoolReport) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["file", "segment", "shard", "state", "messages", "live", "at a start"]);
+    for segment in report.segments.iter().filter(|segment| segment.then != Then::Reuse) {
+        let summary = &segment.summary;
+        table.add_row([
+            format!("{:08}", segment.file.0),
+            format!("{:X}", summary.segment.0),
+            summary.shard.0.to_string(),
+            state(segment).to_owned(),
+            summary.messages.to_string(),
+            segment.live.to_string(),
+            then(segment).to_owned(),
+        ]);
+    }
+    table
+}
+
+fn state(segment: &SegmentReport) -> &'static str {
+    match segment.summary.state {
+        ScanState::Spare => "spare",
+        ScanState::HalfFreed => "half freed",
+        ScanState::Open => "open",
+        ScanState::Sealed => "sealed",
+    }
+}
+
+fn then(segment: &SegmentReport) -> &'static str {
+    match segment.then {
+        Then::Reuse => "reuse",
+        Then::Recycle => "recycle",
+        Then::Deliver => "deliver",
+    }
+}
+
+fn json(report: &SpoolReport) -> serde_json::Value {
+    let segments: Vec<_> = report.segments.iter().map(segment_json).collect();
+    let refused: Vec<_> = report
+        .refused
+        .iter()
+        .map(|file| serde_json::json!({ "path": file.path, "cause": file.cause }))
+        .collect();
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            serde_json::json!({ "damage": finding.is_damage(), "text": finding.to_string() })
+        })
+        .collect();
+    serde_json::json!({
+        "sound": report.is_sound(),
+        "messages": report.messages,
+        "deliveries": report.deliveries,
+        "recipients": report.recipients,
+        "segments": segments,
+        "refused": refused,
+        "unfinished": report.unfinished,
+        "findings": findings,
+    })
+}
+
+fn segment_json(segment: &SegmentReport) -> serde_json::Value {
+    let summary = &segment.summary;
+    serde_json::json!({
+        "file": format!("{:08}.seg", segment.file.0),
+        "segment": summary.segment.0,
+        "generation": summary.generation,
+        "shard": summary.shard.0,
+        "bytes": summary.file_bytes,
+        "state": state(segment),
+        "messages": summary.messages,
+        "outcome_entries": summary.outcomes,
+        "live": segment.live,
+        "unreadable_blocks": segment.unreadable_blocks,
+        "at_start": then(segment),
+    })
+}
