@@ -141,9 +141,8 @@ fn deliver_while_full(ground: &Ground, filler: &Path, figures: &mut Figures) {
     let before = ground.sink.progress();
     ground.sink.set_behaviour(TAKES_LATER, Behaviour::Accept).unwrap();
     ground.sink.set_behaviour(REFUSES_LATER, Behaviour::RejectRcpt).unwrap();
-    let came = |host: usize| {
-        ground.sink.progress().hosts[host].messages - before.hosts[host].messages
-    };
+    let came =
+        |host: usize| ground.sink.progress().hosts[host].messages - before.hosts[host].messages;
     let both = || {
         fill(filler, 0);
         came(TAKES_LATER) > FLOW && came(REPORTS) > FLOW

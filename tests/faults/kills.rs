@@ -30,6 +30,10 @@ pub(crate) struct Flags {
     /// Do not end before so many messages were acknowledged
     #[arg(long, default_value_t = 0)]
     messages: u64,
+    /// Messages offered in a second; without it as many as are taken, which fills the processors,
+    /// so that what waits for them is counted with what waits for the disk
+    #[arg(long)]
+    rate: Option<f64>,
     /// 1000 kills and a million messages
     #[arg(long)]
     long: bool,
@@ -54,7 +58,7 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
     let mut figures = Figures::default();
     let mut round = 0;
     while round < kills || ground.acknowledged_count < messages {
-        kill_once(&mut ground, round, &mut figures);
+        kill_once(&mut ground, round, flags.rate, &mut figures);
         round += 1;
         if round % 50 == 0 {
             let mib = folder_bytes(&ground.spool().join("segments")) >> 20;
@@ -71,13 +75,15 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
 }
 
 /// Start, load, kill.
-fn kill_once(ground: &mut Ground, round: u64, figures: &mut Figures) {
+fn kill_once(ground: &mut Ground, round: u64, rate: Option<f64>, figures: &mut Figures) {
     let Started { running, first_220 } = ground.start();
     let size = match (round + 1) % LARGE_EVERY {
         0 => LARGE_BYTES,
         _ => usize::try_from(SIZES.0 + ground.chance.below(SIZES.1 - SIZES.0)).unwrap(),
     };
-    let source = Source::start(ground.plan(running.address, size)).unwrap();
+    let mut plan = ground.plan(running.address, size);
+    plan.rate = rate;
+    let source = Source::start(plan).unwrap();
     let_pass(ground.moment(LOAD_MS.0, LOAD_MS.1));
     let (begin, before) = (clock::now_ns(), ground.sink.progress().messages);
     let_pass(RATE_SPAN);
@@ -98,8 +104,7 @@ fn kill_once(ground: &mut Ground, round: u64, figures: &mut Figures) {
 
 impl Figures {
     fn print(&self, repeats: &[u64]) {
-        let (mut repeated, mut connections, mut over) =
-            (Spread::default(), Spread::default(), 0);
+        let (mut repeated, mut connections, mut over) = (Spread::default(), Spread::default(), 0);
         for ((repeat, on_wire), rate) in repeats.iter().zip(&self.connections).zip(&self.rates) {
             repeated.count(*repeat);
             connections.count(*on_wire);
