@@ -1,4 +1,4 @@
-//! Arrivals beyond the first, counted for the run of the engine in which the first one came: what
+//! Arrivals beyond the first, counted for the run of the engine in which the one before came: what
 //! the end of that run made come again.
 
 use super::planes::Planes;
@@ -6,11 +6,11 @@ use super::planes::Planes;
 /// Runs told apart: a byte for each recipient, zero for "never came".
 const RUNS_APART: u64 = 255;
 
-/// Repetitions by run. One that comes 255 runs after its first arrival is counted for a later run.
+/// Repetitions by run. One that comes 255 runs later is counted for a later run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Repeats {
-    /// The run of the first arrival, as [`mark`].
-    first: Planes,
+    /// The run of the last arrival, as [`mark`].
+    last: Planes,
     run: u64,
     of_run: Vec<u64>,
 }
@@ -24,12 +24,11 @@ impl Repeats {
     /// Notes an arrival.
     pub fn record(&mut self, sequence: u64, index: usize) {
         let now = mark(self.run);
-        let first = self.first.at(sequence, index);
-        if *first == 0 {
-            *first = now;
+        let before = std::mem::replace(self.last.at(sequence, index), now);
+        if before == 0 {
             return;
         }
-        let apart = (u64::from(now) + RUNS_APART - u64::from(*first)) % RUNS_APART;
+        let apart = (u64::from(now) + RUNS_APART - u64::from(before)) % RUNS_APART;
         let run = usize::try_from(self.run.saturating_sub(apart)).unwrap_or(usize::MAX - 1);
         if self.of_run.len() <= run {
             self.of_run.resize(run + 1, 0);
@@ -64,19 +63,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repetition_counts_for_the_run_of_the_first_arrival() {
+    fn a_repetition_counts_for_the_run_of_the_arrival_before_it() {
         let mut repeats = Repeats::default();
         repeats.record(1, 0);
         repeats.begin_run();
         repeats.record(1, 0);
         repeats.record(2, 0);
-        repeats.record(1, 1);
-        for _ in 0..254 {
+        repeats.begin_run();
+        repeats.record(1, 0);
+        for _ in 0..253 {
             repeats.begin_run();
         }
         repeats.record(2, 0);
-        repeats.record(1, 1);
         repeats.record(2, 0);
-        assert_eq!((repeats.of_run(0), repeats.of_run(1), repeats.of_run(2)), (1, 3, 0));
+        let of_runs = [0, 1, 2, 255].map(|run| repeats.of_run(run));
+        assert_eq!(of_runs, [1, 2, 0, 1]);
     }
 }

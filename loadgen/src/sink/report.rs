@@ -75,7 +75,7 @@ pub struct SinkReport {
     pub totals: SinkProgress,
     /// Corrupted, unmarked, foreign and smuggled are counted in here as well.
     pub arrivals: ArrivalLedger,
-    /// Arrivals beyond the first, by the run (see [`super::Sink::mark_run`]) of the first one.
+    /// Arrivals beyond the first, by the run (see [`super::Sink::mark_run`]) of the one before.
     pub repeats: Repeats,
     /// Intended start at the source to arrival of the final dot, in nanoseconds.
     pub end_to_end: Histogram<u64>,
