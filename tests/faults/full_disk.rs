@@ -42,6 +42,9 @@ pub(crate) struct Flags {
     /// Rounds; each leaves another number of bytes free
     #[arg(long, default_value_t = 8)]
     rounds: usize,
+    /// Kills in a row while the disk is full, in two rounds of three
+    #[arg(long, default_value_t = 1)]
+    kills: u32,
     #[arg(long, default_value = "ext4")]
     fs: String,
 }
@@ -84,7 +87,7 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
     for (round, left) in LEFT_FREE.iter().cycle().take(flags.rounds).enumerate() {
         println!("round {round}: {left} bytes left free");
         let course = [Course::Plain, Course::Killed, Course::Stopped][round % 3];
-        fill_once(&mut ground, *left, course, &mut figures);
+        fill_once(&mut ground, *left, course, flags.kills, &mut figures);
     }
     for host in [TAKES_LATER, REFUSES_LATER] {
         ground.sink.set_behaviour(host, Behaviour::Accept).unwrap();
@@ -101,7 +104,7 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
 }
 
 /// Mail piles up, the disk gets full, the pile is delivered and refused, the disk gets room.
-fn fill_once(ground: &mut Ground, left: u64, course: Course, figures: &mut Figures) {
+fn fill_once(ground: &mut Ground, left: u64, course: Course, kills: u32, figures: &mut Figures) {
     for host in [TAKES_LATER, REFUSES_LATER] {
         ground.sink.set_behaviour(host, Behaviour::TempfailRcpt).unwrap();
     }
@@ -124,7 +127,9 @@ fn fill_once(ground: &mut Ground, left: u64, course: Course, figures: &mut Figur
     figures.note(wait::until(PATIENCE, refuses), "a full disk, and nobody was told");
     figures.until_refused.time(Duration::from_nanos(clock::now_ns() - begin));
     if course != Course::Plain {
-        running = kill_while_full(ground, running, figures);
+        for _ in 0..kills {
+            running = kill_while_full(ground, running, figures);
+        }
     }
     deliver_while_full(ground, &filler, figures);
     figures.note(running.is_running(), "it ended by itself");
