@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! spool/lock                  held exclusively (flock) while an engine runs; names its pid
+//! spool/identity              which spool this is (identity.rs)
 //! spool/segments/00000042.seg a segment file, written in full before it got this name
 //! spool/segments/00000043.new one being made when the engine ended: removed at the next start
+//! spool/transfers/            what exports and imports bring, and which there were (staging.rs)
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -18,7 +21,13 @@ use memmap2::{Advice, Mmap, MmapMut};
 
 use crate::spool::files::FileId;
 
+pub(super) mod identity;
 mod maker;
+pub(super) mod staging;
+pub(super) mod steps;
+
+use identity::Identity;
+use steps::Steps;
 
 pub(super) use maker::{NewSegment, SegmentMaker, SegmentRequests};
 
@@ -39,6 +48,9 @@ pub(super) struct SpoolFolder {
     direct: bool,
     /// In order of their ids, as found at the start.
     found: Vec<FileId>,
+    /// Found elsewhere: they count, and are moved in by the next opening.
+    staged: BTreeMap<FileId, PathBuf>,
+    identity: Identity,
     /// Released by the kernel, however the process ends.
     _lock: Option<File>,
 }
@@ -60,6 +72,8 @@ pub(super) enum SpoolError {
     Locked { path: PathBuf, pid: Box<str> },
     /// A file among the segments that no engine made; it is never touched.
     Foreign { path: PathBuf },
+    /// The folder is a copy of a spool.
+    Copied { path: PathBuf },
     /// A segment whose bytes were refused, with the reason.
     Refused { path: PathBuf, cause: Box<str> },
     /// The kernel refused.
@@ -85,9 +99,13 @@ impl SpoolFolder {
     /// Opens the folder, made if missing (only its owner may look inside), and locks it.
     ///
     /// # Errors
-    /// See [`SpoolError`]; nothing was changed but for empty folders made and unfinished segments
-    /// removed.
+    /// See [`SpoolError`]; nothing was changed but for empty folders made, unfinished segments
+    /// removed and transfers ended.
     pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
+        Self::open_by(&Steps::default(), path)
+    }
+
+    pub(super) fn open_by(steps: &Steps, path: &Path) -> Result<Self, SpoolError> {
         let segments = path.join("segments");
         DirBuilder::new()
             .recursive(true)
@@ -96,6 +114,12 @@ impl SpoolFolder {
             .map_err(io_error(&segments, "make the folder"))?;
         make_durable(path).map_err(io_error(path, "sync"))?;
         let lock = lock(&path.join("lock"))?;
+        let identity = match identity::read(path)? {
+            Identity::Copied => return Err(SpoolError::Copied { path: path.into() }),
+            Identity::Unnamed => Identity::Named(identity::draw(steps, path)?),
+            named @ Identity::Named(_) => named,
+        };
+        staging::settle(steps, path)?;
         let found = list(&segments)?;
         let direct = takes_direct(&segments).map_err(io_error(&segments, "write a test file"))?;
         if !direct {
@@ -104,7 +128,35 @@ impl SpoolFolder {
                 "this file system has no O_DIRECT: commits go one at a time; ext4 or XFS is faster"
             );
         }
-        Ok(Self { segments, direct, found, _lock: Some(lock) })
+        let staged = BTreeMap::new();
+        Ok(Self { segments, direct, found, staged, identity, _lock: Some(lock) })
+    }
+
+    /// The same, where there must be a spool already.
+    ///
+    /// # Errors
+    /// As `open`, or there is none.
+    pub(super) fn open_existing(steps: &Steps, path: &Path) -> Result<Self, SpoolError> {
+        let segments = path.join("segments");
+        std::fs::read_dir(&segments).map_err(io_error(&segments, "list"))?;
+        Self::open_by(steps, path)
+    }
+
+    /// Takes a copy of a spool, or one restored from a backup, for a spool of its own.
+    ///
+    /// # Errors
+    /// There is no spool, or an engine holds it.
+    pub(super) fn adopt(path: &Path) -> Result<(), SpoolError> {
+        let segments = path.join("segments");
+        std::fs::read_dir(&segments).map_err(io_error(&segments, "list"))?;
+        let _lock = lock(&path.join("lock"))?;
+        identity::draw(&Steps::default(), path).map(drop)
+    }
+
+    /// Which spool this is.
+    #[must_use]
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// Looks at the folder and changes nothing in it. No engine can start meanwhile.
@@ -125,9 +177,11 @@ impl SpoolFolder {
                 _ => foreign.push(entry.path()),
             }
         }
+        let (staged, identity) = (staging::decided(path)?, identity::read(path)?);
+        found.extend(staged.keys().copied());
         found.sort_unstable();
         foreign.sort_unstable();
-        let folder = Self { segments, direct: false, found, _lock: lock };
+        let folder = Self { segments, direct: false, found, staged, identity, _lock: lock };
         Ok(Survey { folder, foreign, unfinished })
     }
 
@@ -196,7 +250,8 @@ impl SpoolFolder {
 
     #[must_use]
     pub(super) fn path_of(&self, file: FileId) -> PathBuf {
-        self.segments.join(format!("{:08}.seg", file.0))
+        let inside = || self.segments.join(format!("{:08}.seg", file.0));
+        self.staged.get(&file).cloned().unwrap_or_else(inside)
     }
 
     fn options(&self) -> OpenOptions {
@@ -381,6 +436,14 @@ impl fmt::Display for SpoolError {
             Self::Foreign { path } => write!(
                 f,
                 "{} is no segment of a spool: move it away, nothing but segments may be there",
+                path.display()
+            ),
+            Self::Copied { path } => write!(
+                f,
+                "{} is a copy of a spool, or was restored from a backup: what the original has \
+                 sent or still sends would be sent twice. If the original is gone for good, or \
+                 never sends again, run: postrider spool adopt {}",
+                path.display(),
                 path.display()
             ),
             Self::Refused { path, cause } => {

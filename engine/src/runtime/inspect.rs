@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::disk::{SpoolFolder, Survey};
+use super::disk::identity::Identity;
+use super::disk::{SpoolError, SpoolFolder, Survey};
 use super::start::groups_of;
 use crate::model::message::{MessageId, SegmentSeq};
 use crate::spool::files::FileId;
@@ -17,6 +18,8 @@ pub struct SpoolReport {
     pub segments: Vec<SegmentReport>,
     /// Files that were not read, with the reason. A start is refused because of each.
     pub refused: Vec<RefusedFile>,
+    /// Why a start is refused whatever lies in the folder: it is a copy.
+    pub copied: Option<Box<str>>,
     /// Half-made segments, which the next start removes.
     pub unfinished: Vec<PathBuf>,
     pub findings: Vec<Finding>,
@@ -31,7 +34,8 @@ impl SpoolReport {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let unreadable = self.segments.iter().any(|segment| segment.unreadable_blocks > 0);
-        !unreadable && self.refused.is_empty() && !self.findings.iter().any(Finding::is_damage)
+        let is_refused = self.copied.is_some() || !self.refused.is_empty();
+        !unreadable && !is_refused && !self.findings.iter().any(Finding::is_damage)
     }
 }
 
@@ -117,8 +121,11 @@ pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
             ScanState::Open | ScanState::Sealed => Then::Deliver,
         };
     }
+    let is_copy = folder.identity() == Identity::Copied;
+    let copied = is_copy.then(|| SpoolError::Copied { path: path.into() }.to_string().into());
     Ok(SpoolReport {
         segments,
+        copied,
         refused,
         unfinished,
         findings: recovered.findings,
