@@ -28,6 +28,8 @@ mod commit;
 mod crash_tests;
 pub mod files;
 mod footer;
+#[cfg(test)]
+mod format_tests;
 mod group;
 pub mod image;
 mod index;

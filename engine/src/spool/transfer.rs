@@ -60,7 +60,7 @@ pub struct WholeMessage {
 
 impl WholeMessage {
     /// Envelope, trace and whole body.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "runtime"))]
     pub(crate) fn content(&self) -> [Vec<u8>; 3] {
         let parts = self.parts(&[]);
         let body = self.pieces.iter().map(Vec::as_slice).chain([parts.body]);

@@ -365,27 +365,31 @@ fn damaged_messages_stay_behind_and_are_named() {
     let depot = Depot::open(look(source.path()).unwrap()).unwrap();
     let hurt = depot.stock.messages[9].id;
     drop(depot);
-    let path = segment(source.path(), 0);
-    let mut bytes = fs::read(&path).unwrap();
-    let header = bytes.chunks(64).position(|mark| {
-        mark.starts_with(b"PrRc") && mark[16] == 3 && mark[24..32] == hurt.0.to_le_bytes()
-    });
-    bytes[header.unwrap() * 64 + 200] ^= 1;
-    fs::write(&path, bytes).unwrap();
+    let is_it = |mark: &[u8]| mark[16] == 3 && mark[24..32] == hurt.0.to_le_bytes();
+    let files = fs::read_dir(source.path().join("segments")).unwrap();
+    let hits = files.filter(|file| damage(&file.as_ref().unwrap().path(), is_it));
+    assert_eq!(hits.count(), 1);
     let archive = source.path().join("mail.archive");
     let report = export(&move_out(source.path(), &archive)).unwrap();
     assert_eq!(report.left_behind.len(), 1);
     assert_eq!(report.left_behind[0].message, Some(hurt));
     // Damage to the archive costs what it hits, no more.
-    let mut bytes = fs::read(&archive).unwrap();
-    let header = bytes.chunks(64).position(|mark| mark.starts_with(b"PrRc") && mark[16] == 5);
-    bytes[header.unwrap() * 64 + 200] ^= 1;
-    fs::write(&archive, bytes).unwrap();
+    assert!(damage(&archive, |mark| mark[16] == 5));
     let taken = import(&into(target.path(), &archive)).unwrap();
     assert_eq!((taken.left_behind.len(), taken.names.len() as u64), (1, report.messages - 1));
     assert!(taken.left_behind[0].message.is_some());
     let there = live(target.path());
     assert!(there.len() + 4 >= all.len() && there.iter().all(|(to, kept)| all[to] == *kept));
+}
+
+/// Flips a bit in the payload of the first record that is meant; whether there was one.
+fn damage(path: &Path, is_meant: impl Fn(&[u8]) -> bool) -> bool {
+    let mut bytes = fs::read(path).unwrap();
+    let record = bytes.chunks(64).position(|mark| mark.starts_with(b"PrRc") && is_meant(mark));
+    let Some(record) = record else { return false };
+    bytes[record * 64 + 200] ^= 1;
+    fs::write(path, bytes).unwrap();
+    true
 }
 
 #[test]
