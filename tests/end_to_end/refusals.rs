@@ -122,12 +122,15 @@ fn a_segment_that_was_cut_short_is_refused() {
     both_refuse(&world, "00000000.seg", "is not used");
 }
 
-/// A start cannot know of it; nothing that is left is touched by the check.
 #[test]
-fn a_missing_segment_costs_its_own_mail_only() {
+fn a_missing_segment_is_refused_until_it_is_given_up() {
     let world = World::new(1);
-    fs::remove_file(kept_spool(&world).join("00000000.seg")).unwrap();
+    world.configure(1, "");
+    let segments = kept_spool(&world);
+    fs::remove_file(segments.join("00000000.seg")).unwrap();
+    both_refuse(&world, "00000000.seg", "is missing: put it back");
+    fs::rename(segments.join("00000003.seg"), segments.join("00000000.seg")).unwrap();
     let told = check(&world);
     let words = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(words.contains("3 messages to 5 recipients"), "{words}");
+    assert!(words.contains("3 messages to 5 recipients") && words.ends_with("sound\n"), "{words}");
 }

@@ -31,7 +31,7 @@ fn text(report: &SpoolReport) -> String {
         let (path, cause) = (refused.path.display(), &refused.cause);
         format!("{path}: {cause}; a start is refused until it is moved away")
     }));
-    lines.extend(report.copied.iter().map(ToString::to_string));
+    lines.extend(report.not_started.iter().map(ToString::to_string));
     let half_made = report.unfinished.iter().map(|path| path.display());
     lines.extend(half_made.map(|path| format!("{path}: half made; the next start removes it")));
     let unreadable = report.segments.iter().filter(|segment| segment.unreadable_blocks > 0);
@@ -113,7 +113,7 @@ fn json(report: &SpoolReport) -> serde_json::Value {
         "deliveries": report.deliveries,
         "recipients": report.recipients,
         "segments": segments,
-        "copied": report.copied,
+        "not_started": report.not_started,
         "refused": refused,
         "unfinished": report.unfinished,
         "findings": findings,

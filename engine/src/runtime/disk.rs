@@ -3,7 +3,8 @@
 //! ```text
 //! spool/lock                  held exclusively (flock) while an engine runs; names its pid
 //! spool/identity              which spool this is (identity.rs)
-//! spool/segments/00000042.seg a segment file, written in full before it got this name
+//! spool/segments/00000042.seg a segment file, written in full before it got this name; numbered
+//!                             from 0 without gaps, never removed
 //! spool/segments/00000043.new one being made when the engine ended: removed at the next start
 //! spool/transfers/            what exports and imports bring, and which there were (staging.rs)
 //! ```
@@ -63,6 +64,8 @@ pub(super) struct Survey {
     pub(super) foreign: Vec<PathBuf>,
     /// Segments that were being made when an engine ended; the next start removes them.
     pub(super) unfinished: Vec<PathBuf>,
+    /// The first segment that should be there and is not.
+    pub(super) missing: Option<SpoolError>,
 }
 
 /// Why the spool cannot be used: one line that names the path and the way out.
@@ -74,6 +77,8 @@ pub(super) enum SpoolError {
     Foreign { path: PathBuf },
     /// The folder is a copy of a spool.
     Copied { path: PathBuf },
+    /// Files are numbered without gaps, and none is ever removed; `last` is the highest.
+    Missing { path: PathBuf, last: PathBuf },
     /// A segment whose bytes were refused, with the reason.
     Refused { path: PathBuf, cause: Box<str> },
     /// The kernel refused.
@@ -121,6 +126,7 @@ impl SpoolFolder {
         };
         staging::settle(steps, path)?;
         let found = list(&segments)?;
+        first_missing(&segments, &found).map_or(Ok(()), Err)?;
         let direct = takes_direct(&segments).map_err(io_error(&segments, "write a test file"))?;
         if !direct {
             tracing::warn!(
@@ -181,8 +187,9 @@ impl SpoolFolder {
         found.extend(staged.keys().copied());
         found.sort_unstable();
         foreign.sort_unstable();
+        let missing = first_missing(&segments, &found);
         let folder = Self { segments, direct: false, found, staged, identity, _lock: lock };
-        Ok(Survey { folder, foreign, unfinished })
+        Ok(Survey { folder, foreign, unfinished, missing })
     }
 
     #[must_use]
@@ -342,6 +349,14 @@ fn list(segments: &Path) -> Result<Vec<FileId>, SpoolError> {
     Ok(found)
 }
 
+/// Where the numbers of the files, in order, have a gap.
+fn first_missing(segments: &Path, found: &[FileId]) -> Option<SpoolError> {
+    let path_of = |number: u32| segments.join(format!("{number:08}.seg"));
+    let gap = (0..).zip(found).find(|(number, file)| *number != file.0);
+    let (missing, last) = (gap?.0, found.last()?.0);
+    Some(SpoolError::Missing { path: path_of(missing), last: path_of(last) })
+}
+
 enum Stage {
     Unfinished,
     Finished,
@@ -446,6 +461,14 @@ impl fmt::Display for SpoolError {
                 path.display(),
                 path.display()
             ),
+            Self::Missing { path, last } => write!(
+                f,
+                "{} is missing: put it back. If it is lost for good, with the mail in it, and what \
+                 is known of other mail (which may be sent again), go on without it: mv {} {}",
+                path.display(),
+                last.display(),
+                path.display()
+            ),
             Self::Refused { path, cause } => {
                 write!(f, "{} is not used: {cause}; it was left as it is", path.display())
             }
@@ -492,8 +515,8 @@ mod tests {
     #[test]
     fn segments_are_seen_in_order_and_unfinished_ones_removed() {
         let home = tempfile::tempdir().unwrap();
-        write(home.path(), "00000007.seg", &[7; 4096]);
-        write(home.path(), "00000002.seg", &[2; 8192]);
+        write(home.path(), "00000001.seg", &[7; 4096]);
+        write(home.path(), "00000000.seg", &[2; 8192]);
         write(home.path(), "00000009.new", b"half");
         let folder = SpoolFolder::open(home.path()).unwrap();
         let mut seen = Vec::new();
@@ -502,7 +525,7 @@ mod tests {
             Ok::<(), &str>(())
         };
         folder.for_each_segment(see).unwrap();
-        assert_eq!(seen, [(FileId(2), 8192, 2), (FileId(7), 4096, 7)]);
+        assert_eq!(seen, [(FileId(0), 8192, 2), (FileId(1), 4096, 7)]);
         assert!(!home.path().join("segments/00000009.new").exists());
     }
 
@@ -519,22 +542,35 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_file_is_named_with_two_ways_out() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), "00000000.seg", &[0; 4096]);
+        write(home.path(), "00000002.seg", &[2; 4096]);
+        let text = SpoolFolder::open(home.path()).unwrap_err().to_string();
+        assert!(text.contains("00000001.seg is missing: put it back"), "{text}");
+        assert!(SpoolFolder::survey(home.path()).unwrap().missing.is_some());
+        let named = |number| home.path().join(format!("segments/{number:08}.seg"));
+        std::fs::rename(named(2), named(1)).unwrap();
+        assert_eq!(SpoolFolder::open(home.path()).unwrap().found(), [FileId(0), FileId(1)]);
+    }
+
+    #[test]
     fn a_refused_segment_is_named_with_the_reason() {
         let home = tempfile::tempdir().unwrap();
-        write(home.path(), "00000001.seg", &[1; 4096]);
+        write(home.path(), "00000000.seg", &[1; 4096]);
         let folder = SpoolFolder::open(home.path()).unwrap();
         let newer = |_, _: &[u8]| Err("format 9 needs a newer postrider");
         let text = folder.for_each_segment(newer).unwrap_err().to_string();
-        assert!(text.contains("00000001.seg") && text.contains("format 9"), "{text}");
+        assert!(text.contains("00000000.seg") && text.contains("format 9"), "{text}");
     }
 
     #[test]
     fn a_file_of_no_segments_length_is_refused() {
         for bytes in [0, 1, 4095, 4097] {
             let home = tempfile::tempdir().unwrap();
-            write(home.path(), "00000001.seg", &vec![1; bytes]);
+            write(home.path(), "00000000.seg", &vec![1; bytes]);
             let folder = SpoolFolder::open(home.path()).unwrap();
-            assert!(folder.read_segment(FileId(1)).is_err(), "{bytes} bytes");
+            assert!(folder.read_segment(FileId(0)).is_err(), "{bytes} bytes");
         }
     }
 

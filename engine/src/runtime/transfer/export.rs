@@ -132,11 +132,9 @@ pub(super) fn export_by(steps: &Steps, order: &ExportOrder) -> Result<ExportRepo
 
 /// Looks at a spool that goes on as it is.
 pub(super) fn look(spool: &Path) -> Result<SpoolFolder, TransferError> {
-    let Survey { folder, foreign, unfinished: _ } = SpoolFolder::survey(spool)?;
-    match foreign.into_iter().next() {
-        Some(path) => Err(SpoolError::Foreign { path }.into()),
-        None => Ok(folder),
-    }
+    let Survey { folder, foreign, unfinished: _, missing } = SpoolFolder::survey(spool)?;
+    let foreign = foreign.into_iter().map(|path| SpoolError::Foreign { path });
+    foreign.chain(missing).next().map_or(Ok(folder), |error| Err(error.into()))
 }
 
 /// Takes the messages out of the stock; those that are too damaged to be in it are told.
