@@ -58,7 +58,7 @@ fn exit_code(left_behind: &[LeftBehind]) -> ExitCode {
 fn export_text(report: &ExportReport, order: &ExportOrder) -> String {
     let (to, spool) = (order.to.display(), order.spool.display());
     let mut text = match &report.archive {
-        None => "nothing is queued: no archive was written\n".to_owned(),
+        None => "there is nothing to export: no archive was written\n".to_owned(),
         Some(archive) => format!(
             "{to}: archive {archive}, {} messages to {} recipients, {}\n",
             report.messages,

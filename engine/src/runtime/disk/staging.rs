@@ -82,6 +82,14 @@ impl<'a> Staging<'a> {
     }
 }
 
+/// What a failure leaves half made holds space, which may be what was short.
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        // Decided, it has another name, and this one is gone.
+        drop(self.steps.remove_folder(&self.folder()));
+    }
+}
+
 /// Whether the transfer was decided here, now or long ago.
 pub(in crate::runtime) fn is_decided(spool: &Path, way: Way, archive: UniqueId) -> bool {
     spool.join("transfers").join(folder_name(way, archive)).is_dir()

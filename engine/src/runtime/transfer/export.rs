@@ -79,10 +79,34 @@ pub(super) fn export_by(steps: &Steps, order: &ExportOrder) -> Result<ExportRepo
         return end_it(steps, order, &folder);
     }
     let mut depot = Depot::open(folder)?;
-    let (chosen, mut left_behind) = choose(&mut depot, &order.which)?;
+    let (chosen, left_behind) = choose(&mut depot, &order.which)?;
     let id = unique_id().map_err(|error| TransferError(format!("no name: {error}")))?;
+    let mut report = ExportReport {
+        archive: None,
+        messages: 0,
+        recipients: 0,
+        bytes: 0,
+        left_behind,
+        was_ended: false,
+    };
+    let taken = write_archive(steps, order, &mut depot, chosen, id, &mut report)?;
+    if !taken.is_empty() && order.after == After::GiveUp {
+        fence(steps, order, &depot, &taken, id)?;
+    }
+    Ok(report)
+}
+
+/// Writes the archive, whole and durable; returns what is in it. Nothing: there is no archive.
+fn write_archive(
+    steps: &Steps,
+    order: &ExportOrder,
+    depot: &mut Depot,
+    chosen: Vec<LiveMessage>,
+    id: UniqueId,
+    report: &mut ExportReport,
+) -> Result<Vec<LiveMessage>, TransferError> {
     let now = clock::now().wall;
-    let mut writer = Writer::begin(steps, &order.to, &depot, now)?;
+    let mut writer = Writer::begin(steps, &order.to, depot, now)?;
     let mut taken = Vec::new();
     for message in chosen {
         match depot.read(&message) {
@@ -91,27 +115,20 @@ pub(super) fn export_by(steps: &Steps, order: &ExportOrder) -> Result<ExportRepo
                 taken.push(message);
                 writer.write_full()?;
             }
-            None => left_behind.push(damaged(message.id)),
+            None => report.left_behind.push(damaged(message.id)),
         }
     }
-    let (messages, recipients) = (taken.len() as u64, taken.iter().map(LiveMessage::recipients));
-    let mut report = ExportReport {
-        archive: None,
-        messages,
-        recipients: recipients.sum(),
-        bytes: 0,
-        left_behind,
-        was_ended: false,
-    };
     if taken.is_empty() {
-        writer.give_up()?;
-        return Ok(report);
+        return Ok(taken);
     }
+    report.messages = taken.len() as u64;
+    report.recipients = taken.iter().map(LiveMessage::recipients).sum();
+    report.archive = Some(id.to_string());
     let kind = match order.after {
         After::Keep => ArchiveKind::Copy,
         After::GiveUp => ArchiveKind::Move,
     };
-    let head = ArchiveHead {
+    report.bytes = writer.finish(ArchiveHead {
         id,
         kind,
         source: name_of(&depot.folder),
@@ -119,15 +136,10 @@ pub(super) fn export_by(steps: &Steps, order: &ExportOrder) -> Result<ExportRepo
         segments: 0,
         segment_bytes: depot.segment_bytes,
         file_bytes: 0,
-        messages,
+        messages: report.messages,
         recipients: report.recipients,
-    };
-    report.bytes = writer.finish(head)?;
-    report.archive = Some(id.to_string());
-    if order.after == After::GiveUp {
-        fence(steps, order, &depot, &taken, id)?;
-    }
-    Ok(report)
+    })?;
+    Ok(taken)
 }
 
 /// Looks at a spool that goes on as it is.
@@ -312,14 +324,18 @@ impl<'a> Writer<'a> {
         Ok(self.end)
     }
 
-    fn give_up(self) -> Result<(), TransferError> {
-        self.steps.remove(&self.new).map_err(|error| failed(&self.new, &error))
-    }
-
     fn write(&self, bytes: &[u8], at: u64) -> Result<(), TransferError> {
         self.steps
             .write(&self.new, &self.file, bytes, at)
             .map_err(|error| failed(&self.new, &error))
+    }
+}
+
+/// What a failure leaves half made holds space, which may be what was short.
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        // Whole, it has another name, and this one is gone.
+        drop(self.steps.remove(&self.new));
     }
 }
 
