@@ -32,9 +32,7 @@ impl Steps {
 
     pub(in crate::runtime) fn sync(&self, path: &Path, file: &File) -> io::Result<()> {
         self.before(Change::Sync)?;
-        file.sync_all()?;
-        self.after_sync(path);
-        Ok(())
+        self.sync_all(path, file)
     }
 
     /// Gives a file a further name, never one that is taken.
@@ -66,9 +64,7 @@ impl Steps {
     /// Makes names in a folder durable.
     pub(in crate::runtime) fn sync_folder(&self, path: &Path) -> io::Result<()> {
         self.before(Change::Sync)?;
-        File::open(path)?.sync_all()?;
-        self.after_sync(path);
-        Ok(())
+        self.sync_all(path, &File::open(path)?)
     }
 
     #[cfg(not(test))]
@@ -79,17 +75,24 @@ impl Steps {
 
     #[cfg(not(test))]
     #[expect(clippy::unused_self, reason = "tests do more here")]
-    fn after_sync(&self, _path: &Path) {}
+    fn sync_all(&self, _path: &Path, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
 
     #[cfg(test)]
     fn before(&self, change: Change<'_>) -> io::Result<()> {
         self.rehearsal.as_ref().map_or(Ok(()), |rehearsal| rehearsal.borrow_mut().before(change))
     }
 
+    /// A rehearsed power cut knows what was synced, so no disk has to.
     #[cfg(test)]
-    fn after_sync(&self, path: &Path) {
-        if let Some(rehearsal) = &self.rehearsal {
-            rehearsal.borrow_mut().synced(path);
+    fn sync_all(&self, path: &Path, file: &File) -> io::Result<()> {
+        match &self.rehearsal {
+            None => file.sync_all(),
+            Some(rehearsal) => {
+                rehearsal.borrow_mut().synced(path);
+                Ok(())
+            }
         }
     }
 }

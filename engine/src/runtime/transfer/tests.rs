@@ -192,6 +192,15 @@ fn live(home: &Path) -> Live {
     live
 }
 
+/// Without waiting for a disk.
+fn export(order: &ExportOrder) -> Result<ExportReport, TransferError> {
+    export_by(&Steps::ending_in(usize::MAX, End::Kill), order)
+}
+
+fn import(order: &ImportOrder) -> Result<ImportReport, TransferError> {
+    import_by(&Steps::ending_in(usize::MAX, End::Kill), order)
+}
+
 fn move_out(spool: &Path, to: &Path) -> ExportOrder {
     ExportOrder { spool: spool.into(), to: to.into(), which: Which::All, after: After::GiveUp }
 }
