@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use postrider_engine::model::message::MessageId;
 use tracing_subscriber::EnvFilter;
 
 /// An outbound mail engine: durable by default, thread per core, a good neighbour.
@@ -19,7 +20,7 @@ pub(crate) enum Command {
     Run(RunFlags),
     /// Read a settings file and say what is wrong with it, or what it amounts to.
     Check(CheckFlags),
-    /// Look at a spool while no engine uses it.
+    /// Look at a spool, or move mail between spools, while no engine uses them.
     Spool(SpoolFlags),
     /// Deliver generated mail to a sink on this machine, and show how fast it went.
     Demo(DemoFlags),
@@ -54,6 +55,17 @@ pub(crate) enum SpoolCommand {
     /// Changes nothing. Exits with 1 if something is damaged or does not belong there; what a crash
     /// leaves behind is told and is no damage.
     Check(SpoolCheckFlags),
+    /// Write what is queued into an archive file: recipients, attempts, next tries, whole bodies.
+    /// With --move the spool gives these messages up and never sends them again; without, the
+    /// archive is a backup. An export with --move that was cut short is ended by running it again.
+    /// Exits with 1 if something was damaged and left behind.
+    Export(SpoolExportFlags),
+    /// Take the messages of an archive into a spool, once. Refused unless the spool they came from
+    /// has given them up. Exits with 1 if something was damaged and left behind.
+    Import(SpoolImportFlags),
+    /// Declare a copy of a spool folder, or one restored from a backup, to be a spool of its own.
+    /// Until then it is not started: it would send again what the original sends.
+    Adopt(SpoolAdoptFlags),
 }
 
 #[derive(Args, Debug)]
@@ -64,6 +76,49 @@ pub(crate) struct SpoolCheckFlags {
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SpoolExportFlags {
+    /// The spool folder, which no engine uses meanwhile.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// The archive file to write; never one that is there.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Only this message, as named in the 250 reply and the log; may be given often.
+    #[arg(long = "message", value_name = "ID")]
+    pub(crate) messages: Vec<MessageId>,
+    /// Give the messages up: this spool never sends them again.
+    #[arg(long = "move")]
+    pub(crate) give_up: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SpoolImportFlags {
+    /// The spool folder, which no engine uses meanwhile; made if missing.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// The archive file; it is marked as taken by this spool.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    /// Import a backup, or what another spool has taken, though mail may be sent twice: only if the
+    /// other spool is lost.
+    #[arg(long)]
+    pub(crate) accept_duplicates: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SpoolAdoptFlags {
+    /// The spool folder.
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -124,6 +179,16 @@ mod tests {
     fn a_spool_to_check_is_named() {
         assert!(parse("postrider spool check /var/lib/postrider --json").is_ok());
         assert!(parse("postrider spool check").is_err() && parse("postrider spool").is_err());
+    }
+
+    #[test]
+    fn a_transfer_names_its_file_and_messages_by_their_names() {
+        assert!(parse("postrider spool export /spool --to a --message 1A-00000A --move").is_ok());
+        assert!(parse("postrider spool export /spool").is_err());
+        assert!(parse("postrider spool export /spool --to a --message mine").is_err());
+        assert!(parse("postrider spool import /spool --from a --accept-duplicates").is_ok());
+        assert!(parse("postrider spool import /spool").is_err());
+        assert!(parse("postrider spool adopt /spool").is_ok());
     }
 
     #[test]

@@ -28,9 +28,12 @@ fn main() -> ExitCode {
             commands::run::run(flags)
         }
         Command::Check(flags) => commands::check::run(flags),
-        Command::Spool(SpoolFlags { command: SpoolCommand::Check(flags) }) => {
-            commands::spool::check(flags)
-        }
+        Command::Spool(SpoolFlags { command }) => match command {
+            SpoolCommand::Check(flags) => commands::spool::check(flags),
+            SpoolCommand::Export(flags) => commands::transfer::export(flags),
+            SpoolCommand::Import(flags) => commands::transfer::import(flags),
+            SpoolCommand::Adopt(flags) => commands::transfer::adopt(flags),
+        },
         Command::Demo(flags) => commands::demo::run(flags),
     };
     result.unwrap_or_else(|error| {

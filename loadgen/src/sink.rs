@@ -79,7 +79,8 @@ impl Sink {
         wait.recv().map_err(|_| thread_gone())?
     }
 
-    /// Begins a new count of concurrent connections; returns the maximum per host since the last.
+    /// Begins a new run of the engine: counts of concurrent connections and repetitions start
+    /// anew. Returns the maximum of connections per host since the last.
     pub fn mark_run(&self) -> io::Result<Vec<u64>> {
         let mut maxima = vec![0; self.hosts.len()];
         for thread in &self.threads {

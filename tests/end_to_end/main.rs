@@ -15,4 +15,5 @@ mod routes;
 mod secured;
 mod stopping;
 mod strict;
+mod transfers;
 mod world;

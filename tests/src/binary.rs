@@ -64,16 +64,26 @@ impl Home {
     /// Starts the binary and waits until it listens.
     #[must_use]
     pub fn start(&self) -> Running {
+        self.try_start().unwrap_or_else(|words| panic!("postrider did not start: {words}"))
+    }
+
+    /// The same where it may refuse; then its words.
+    ///
+    /// # Errors
+    /// What the binary said instead of listening.
+    pub fn try_start(&self) -> Result<Running, String> {
         let mut child = self.spawn();
         let mut line = String::new();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         out.read_line(&mut line).unwrap();
         let Some(address) = line.trim().strip_prefix("listening smtp ") else {
-            panic!("postrider did not start: {}", all_of(child.stderr.take()));
+            let words = all_of(child.stderr.take());
+            child.wait().unwrap();
+            return Err(words);
         };
         let address = address.parse().unwrap();
         let log = Log::of(child.stderr.take());
-        Running { child, address, log }
+        Ok(Running { child, address, log })
     }
 
     /// Starts the binary where it must refuse; its words and its exit code.

@@ -31,6 +31,7 @@ fn text(report: &SpoolReport) -> String {
         let (path, cause) = (refused.path.display(), &refused.cause);
         format!("{path}: {cause}; a start is refused until it is moved away")
     }));
+    lines.extend(report.not_started.iter().map(ToString::to_string));
     let half_made = report.unfinished.iter().map(|path| path.display());
     lines.extend(half_made.map(|path| format!("{path}: half made; the next start removes it")));
     let unreadable = report.segments.iter().filter(|segment| segment.unreadable_blocks > 0);
@@ -112,6 +113,7 @@ fn json(report: &SpoolReport) -> serde_json::Value {
         "deliveries": report.deliveries,
         "recipients": report.recipients,
         "segments": segments,
+        "not_started": report.not_started,
         "refused": refused,
         "unfinished": report.unfinished,
         "findings": findings,

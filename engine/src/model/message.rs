@@ -1,6 +1,7 @@
 //! What names a message and where its bytes lie.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::base::block::Block;
@@ -46,6 +47,26 @@ impl fmt::Display for MessageId {
     }
 }
 
+/// A text that is no message's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no message is named so: names look like 1A-00000A")]
+pub struct NotAnId;
+
+impl FromStr for MessageId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let (segment, ordinal) = text.split_once('-').ok_or(NotAnId)?;
+        let number = |digits: &str, max: u64| {
+            let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let number = u64::from_str_radix(digits, 16).ok().filter(|number| *number <= max);
+            number.filter(|_| is_hex).ok_or(NotAnId)
+        };
+        let segment = number(segment, (1 << (64 - ORDINAL_BITS)) - 1)?;
+        Ok(Self(segment << ORDINAL_BITS | number(ordinal, u64::from(ORDINAL_MAX))?))
+    }
+}
+
 /// Where a record lies: the whole record, header included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -87,5 +108,14 @@ mod tests {
         let id = MessageId::new(SegmentSeq(0xff_ffff_ffff), ORDINAL_MAX);
         assert_eq!((id.segment(), id.ordinal()), (SegmentSeq(0xff_ffff_ffff), ORDINAL_MAX));
         assert_eq!(MessageId::new(SegmentSeq(26), 10).to_string(), "1A-00000A");
+    }
+
+    #[test]
+    fn an_id_reads_back_and_nothing_else_does() {
+        let id = MessageId::new(SegmentSeq(0xff_ffff_ffff), 7);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "1A", "-", "1A-", "+1-000001", "1-1000000", "10000000000-0", "1-0-0"] {
+            assert_eq!(text.parse::<MessageId>(), Err(NotAnId), "{text}");
+        }
     }
 }

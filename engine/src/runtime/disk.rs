@@ -2,10 +2,14 @@
 //!
 //! ```text
 //! spool/lock                  held exclusively (flock) while an engine runs; names its pid
-//! spool/segments/00000042.seg a segment file, written in full before it got this name
+//! spool/identity              which spool this is (identity.rs)
+//! spool/segments/00000042.seg a segment file, written in full before it got this name; numbered
+//!                             from 0 without gaps, never removed
 //! spool/segments/00000043.new one being made when the engine ended: removed at the next start
+//! spool/transfers/            what exports and imports bring, and which there were (staging.rs)
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -18,7 +22,13 @@ use memmap2::{Advice, Mmap, MmapMut};
 
 use crate::spool::files::FileId;
 
+pub(super) mod identity;
 mod maker;
+pub(super) mod staging;
+pub(super) mod steps;
+
+use identity::Identity;
+use steps::Steps;
 
 pub(super) use maker::{NewSegment, SegmentMaker, SegmentRequests};
 
@@ -39,6 +49,9 @@ pub(super) struct SpoolFolder {
     direct: bool,
     /// In order of their ids, as found at the start.
     found: Vec<FileId>,
+    /// Found elsewhere: they count, and are moved in by the next opening.
+    staged: BTreeMap<FileId, PathBuf>,
+    identity: Identity,
     /// Released by the kernel, however the process ends.
     _lock: Option<File>,
 }
@@ -51,6 +64,8 @@ pub(super) struct Survey {
     pub(super) foreign: Vec<PathBuf>,
     /// Segments that were being made when an engine ended; the next start removes them.
     pub(super) unfinished: Vec<PathBuf>,
+    /// The first segment that should be there and is not.
+    pub(super) missing: Option<SpoolError>,
 }
 
 /// Why the spool cannot be used: one line that names the path and the way out.
@@ -60,6 +75,10 @@ pub(super) enum SpoolError {
     Locked { path: PathBuf, pid: Box<str> },
     /// A file among the segments that no engine made; it is never touched.
     Foreign { path: PathBuf },
+    /// The folder is a copy of a spool.
+    Copied { path: PathBuf },
+    /// Files are numbered without gaps, and none is ever removed; `last` is the highest.
+    Missing { path: PathBuf, last: PathBuf },
     /// A segment whose bytes were refused, with the reason.
     Refused { path: PathBuf, cause: Box<str> },
     /// The kernel refused.
@@ -85,9 +104,13 @@ impl SpoolFolder {
     /// Opens the folder, made if missing (only its owner may look inside), and locks it.
     ///
     /// # Errors
-    /// See [`SpoolError`]; nothing was changed but for empty folders made and unfinished segments
-    /// removed.
+    /// See [`SpoolError`]; nothing was changed but for empty folders made, unfinished segments
+    /// removed and transfers ended.
     pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
+        Self::open_by(&Steps::default(), path)
+    }
+
+    pub(super) fn open_by(steps: &Steps, path: &Path) -> Result<Self, SpoolError> {
         let segments = path.join("segments");
         DirBuilder::new()
             .recursive(true)
@@ -96,7 +119,14 @@ impl SpoolFolder {
             .map_err(io_error(&segments, "make the folder"))?;
         make_durable(path).map_err(io_error(path, "sync"))?;
         let lock = lock(&path.join("lock"))?;
+        let identity = match identity::read(path)? {
+            Identity::Copied => return Err(SpoolError::Copied { path: path.into() }),
+            Identity::Unnamed => Identity::Named(identity::draw(steps, path)?),
+            named @ Identity::Named(_) => named,
+        };
+        staging::settle(steps, path)?;
         let found = list(&segments)?;
+        first_missing(&segments, &found).map_or(Ok(()), Err)?;
         let direct = takes_direct(&segments).map_err(io_error(&segments, "write a test file"))?;
         if !direct {
             tracing::warn!(
@@ -104,7 +134,35 @@ impl SpoolFolder {
                 "this file system has no O_DIRECT: commits go one at a time; ext4 or XFS is faster"
             );
         }
-        Ok(Self { segments, direct, found, _lock: Some(lock) })
+        let staged = BTreeMap::new();
+        Ok(Self { segments, direct, found, staged, identity, _lock: Some(lock) })
+    }
+
+    /// The same, where there must be a spool already.
+    ///
+    /// # Errors
+    /// As `open`, or there is none.
+    pub(super) fn open_existing(steps: &Steps, path: &Path) -> Result<Self, SpoolError> {
+        let segments = path.join("segments");
+        std::fs::read_dir(&segments).map_err(io_error(&segments, "list"))?;
+        Self::open_by(steps, path)
+    }
+
+    /// Takes a copy of a spool, or one restored from a backup, for a spool of its own.
+    ///
+    /// # Errors
+    /// There is no spool, or an engine holds it.
+    pub(super) fn adopt(path: &Path) -> Result<(), SpoolError> {
+        let segments = path.join("segments");
+        std::fs::read_dir(&segments).map_err(io_error(&segments, "list"))?;
+        let _lock = lock(&path.join("lock"))?;
+        identity::draw(&Steps::default(), path).map(drop)
+    }
+
+    /// Which spool this is.
+    #[must_use]
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// Looks at the folder and changes nothing in it. No engine can start meanwhile.
@@ -125,10 +183,13 @@ impl SpoolFolder {
                 _ => foreign.push(entry.path()),
             }
         }
+        let (staged, identity) = (staging::decided(path)?, identity::read(path)?);
+        found.extend(staged.keys().copied());
         found.sort_unstable();
         foreign.sort_unstable();
-        let folder = Self { segments, direct: false, found, _lock: lock };
-        Ok(Survey { folder, foreign, unfinished })
+        let missing = first_missing(&segments, &found);
+        let folder = Self { segments, direct: false, found, staged, identity, _lock: lock };
+        Ok(Survey { folder, foreign, unfinished, missing })
     }
 
     #[must_use]
@@ -196,7 +257,8 @@ impl SpoolFolder {
 
     #[must_use]
     pub(super) fn path_of(&self, file: FileId) -> PathBuf {
-        self.segments.join(format!("{:08}.seg", file.0))
+        let inside = || self.segments.join(format!("{:08}.seg", file.0));
+        self.staged.get(&file).cloned().unwrap_or_else(inside)
     }
 
     fn options(&self) -> OpenOptions {
@@ -285,6 +347,14 @@ fn list(segments: &Path) -> Result<Vec<FileId>, SpoolError> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Where the numbers of the files, in order, have a gap.
+fn first_missing(segments: &Path, found: &[FileId]) -> Option<SpoolError> {
+    let path_of = |number: u32| segments.join(format!("{number:08}.seg"));
+    let gap = (0..).zip(found).find(|(number, file)| *number != file.0);
+    let (missing, last) = (gap?.0, found.last()?.0);
+    Some(SpoolError::Missing { path: path_of(missing), last: path_of(last) })
 }
 
 enum Stage {
@@ -383,6 +453,22 @@ impl fmt::Display for SpoolError {
                 "{} is no segment of a spool: move it away, nothing but segments may be there",
                 path.display()
             ),
+            Self::Copied { path } => write!(
+                f,
+                "{} is a copy of a spool, or was restored from a backup: what the original has \
+                 sent or still sends would be sent twice. If the original is gone for good, or \
+                 never sends again, run: postrider spool adopt {}",
+                path.display(),
+                path.display()
+            ),
+            Self::Missing { path, last } => write!(
+                f,
+                "{} is missing: put it back. If it is lost for good, with the mail in it, and what \
+                 is known of other mail (which may be sent again), go on without it: mv {} {}",
+                path.display(),
+                last.display(),
+                path.display()
+            ),
             Self::Refused { path, cause } => {
                 write!(f, "{} is not used: {cause}; it was left as it is", path.display())
             }
@@ -429,8 +515,8 @@ mod tests {
     #[test]
     fn segments_are_seen_in_order_and_unfinished_ones_removed() {
         let home = tempfile::tempdir().unwrap();
-        write(home.path(), "00000007.seg", &[7; 4096]);
-        write(home.path(), "00000002.seg", &[2; 8192]);
+        write(home.path(), "00000001.seg", &[7; 4096]);
+        write(home.path(), "00000000.seg", &[2; 8192]);
         write(home.path(), "00000009.new", b"half");
         let folder = SpoolFolder::open(home.path()).unwrap();
         let mut seen = Vec::new();
@@ -439,7 +525,7 @@ mod tests {
             Ok::<(), &str>(())
         };
         folder.for_each_segment(see).unwrap();
-        assert_eq!(seen, [(FileId(2), 8192, 2), (FileId(7), 4096, 7)]);
+        assert_eq!(seen, [(FileId(0), 8192, 2), (FileId(1), 4096, 7)]);
         assert!(!home.path().join("segments/00000009.new").exists());
     }
 
@@ -456,22 +542,35 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_file_is_named_with_two_ways_out() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), "00000000.seg", &[0; 4096]);
+        write(home.path(), "00000002.seg", &[2; 4096]);
+        let text = SpoolFolder::open(home.path()).unwrap_err().to_string();
+        assert!(text.contains("00000001.seg is missing: put it back"), "{text}");
+        assert!(SpoolFolder::survey(home.path()).unwrap().missing.is_some());
+        let named = |number| home.path().join(format!("segments/{number:08}.seg"));
+        std::fs::rename(named(2), named(1)).unwrap();
+        assert_eq!(SpoolFolder::open(home.path()).unwrap().found(), [FileId(0), FileId(1)]);
+    }
+
+    #[test]
     fn a_refused_segment_is_named_with_the_reason() {
         let home = tempfile::tempdir().unwrap();
-        write(home.path(), "00000001.seg", &[1; 4096]);
+        write(home.path(), "00000000.seg", &[1; 4096]);
         let folder = SpoolFolder::open(home.path()).unwrap();
         let newer = |_, _: &[u8]| Err("format 9 needs a newer postrider");
         let text = folder.for_each_segment(newer).unwrap_err().to_string();
-        assert!(text.contains("00000001.seg") && text.contains("format 9"), "{text}");
+        assert!(text.contains("00000000.seg") && text.contains("format 9"), "{text}");
     }
 
     #[test]
     fn a_file_of_no_segments_length_is_refused() {
         for bytes in [0, 1, 4095, 4097] {
             let home = tempfile::tempdir().unwrap();
-            write(home.path(), "00000001.seg", &vec![1; bytes]);
+            write(home.path(), "00000000.seg", &vec![1; bytes]);
             let folder = SpoolFolder::open(home.path()).unwrap();
-            assert!(folder.read_segment(FileId(1)).is_err(), "{bytes} bytes");
+            assert!(folder.read_segment(FileId(0)).is_err(), "{bytes} bytes");
         }
     }
 

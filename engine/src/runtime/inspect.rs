@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::disk::{SpoolFolder, Survey};
+use super::disk::identity::Identity;
+use super::disk::{SpoolError, SpoolFolder, Survey};
 use super::start::groups_of;
 use crate::model::message::{MessageId, SegmentSeq};
 use crate::spool::files::FileId;
@@ -17,6 +18,8 @@ pub struct SpoolReport {
     pub segments: Vec<SegmentReport>,
     /// Files that were not read, with the reason. A start is refused because of each.
     pub refused: Vec<RefusedFile>,
+    /// Why a start is refused, beside files: the folder is a copy, or a file is missing.
+    pub not_started: Vec<Box<str>>,
     /// Half-made segments, which the next start removes.
     pub unfinished: Vec<PathBuf>,
     pub findings: Vec<Finding>,
@@ -31,7 +34,8 @@ impl SpoolReport {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let unreadable = self.segments.iter().any(|segment| segment.unreadable_blocks > 0);
-        !unreadable && self.refused.is_empty() && !self.findings.iter().any(Finding::is_damage)
+        let is_refused = !self.not_started.is_empty() || !self.refused.is_empty();
+        !unreadable && !is_refused && !self.findings.iter().any(Finding::is_damage)
     }
 }
 
@@ -77,7 +81,7 @@ pub struct InspectError(String);
 /// There is no spool, it cannot be read, or an engine holds it.
 pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
     let survey = SpoolFolder::survey(path).map_err(|error| InspectError(error.to_string()))?;
-    let Survey { folder, foreign, unfinished } = survey;
+    let Survey { folder, foreign, unfinished, missing } = survey;
     let no_segment = |path| RefusedFile { path, cause: "no segment of a spool".into() };
     let mut refused: Vec<RefusedFile> = foreign.into_iter().map(no_segment).collect();
     let (mut segments, mut scans) = (Vec::new(), Vec::new());
@@ -117,8 +121,12 @@ pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
             ScanState::Open | ScanState::Sealed => Then::Deliver,
         };
     }
+    let is_copy = folder.identity() == Identity::Copied;
+    let copied = is_copy.then(|| SpoolError::Copied { path: path.into() });
+    let not_started = copied.into_iter().chain(missing).map(|cause| cause.to_string().into());
     Ok(SpoolReport {
         segments,
+        not_started: not_started.collect(),
         refused,
         unfinished,
         findings: recovered.findings,
@@ -160,7 +168,7 @@ mod tests {
         std::fs::write(segments.join("00000000.seg"), spare()).unwrap();
         std::fs::write(segments.join("00000001.new"), b"half").unwrap();
         std::fs::write(segments.join("notes.txt"), b"mine").unwrap();
-        std::fs::write(segments.join("00000002.seg"), vec![7; BYTES as usize]).unwrap();
+        std::fs::write(segments.join("00000001.seg"), vec![7; BYTES as usize]).unwrap();
         let report = inspect(home.path()).unwrap();
         assert_eq!(report.segments.len(), 1);
         assert_eq!(report.segments[0].then, Then::Reuse);

@@ -15,6 +15,7 @@ mod secure;
 mod signals;
 mod start;
 mod tls;
+pub mod transfer;
 
 pub use signals::{Request, SignalWatch, watch as watch_signals};
 pub use start::{Engine, Remote, StartError, Summary};

@@ -7,6 +7,7 @@
 //! `record.rs` and `segment.rs` draw the bytes on disk; `commit.rs` decides when a commit goes and
 //! what its end means; `reclaim.rs` when a segment may be used again, `cleaning.rs` how the last live
 //! messages leave it and `policy.rs` when; `recovery.rs` and `plan.rs` read everything back.
+//! `transfer.rs`, `image.rs` and `archive.rs` take messages out of one spool and into another.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,6 +19,7 @@ use crate::model::message::{MessageId, ORDINAL_MAX, Place, SegmentSeq};
 use crate::model::outcome::{Outcome, RangeOutcome};
 use crate::model::settings::OutcomeDurability;
 
+pub mod archive;
 mod bytes;
 mod cleaning;
 #[cfg(test)]
@@ -27,7 +29,10 @@ mod commit;
 mod crash_tests;
 pub mod files;
 mod footer;
+#[cfg(test)]
+mod format_tests;
 mod group;
+pub mod image;
 mod index;
 mod ledger;
 pub mod message;
@@ -42,6 +47,7 @@ pub mod segment;
 mod test_disk;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 pub use cleaning::FetchId;
 pub use commit::{Gather, Request};

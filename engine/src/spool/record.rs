@@ -25,8 +25,16 @@
 //! 5 Copy      message.rs
 //! 6 State     20 2 topic   22 2 key bytes; payload = key | value. The newest of a key holds.
 //! 7 Fence     20 4 first void offset   24 8 sequence of the segment it fences
-//! 8 Footer    payload: footer.rs
+//! 8 Footer    payload: footer.rs; only the last commit of a sealed segment has one
 //! ```
+//! Commit, Chunk, Message, Outcomes, Copy and Fence must be understood. Commit and Fence have no
+//! payload.
+//!
+//! How it is read: of one message name, the Message or Copy at the highest (segment sequence, offset)
+//! holds. Outcomes count in that order, on a Copy only those behind it; what is delivered or failed
+//! stays so. A Fence voids every Message, Copy and Chunk of its segment from the offset on, and each
+//! message with such a chunk, but no Outcomes. A message counts only with all of its chunks.
+//!
 //! Wall times are nanoseconds since 1970. The position is the record's offset in its file. It, the
 //! sequence, the generation and the moment the segment was taken into use are part of every header
 //! checksum, so neither a record of an earlier use nor one written elsewhere is ever taken for a

@@ -21,7 +21,9 @@
 //! The valid slot with the highest counter holds. The magic, both versions and the checksum keep
 //! their places in all versions to come. Active and Free are written to both slots, one after the
 //! other, before anything relies on them; so one damaged slot never turns a segment into what it
-//! was in an earlier use. Sealed is only a hint and is written once.
+//! was in an earlier use. Sealed is only a hint and is written once; a segment made in one go
+//! (`image.rs`) is sealed in both. The length is a multiple of 4096 and below 4 GiB, the names of
+//! files mean nothing.
 
 use std::sync::Arc;
 

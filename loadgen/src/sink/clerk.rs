@@ -108,6 +108,7 @@ impl Clerk {
     fn enter_recipients(&mut self, to: &[Addressee]) {
         for (sequence, index) in to.iter().flatten() {
             self.records.ledger.record(*sequence, *index);
+            self.records.repeats.record(*sequence, *index);
         }
     }
 

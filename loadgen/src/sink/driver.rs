@@ -295,6 +295,7 @@ impl Driver {
                     done.send(result).ok();
                 }
                 Order::MarkRun { done } => {
+                    self.clerk.records.repeats.begin_run();
                     let hosts = &self.clerk.hosts;
                     let mark = |door: &Door| (door.host, hosts[door.host].mark_run());
                     done.send(self.doors.iter().map(mark).collect()).ok();

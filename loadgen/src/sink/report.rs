@@ -10,7 +10,7 @@ use super::SinkHost;
 use super::host::HostCounters;
 use crate::clock;
 use crate::latency::{self, Quantiles};
-use crate::ledger::ArrivalLedger;
+use crate::ledger::{ArrivalLedger, Repeats};
 
 /// The counts of one host.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
@@ -75,6 +75,8 @@ pub struct SinkReport {
     pub totals: SinkProgress,
     /// Corrupted, unmarked, foreign and smuggled are counted in here as well.
     pub arrivals: ArrivalLedger,
+    /// Arrivals beyond the first, by the run (see [`super::Sink::mark_run`]) of the one before.
+    pub repeats: Repeats,
     /// Intended start at the source to arrival of the final dot, in nanoseconds.
     pub end_to_end: Histogram<u64>,
     pub cpu_seconds: f64,
@@ -88,6 +90,7 @@ impl SinkReport {
             hosts: totals.hosts.clone(),
             totals,
             arrivals: total.ledger,
+            repeats: total.repeats,
             end_to_end: total.end_to_end,
             cpu_seconds: clock::seconds(total.cpu_ns),
             failures: total.failures,
@@ -128,6 +131,7 @@ fn host_report(host: &SinkHost, counters: &HostCounters) -> HostReport {
 /// What one thread has recorded; the sum over threads is the report.
 pub(super) struct ThreadReport {
     pub(super) ledger: ArrivalLedger,
+    pub(super) repeats: Repeats,
     pub(super) end_to_end: Histogram<u64>,
     pub(super) cpu_ns: u64,
     failures: Vec<String>,
@@ -137,6 +141,7 @@ impl ThreadReport {
     pub(super) fn new() -> Self {
         Self {
             ledger: ArrivalLedger::default(),
+            repeats: Repeats::default(),
             end_to_end: latency::histogram(),
             cpu_ns: 0,
             failures: Vec::new(),
@@ -145,6 +150,7 @@ impl ThreadReport {
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.ledger.merge(&other.ledger);
+        self.repeats.merge(&other.repeats);
         self.end_to_end.add(&other.end_to_end).expect("all threads have the same bounds");
         self.cpu_ns += other.cpu_ns;
     }

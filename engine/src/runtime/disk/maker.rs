@@ -97,7 +97,7 @@ impl SegmentRequests {
 struct Work {
     folder: Arc<SpoolFolder>,
     segment_bytes: u32,
-    /// Number of the next file; one that failed is not used again.
+    /// Number of the next file. There are no gaps: a file that is missing is to be noticed.
     next: u32,
 }
 
@@ -121,9 +121,10 @@ impl Work {
             return Err(io::Error::other("the spool has used up its file numbers"));
         }
         let file = FileId(self.next);
-        self.next += 1;
         let path = self.folder.path_of(file);
         let unfinished = path.with_extension("new");
+        // What a failure before could not remove.
+        remove(&unfinished);
         let made = self.write_in_full(&unfinished, shard).and_then(|opened| {
             // Never over a file that is there, whoever put it there.
             rename_to_new(&unfinished, &path)?;
@@ -133,6 +134,10 @@ impl Work {
         if made.is_err() {
             // Space that a half-made file holds is the very space that is short.
             remove(&unfinished);
+        }
+        // One that has its name counts, even if that could not be synced.
+        if path.exists() {
+            self.next += 1;
         }
         let spare =
             SpareSegment { file, bytes: self.segment_bytes, generation: 1, header_writes: 2 };
@@ -237,11 +242,11 @@ mod tests {
     fn numbers_go_on_behind_what_is_there() {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(home.path().join("segments")).unwrap();
-        std::fs::write(home.path().join("segments/00000012.seg"), vec![0; 4096]).unwrap();
+        std::fs::write(home.path().join("segments/00000000.seg"), vec![0; 4096]).unwrap();
         let folder = Arc::new(SpoolFolder::open(home.path()).unwrap());
         let (maker, seen) = maker(&folder, 4096);
         maker.requests().request(ShardId(0)).unwrap();
-        assert_eq!(seen.recv_timeout(WAIT).unwrap().1.unwrap().spare.file, FileId(13));
+        assert_eq!(seen.recv_timeout(WAIT).unwrap().1.unwrap().spare.file, FileId(1));
         maker.stop();
     }
 
