@@ -70,6 +70,30 @@ impl Now {
     }
 }
 
+/// A wall clock that nobody steps: what it said at the start, and the time since. What is counted in
+/// wall time by a run goes by this one, so that a step moves no timer.
+#[derive(Clone, Copy, Debug)]
+pub struct SteadyWall(Now);
+
+impl SteadyWall {
+    #[must_use]
+    pub fn from(start: Now) -> Self {
+        Self(start)
+    }
+
+    /// `now` as it would be without steps.
+    #[must_use]
+    pub fn now(self, now: Now) -> Now {
+        Now { mono: now.mono, wall: self.0.wall_at(now.mono) }
+    }
+
+    /// What the wall clock as it is set `now` will say when this one says `wall`.
+    #[must_use]
+    pub fn to_wall(self, now: Now, wall: Wall) -> Wall {
+        now.wall_at(self.now(now).mono_at(wall))
+    }
+}
+
 fn nanos(wait: Duration) -> u64 {
     u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -90,5 +114,15 @@ mod tests {
         assert_eq!(now.mono_at(Wall(50_700)), Mono(1_700));
         assert_eq!(now.wall_at(Mono(1_700)), Wall(50_700));
         assert_eq!(now.mono_at(Wall(1)), now.mono);
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_moves_no_moment() {
+        let steady = SteadyWall::from(Now { mono: Mono(1_000), wall: Wall(50_000) });
+        for stepped in [Wall(3), Wall(50_500), Wall(9_000_000)] {
+            let now = Now { mono: Mono(1_500), wall: stepped };
+            assert_eq!(steady.now(now), Now { mono: Mono(1_500), wall: Wall(50_500) });
+            assert_eq!(steady.to_wall(now, Wall(50_700)), Wall(stepped.0 + 200));
+        }
     }
 }

@@ -20,7 +20,7 @@ pub struct Delivery {
     pub count: u16,
     /// Failed attempts so far that were the message's own (a site's throttling counts none).
     pub attempts: u16,
-    /// When it was accepted; expiry counts from here.
+    /// When it was accepted, by the steady clock of this run (`SteadyWall`); expiry counts from here.
     pub accepted: Wall,
     /// The record's block while it is in memory; dropped when memory is short, then read again.
     pub record: Option<RecordInMemory>,

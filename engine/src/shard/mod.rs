@@ -21,7 +21,7 @@ pub use turn::{EVENTS_PER_TURN_MAX, turn};
 use crate::base::cell::Budget;
 use crate::base::planted::{Bug, planted};
 use crate::base::slots::Slots;
-use crate::base::time::{Mono, Now};
+use crate::base::time::{Mono, Now, SteadyWall};
 use crate::base::wheel::Wheel;
 use crate::model::connection::{Conn, ShardId};
 use crate::model::delivery::LeaseId;
@@ -58,6 +58,7 @@ pub struct ShardOptions {
     pub record_memory: Arc<Budget>,
     /// Decides shuffles and jitter; nothing that must be secret.
     pub seed: u64,
+    /// When the process started: the same for all shards, but for the time it takes.
     pub now: Now,
 }
 
@@ -83,6 +84,8 @@ pub struct Shard {
     backlog: VecDeque<RecoveredDelivery>,
     phase: Phase,
     counters: Counters,
+    /// By which everything is scheduled.
+    clock: SteadyWall,
 }
 
 /// What a connection slot is used for.
@@ -156,6 +159,7 @@ impl Shard {
             backlog: options.backlog.into(),
             phase: Phase::Running,
             counters: Counters::default(),
+            clock: SteadyWall::from(options.now),
             settings,
         }
     }
@@ -226,7 +230,7 @@ impl Shard {
     pub fn settle(&mut self, now: Now, out: &mut Effects) -> Mono {
         self.fire_timers(now, out);
         self.schedule_backlog(now, out);
-        self.scheduler.handle_time(now);
+        self.scheduler.handle_time(self.clock.now(now));
         self.settle_held(now, out);
         while self.step(now, out) {}
         self.order_commits(now, out);
@@ -249,13 +253,18 @@ impl Shard {
     fn noted(&mut self, now: Now, from: ShardId, note: Note, out: &mut Effects) {
         match note {
             Note::Deliver { parcel, due } => {
-                self.scheduler.handle_parcel(now, *parcel, &self.settings.sites, due)
+                let now = self.clock.now(now);
+                self.scheduler.handle_parcel(now, *parcel, &self.settings.sites, due);
             }
             Note::Open(opening) => self.open(now, *opening, out),
             Note::Work { lease, delivery } => self.work(now, lease, *delivery, out),
             Note::Close { lease } => self.close_lease(now, lease, out),
-            Note::Done { lease, done } => self.scheduler.handle_done(now, lease, *done),
-            Note::Ended { lease, why } => self.scheduler.handle_ended(now, lease, why),
+            Note::Done { lease, done } => {
+                self.scheduler.handle_done(self.clock.now(now), lease, *done);
+            }
+            Note::Ended { lease, why } => {
+                self.scheduler.handle_ended(self.clock.now(now), lease, why);
+            }
             Note::Settle(settlement) => self.settlement(now, *settlement, out),
             Note::Settled { lease } => self.lease_settled(now, lease, out),
             Note::Fetch { lease, message, place } => {
@@ -339,7 +348,7 @@ impl Shard {
         for _ in 0..BACKLOG_PER_TURN {
             let Some(found) = self.backlog.pop_front() else { return };
             let due = found.due.filter(|_| !planted(Bug::DueForgotten));
-            let due = due.map(|due| now.mono_at(due));
+            let due = due.map(|due| self.clock.now(now).mono_at(due));
             self.locate(now, &found.domain, found.delivery, due, out);
         }
     }
@@ -348,7 +357,7 @@ impl Shard {
         self.reception.handle_settings(&settings);
         self.routing.handle_settings(&settings);
         self.sending.handle_settings(&settings);
-        self.scheduler.handle_settings(now, &settings.sites);
+        self.scheduler.handle_settings(self.clock.now(now), &settings.sites);
         self.settings = settings;
     }
 

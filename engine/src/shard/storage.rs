@@ -180,7 +180,7 @@ impl Shard {
                 first: group.first,
                 count: group.count,
                 attempts: 0,
-                accepted: view.accepted,
+                accepted: self.clock.now(now).wall,
                 record: Some(own.clone()),
             };
             self.locate(now, group.domain, delivery, None, out);
@@ -190,6 +190,11 @@ impl Shard {
     /// Outcomes of a message homed here have come from the owner of its site. Failures are written
     /// behind their report, which may take a read and room in the spool; the others at once.
     pub(super) fn settlement(&mut self, now: Now, mut settlement: Settlement, out: &mut Effects) {
+        for range in &mut settlement.outcomes {
+            if let Outcome::Deferred { next, .. } = &mut range.outcome {
+                *next = self.clock.to_wall(now, *next);
+            }
+        }
         let failed: Vec<_> = settlement.outcomes.extract_if(.., |range| is_failed(range)).collect();
         let record = settlement.record.take().map(|(block, at)| RecordInMemory { block, at });
         if failed.is_empty() {
