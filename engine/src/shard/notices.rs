@@ -9,37 +9,32 @@ use crate::model::delivery::RecordInMemory;
 use crate::model::note::Settlement;
 use crate::model::outcome::{Outcome, Reply};
 use crate::report::bounce::{self, BounceReport, BouncedRecipient};
-use crate::spool::{MessageParts, MessageView, SpoolFull};
+use crate::spool::{About, MessageParts, MessageView, SpoolFull};
 use crate::wire::envelope::{Envelope, EnvelopeFlags, EnvelopeView, Origin};
 
 use super::reception::domain_ranges;
 
 impl Shard {
-    /// Writes the report that a settlement asks for into the open commit group, in front of the
-    /// outcomes. A failed report is told to the operator and to nobody else.
-    ///
-    /// # Errors
-    /// The spool is full: nothing was written, try the whole settlement again.
-    pub(super) fn notify_sender(
+    /// The report that a settlement asks for, if anybody is to be told. A failed report is told to the
+    /// operator and to nobody else.
+    pub(super) fn notice_due(
         &mut self,
         now: Now,
         settlement: &Settlement,
         record: &RecordInMemory,
         out: &mut Effects,
-    ) -> Result<(), SpoolFull> {
+    ) -> Option<Notice> {
         let bytes = &record.block.bytes()[record.at as usize..];
-        let Some((view, envelope)) = opened(bytes) else { return Ok(()) };
+        let (view, envelope) = opened(bytes)?;
         if self.spool.pending(settlement.message) == 0 {
-            return Ok(());
+            return None;
         }
         if !bounce::is_due(envelope.sender()) {
             self.drop_report(settlement, out);
-            return Ok(());
+            return None;
         }
         let text = self.report_text(now, settlement, &view, &envelope, bytes);
-        self.store_notice(now, Notice { to: envelope.sender().into(), text })?;
-        self.counters.reports_made += 1;
-        Ok(())
+        Some(Notice { to: envelope.sender().into(), text })
     }
 
     /// RFC 5321 §4.5.5: nothing is sent about a message with the null sender.
@@ -82,11 +77,17 @@ impl Shard {
         })
     }
 
-    /// Writes a report into the open commit group; it is kept until it is on disk.
+    /// Writes a report, and what it tells of, into one commit; it is kept until it is on disk.
     ///
     /// # Errors
     /// The spool is full: nothing was written.
-    pub(super) fn store_notice(&mut self, now: Now, notice: Notice) -> Result<(), SpoolFull> {
+    pub(super) fn store_notice(
+        &mut self,
+        now: Now,
+        token: u64,
+        notice: Notice,
+        about: About<'_>,
+    ) -> Result<(), SpoolFull> {
         let mut envelope = Envelope::default();
         envelope.add_recipient(&notice.to);
         // It quotes a stranger's header, whose lines may begin with a dot.
@@ -104,9 +105,10 @@ impl Shard {
             chunks: &[],
             body: &notice.text,
         };
-        let id = self.spool.begin_notice(now, parts.payload_bytes())?;
-        let token = self.pending.next_notice();
-        self.spool.append_message(now, id, parts, token);
+        self.spool.store_notice(now, parts, token, about)?;
+        if let About::Failures { .. } = about {
+            self.counters.reports_made += 1;
+        }
         self.pending.notices.insert(token, notice);
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::model::message::{MessageId, Place};
 use crate::model::note::{Note, Settlement};
 use crate::model::outcome::{Outcome, RangeOutcome};
 use crate::spool::files::{DiskError, SpareSegment};
-use crate::spool::{Durable, Gather, MessageView, Request};
+use crate::spool::{About, Durable, Gather, MessageView, Request, SpoolFull};
 use crate::wire::envelope::EnvelopeView;
 
 /// Tokens from here on are of messages that no client waits for: notices of our own. A client's
@@ -38,9 +38,9 @@ pub(super) struct Pending {
     /// Notices on their way to the disk, by token: as many as commits in flight hold.
     pub(super) notices: Map<u64, Notice>,
     next_notice: u64,
-    /// Notices whose write failed and that found no room since; their failures are settled.
-    /// Bounded by what was in flight when a segment failed.
-    refused: VecDeque<Notice>,
+    /// Notices whose write failed and that found no room since, by token; the spool keeps what they
+    /// tell of. Bounded by what was in flight when a segment failed.
+    refused: VecDeque<(u64, Notice)>,
     full: bool,
 }
 
@@ -141,18 +141,17 @@ impl Shard {
             self.counters.refused_spool += 1;
             return self.message_not_stored(now, token, out);
         }
-        // The outcome that it reports is written again too, in the same commit if there is room.
         let notice = self.pending.notices.remove(&token);
         if let Some(notice) = notice.filter(|_| !planted(Bug::RefusedReportForgotten)) {
-            self.pending.refused.push_back(notice);
+            self.pending.refused.push_back((token, notice));
             self.store_refused(now);
         }
     }
 
     fn store_refused(&mut self, now: Now) {
-        while let Some(notice) = self.pending.refused.pop_front() {
-            if self.store_notice(now, notice.clone()).is_err() {
-                return self.pending.refused.push_front(notice);
+        while let Some((token, notice)) = self.pending.refused.pop_front() {
+            if self.store_notice(now, token, notice.clone(), About::AsBefore).is_err() {
+                return self.pending.refused.push_front((token, notice));
             }
         }
     }
@@ -211,8 +210,7 @@ impl Shard {
         }
     }
 
-    /// Writes the report to the sender first, then the failures: after a crash between the two the
-    /// failure is found again and reported twice rather than never.
+    /// Writes the report to the sender and the failures in one; those that nobody is told of alone.
     pub(super) fn settle_failures(
         &mut self,
         now: Now,
@@ -220,15 +218,36 @@ impl Shard {
         record: &RecordInMemory,
         out: &mut Effects,
     ) {
-        if planted(Bug::ReportedTwice) && self.notify_sender(now, &settlement, record, out).is_err()
-        {
-            return self.pending.held.push_back(settlement);
+        let Some(notice) = self.notice_due(now, &settlement, record, out) else {
+            return self.write_outcomes(now, &settlement);
+        };
+        if planted(Bug::ReportedTwice) {
+            let token = self.pending.next_notice();
+            let none = About::Failures { message: settlement.message, failed: &[], settled: None };
+            let _ = self.store_notice(now, token, notice.clone(), none);
         }
-        match self.notify_sender(now, &settlement, record, out) {
-            Ok(()) => self.write_outcomes(now, &settlement),
+        match self.store_new_notice(now, notice, &settlement) {
+            Ok(()) => self.count_outcomes(&settlement.outcomes),
             Err(_) if planted(Bug::FailureWithoutReport) => self.write_outcomes(now, &settlement),
             Err(_) => self.pending.held.push_back(settlement),
         }
+    }
+
+    fn store_new_notice(
+        &mut self,
+        now: Now,
+        notice: Notice,
+        settlement: &Settlement,
+    ) -> Result<(), SpoolFull> {
+        let (message, failed) = (settlement.message, &settlement.outcomes[..]);
+        let settled = settlement.strict.map(|waiter| self.strict_token(waiter));
+        let token = self.pending.next_notice();
+        let about = About::Failures { message, failed, settled };
+        let stored = self.store_notice(now, token, notice, about);
+        if let (Err(_), Some(settled)) = (&stored, settled) {
+            self.pending.strict.remove(&settled);
+        }
+        stored
     }
 
     /// Tries again what found the spool full; its record is read again.

@@ -314,7 +314,7 @@ impl Spool {
         }
         for batch in landed.cargo.batches {
             for id in batch.finished {
-                self.drop_message(id);
+                self.message_over(id);
             }
             for token in batch.tokens {
                 self.durable.push_back(Durable::Settled { token });
@@ -368,7 +368,8 @@ impl Spool {
     }
 
     /// A failed write is final: nothing of the segment that was not told durable before ever will
-    /// be, whatever becomes of other writes to it. Its outcomes go into the next segment.
+    /// be, whatever becomes of other writes to it. Its outcomes go into the next segment, failures
+    /// behind the report that tells of them.
     fn fence(&mut self, sequence: SegmentSeq, cause: DiskError) {
         let segment = self.segment_mut(sequence);
         if segment.phase == Phase::Fenced {
@@ -399,7 +400,10 @@ impl Spool {
             batches.clear();
         }
         for batch in batches.into_iter().rev() {
-            self.batches.push_front(batch);
+            match batch.notice.filter(|_| !planted(Bug::RefusedReportForgotten)) {
+                Some(token) => drop(self.unreported.insert(token, batch)),
+                None => self.batches.push_front(batch),
+            }
         }
         self.counters.segments_fenced += 1;
         self.durable.push_back(Durable::Fenced { file, cause });

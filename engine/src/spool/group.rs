@@ -28,6 +28,8 @@ pub(super) struct Batch {
     pub(super) refers: Vec<SegmentSeq>,
     /// Who is told when this is durable.
     pub(super) tokens: Vec<u64>,
+    /// The report about it in the same commit, by its token.
+    pub(super) notice: Option<u64>,
     pub(super) first_at: Mono,
 }
 
@@ -39,6 +41,7 @@ impl Batch {
             finished: Vec::new(),
             refers: Vec::new(),
             tokens: Vec::new(),
+            notice: None,
             first_at: now,
         }
     }

@@ -11,6 +11,7 @@ use super::message::{ChunkRef, PendingRun};
 use crate::base::map::Map;
 use crate::base::time::Wall;
 use crate::model::message::{MessageId, Place, SegmentSeq};
+use crate::model::outcome::RangeOutcome;
 
 /// Earlier places of a message's pieces that still are understood. A delivery under way asks by
 /// the places it once read; one that outlives so many moves fails its read and is set aside.
@@ -24,6 +25,11 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Whom an outcome is about.
+    pub(super) fn of(outcome: &RangeOutcome) -> Self {
+        Self { first: outcome.first, count: outcome.count }
+    }
+
     fn end(self) -> u32 {
         u32::from(self.first) + u32::from(self.count)
     }

@@ -36,6 +36,7 @@ pub mod image;
 mod index;
 mod ledger;
 pub mod message;
+mod notice;
 pub mod outcomes;
 pub mod plan;
 mod policy;
@@ -52,6 +53,7 @@ pub mod transfer;
 pub use cleaning::FetchId;
 pub use commit::{Gather, Request};
 pub use message::{ChunkRef, DomainRange, MessageParts, MessageView};
+pub use notice::About;
 
 use cleaning::Cleaning;
 use files::{CommitId, DiskError, FileId, SpareSegment};
@@ -59,6 +61,7 @@ use footer::FooterBuilder;
 use group::{Batch, Group, Waiting};
 use index::{LiveIndex, Run};
 use ledger::{Phase, Segment};
+use notice::Unreported;
 use plan::RecoveredShard;
 use reclaim::Preparing;
 use record::{Fence, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag, padded_record_bytes};
@@ -172,7 +175,7 @@ pub struct Settled {
 pub struct Room {
     /// What `begin_message` would say to a small message.
     pub messages: Result<(), SpoolFull>,
-    /// What `begin_notice` would say to a small report.
+    /// What `store_notice` would say to a small report.
     pub notices: Result<(), SpoolFull>,
     pub spares: usize,
     /// Bytes that wait to be written, those in flight not counted.
@@ -229,6 +232,7 @@ pub struct Spool {
     header_work: VecDeque<SegmentSeq>,
     /// Outcomes that wait for the next commit, in order.
     batches: VecDeque<Batch>,
+    unreported: Unreported,
     /// Fences that wait for the next commit.
     fences: Vec<Fence>,
     index: LiveIndex,
@@ -265,6 +269,7 @@ impl Spool {
             in_flight: Vec::new(),
             header_work: VecDeque::new(),
             batches: VecDeque::new(),
+            unreported: Unreported::default(),
             fences: Vec::new(),
             index: LiveIndex::default(),
             cleaning: Cleaning::default(),
@@ -297,14 +302,6 @@ impl Spool {
         payload_bytes: usize,
     ) -> Result<MessageId, SpoolFull> {
         self.begin(now, payload_bytes, Need::Mail)
-    }
-
-    /// As `begin_message`, for a report of our own: it may use the reserve.
-    ///
-    /// # Errors
-    /// If it is to be tried again.
-    pub fn begin_notice(&mut self, now: Now, payload_bytes: usize) -> Result<MessageId, SpoolFull> {
-        self.begin(now, payload_bytes, Need::Notice)
     }
 
     fn begin(
@@ -413,8 +410,7 @@ impl Spool {
         let mut changed = false;
         let mut found = std::mem::take(&mut self.found);
         for outcome in outcomes {
-            let run = Run { first: outcome.first, count: outcome.count };
-            self.index.pending_within(id, run, &mut found);
+            self.index.pending_within(id, Run::of(outcome), &mut found);
             for run in &found {
                 self.write_outcome(now.mono, id, *run, outcome);
                 match outcome.outcome {
@@ -456,12 +452,8 @@ impl Spool {
             return;
         }
         self.counters.outcomes += 1;
-        let segment = self.index.segment_of(id);
-        let copy = self.cleaning.copy_of(id);
-        let shadows = self.index.shadows(id).iter().copied();
         if let Some(batch) = self.batches.back_mut() {
-            batch.refer(segment);
-            copy.into_iter().chain(shadows).for_each(|other| batch.refer(other));
+            record_segments(&self.index, &self.cleaning, id).for_each(|one| batch.refer(one));
         }
     }
 
@@ -527,6 +519,7 @@ impl Spool {
         self.open.is_none()
             && self.closed.is_empty()
             && self.batches.is_empty()
+            && self.unreported.is_empty()
             && self.fences.is_empty()
             && self.in_flight.is_empty()
             && self.header_work.is_empty()
@@ -630,6 +623,16 @@ impl Spool {
             segment.is_some_and(|segment| matches!(segment.phase, Phase::Activating { .. }))
         })
     }
+}
+
+/// Segments with a record of the message, whichever will hold.
+fn record_segments(
+    index: &LiveIndex,
+    cleaning: &Cleaning,
+    id: MessageId,
+) -> impl Iterator<Item = SegmentSeq> {
+    let shadows = index.shadows(id).iter().copied();
+    [index.segment_of(id)].into_iter().chain(cleaning.copy_of(id)).chain(shadows)
 }
 
 impl Active {

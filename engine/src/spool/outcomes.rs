@@ -80,6 +80,14 @@ pub(super) fn append_entry(
     payload.extend_from_slice(reply.text.as_bytes());
 }
 
+/// Bytes of an entry.
+pub(super) fn entry_bytes(outcome: &RangeOutcome) -> usize {
+    let (Outcome::Delivered { reply }
+    | Outcome::Deferred { reply, .. }
+    | Outcome::Failed { reply }) = &outcome.outcome;
+    ENTRY_BYTES + reply.text.len()
+}
+
 /// The entries of a payload, up to the first that is not well formed.
 pub fn entries(payload: &[u8]) -> impl Iterator<Item = OutcomeEntry<'_>> {
     let mut rest = payload;

@@ -168,11 +168,17 @@ impl Plan {
         }
     }
 
-    /// Outcomes count even where their commit was refused: they tell what happened.
+    /// Outcomes count even where their commit was refused: they tell what happened. But not failures:
+    /// the report that was refused with them may not have been written again.
     fn gather_outcomes(&self) -> OutcomesOf {
         let mut outcomes = OutcomesOf::default();
         for (sequence, scan) in &self.segments {
+            let void_from = self.void_from.get(sequence).copied().unwrap_or(u32::MAX);
+            let is_void = |outcome: &ScannedOutcome| {
+                outcome.offset >= void_from && outcome.result == EntryResult::Failed
+            };
             let mut in_order = scan.outcomes.clone();
+            in_order.retain(|outcome| !is_void(outcome));
             in_order.sort_by_key(|outcome| outcome.offset);
             for outcome in in_order {
                 outcomes.entry(outcome.message).or_default().push((*sequence, outcome));
