@@ -294,6 +294,9 @@ fn report(shard: ShardId, fact: &Fact) {
         Fact::SiteLent { site, executed } => {
             tracing::info!(shard, site = &**site, ?executed, "site was served by several shards");
         }
+        Fact::ScheduledAgain { deliveries } => {
+            tracing::info!(shard, deliveries, "scheduled again");
+        }
         Fact::SpoolFree => tracing::info!(shard, "the spool has room again"),
         Fact::SpoolFull => tracing::error!(shard, "the spool is full: mail is refused with 452"),
         Fact::SegmentFenced { file, cause } => {

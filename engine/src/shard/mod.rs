@@ -79,6 +79,8 @@ pub struct Shard {
     /// Notes to itself, taken up before the turn ends.
     inbox: VecDeque<Note>,
     backlog: VecDeque<RecoveredDelivery>,
+    /// Deliveries of the backlog so far.
+    taken_up: u64,
     phase: Phase,
     counters: Counters,
 }
@@ -152,6 +154,7 @@ impl Shard {
             fired: Vec::new(),
             inbox: VecDeque::new(),
             backlog: options.backlog.into(),
+            taken_up: 0,
             phase: Phase::Running,
             counters: Counters::default(),
             settings,
@@ -337,6 +340,11 @@ impl Shard {
             let Some(found) = self.backlog.pop_front() else { return };
             let due = found.due.map(|due| now.mono_at(due));
             self.locate(now, &found.domain, found.delivery, due, out);
+            self.taken_up += 1;
+            if self.backlog.is_empty() {
+                let fact = Fact::ScheduledAgain { deliveries: self.taken_up };
+                out.push(Effect::Report(Box::new(fact)));
+            }
         }
     }
 
