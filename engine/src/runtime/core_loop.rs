@@ -9,6 +9,7 @@ use glommio::io::BufferedFile;
 use super::clock;
 use super::disk::{NewSegment, SegmentRequests};
 use super::mesh::{Control, Mesh};
+use super::recovery::Share;
 use super::resolver::{Asked, Questions};
 use super::ring::{Core, Driver, FileMode};
 use crate::base::time::{Mono, Now};
@@ -158,6 +159,13 @@ impl CoreLoop {
                 Event::SegmentReady(Ok(spare))
             }
             Control::Segment(Err(error)) => Event::SegmentReady(Err(error)),
+            Control::Recovered(share) => {
+                let Share { spool, backlog, files } = *share;
+                for (file, descriptor) in files {
+                    self.driver.register_file(file, descriptor, self.services.file_mode);
+                }
+                Event::Recovered { spool: Box::new(spool), backlog }
+            }
             Control::Settings(settings) => Event::Settings(settings),
             Control::Stop { by } => {
                 self.end = RunEnd::Asked;
@@ -206,7 +214,12 @@ impl CoreLoop {
             Effect::Tell { to, note } => self.outboxes[usize::from(to.0)].push_back(note),
             Effect::Resolve { question, what } => self.ask(question, *what),
             Effect::PrepareSegment => self.segment_orders += 1,
-            Effect::Report(fact) => report(self.id, &fact),
+            Effect::Report(fact) => {
+                if let Fact::ScheduledAgain { .. } = *fact {
+                    self.services.mesh.say_taken_over(self.id);
+                }
+                report(self.id, &fact);
+            }
             _ => unreachable!("the driver performs every effect on connections and files"),
         }
     }

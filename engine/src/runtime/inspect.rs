@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::disk::{SpoolFolder, Survey};
-use super::start::groups_of;
+use super::recovery::groups_of;
 use crate::base::time::Wall;
 use crate::model::delivery::Delivery;
 use crate::model::message::{MessageId, SegmentSeq};

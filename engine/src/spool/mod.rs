@@ -30,6 +30,7 @@ mod group;
 mod index;
 mod ledger;
 pub mod message;
+pub mod opening;
 pub mod outcomes;
 pub mod plan;
 mod policy;

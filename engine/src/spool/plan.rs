@@ -2,6 +2,7 @@
 //! spares. The number of shards may be another than when it was written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::files::{FileId, SpareSegment};
 use super::message::{ChunkRef, PendingRun};
@@ -37,6 +38,12 @@ pub struct RecoveredShard {
 }
 
 impl RecoveredShard {
+    /// What a shard may use at once, before it gets the rest.
+    #[must_use]
+    pub fn take_spares(&mut self) -> Self {
+        Self { spares: std::mem::take(&mut self.spares), ..Self::default() }
+    }
+
     /// The segment files it owns from now on, spares included: the driver opens these.
     pub fn files(&self) -> impl Iterator<Item = FileId> {
         let spares = self.spares.iter().map(|spare| spare.file);
@@ -47,7 +54,7 @@ impl RecoveredShard {
 /// One delivery to be scheduled; its record is not in memory.
 #[derive(Debug)]
 pub struct RecoveredDelivery {
-    pub domain: Box<str>,
+    pub domain: Arc<str>,
     pub delivery: Delivery,
     /// `None`: at once.
     pub due: Option<Wall>,
@@ -447,11 +454,11 @@ fn common(run: &PendingRun, first: u16, count: u16) -> Option<PendingRun> {
 fn delivery(
     message: &ScannedMessage,
     home: ShardId,
-    domain: &str,
+    domain: &Arc<str>,
     run: PendingRun,
 ) -> RecoveredDelivery {
     RecoveredDelivery {
-        domain: domain.into(),
+        domain: Arc::clone(domain),
         delivery: Delivery {
             message: message.id,
             home,

@@ -193,6 +193,10 @@ impl World {
                 self.segment_made(run, shard);
                 Ok(())
             }
+            Due::Recovered { run, shard } => {
+                self.recovered(run, shard);
+                Ok(())
+            }
             Due::Answer { run, shard, question, domain } => {
                 self.answered(run, shard, question, &domain);
                 Ok(())
@@ -346,6 +350,7 @@ fn kind(due: &Due) -> &'static str {
         Due::Written { .. } => "written",
         Due::Read { .. } => "read",
         Due::Segment { .. } => "segment",
+        Due::Recovered { .. } => "recovered",
         Due::Answer { .. } => "answer",
         Due::Down(_) => "down",
         Due::Up(_) => "up",

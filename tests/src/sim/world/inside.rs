@@ -292,6 +292,13 @@ impl World {
         self.tell(run, shard, Word::Whole(Event::SegmentReady(made)));
     }
 
+    pub(super) fn recovered(&mut self, run: u32, shard: usize) {
+        let Some(engine) = self.engine.as_mut().filter(|engine| engine.run == run) else { return };
+        if let Some(recovered) = engine.cores[shard].recovered.take() {
+            self.tell(run, shard, Word::Whole(recovered));
+        }
+    }
+
     fn ask(&mut self, shard: usize, question: QuestionId, what: Question) {
         let domain = match what {
             Question::MailHosts(domain) | Question::Host(domain) => domain,
