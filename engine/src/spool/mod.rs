@@ -31,6 +31,8 @@ mod index;
 mod ledger;
 pub mod message;
 pub mod opening;
+#[cfg(test)]
+mod opening_tests;
 pub mod outcomes;
 pub mod plan;
 mod policy;
