@@ -45,6 +45,8 @@ pub(super) struct CoreLoop {
     /// Questions whose queue was full; a domain has one at a time, and deliveries that wait for it.
     questions: VecDeque<Asked>,
     segment_orders: usize,
+    /// What is to be told of the start, as soon as it is true.
+    taken_over: Option<Box<Fact>>,
     end: RunEnd,
 }
 
@@ -86,6 +88,7 @@ impl CoreLoop {
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
             questions: VecDeque::new(),
             segment_orders: 0,
+            taken_over: None,
             end: RunEnd::NotYet,
         }
     }
@@ -214,12 +217,10 @@ impl CoreLoop {
             Effect::Tell { to, note } => self.outboxes[usize::from(to.0)].push_back(note),
             Effect::Resolve { question, what } => self.ask(question, *what),
             Effect::PrepareSegment => self.segment_orders += 1,
-            Effect::Report(fact) => {
-                if let Fact::ScheduledAgain { .. } = *fact {
-                    self.services.mesh.say_taken_over(self.id);
-                }
-                report(self.id, &fact);
+            Effect::Report(fact) if matches!(*fact, Fact::ScheduledAgain { .. }) => {
+                self.taken_over = Some(fact);
             }
+            Effect::Report(fact) => report(self.id, &fact),
             _ => unreachable!("the driver performs every effect on connections and files"),
         }
     }
@@ -240,7 +241,18 @@ impl CoreLoop {
                 }
             }
         }
+        self.tell_taken_over();
         self.ask_services();
+    }
+
+    /// Once every delivery taken over has left for the owner of its site.
+    fn tell_taken_over(&mut self) {
+        if self.outboxes.iter().all(VecDeque::is_empty)
+            && let Some(fact) = self.taken_over.take()
+        {
+            report(self.id, &fact);
+            self.services.mesh.say_taken_over(self.id);
+        }
     }
 
     fn ask_services(&mut self) {
