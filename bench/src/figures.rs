@@ -19,6 +19,10 @@ impl Figures {
         }
     }
 
+    pub(crate) fn most(&self) -> f64 {
+        self.0.last().copied().unwrap_or(f64::NAN)
+    }
+
     /// `min / median / max` with so many digits behind the point.
     pub(crate) fn show(&self, digits: usize) -> String {
         let (Some(least), Some(most)) = (self.0.first(), self.0.last()) else {

@@ -1,12 +1,15 @@
-//! `postrider-bench`: one question per command, answered side by side with a rival on this machine.
+//! `postrider-bench`: one question per command, answered on this machine, some side by side with a rival.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its answer")]
 
 mod cpu;
 mod engine;
 mod figures;
+mod memory;
 mod postfix;
 mod relay;
+mod restart;
+mod started;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -22,6 +25,8 @@ struct Arguments {
 enum Question {
     /// Durable relay: sessions without pipelining, one next hop, source and sink on the same cores.
     Relay(relay::Options),
+    /// A start on a spool full of deferred mail: the first 220, everything scheduled, memory. Root.
+    Restart(restart::Options),
 }
 
 /// What postrider is held against. Each is started privately in a scratch folder.
@@ -34,5 +39,6 @@ enum Rival {
 fn main() -> Result<()> {
     match Arguments::parse().question {
         Question::Relay(options) => relay::run(&options),
+        Question::Restart(options) => restart::run(&options),
     }
 }

@@ -76,6 +76,9 @@ pub(crate) struct SpoolCheckFlags {
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Also list so many of the queued deliveries, evenly spread, with attempts and next try.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, requires = "json")]
+    pub(crate) sample: usize,
 }
 
 #[derive(Args, Debug)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use postrider_engine::config::Size;
-use postrider_engine::runtime::inspect::{SegmentReport, SpoolReport, Then, inspect};
+use postrider_engine::runtime::inspect::{SegmentReport, SpoolReport, Then, Waiting, inspect};
 use postrider_engine::spool::recovery::ScanState;
 
 use crate::flags::SpoolCheckFlags;
@@ -15,7 +15,7 @@ const FOUND_DAMAGE: u8 = 1;
 pub(crate) fn check(flags: &SpoolCheckFlags) -> anyhow::Result<ExitCode> {
     let report = inspect(&flags.path)?;
     if flags.json {
-        println!("{}", json(&report));
+        println!("{}", json(&report, flags.sample));
     } else {
         print!("{}", text(&report));
     }
@@ -93,7 +93,7 @@ fn then(segment: &SegmentReport) -> &'static str {
     }
 }
 
-fn json(report: &SpoolReport) -> serde_json::Value {
+fn json(report: &SpoolReport, sample: usize) -> serde_json::Value {
     let segments: Vec<_> = report.segments.iter().map(segment_json).collect();
     let refused: Vec<_> = report
         .refused
@@ -107,16 +107,28 @@ fn json(report: &SpoolReport) -> serde_json::Value {
             serde_json::json!({ "damage": finding.is_damage(), "text": finding.to_string() })
         })
         .collect();
+    let sample: Vec<_> = report.sample(sample).map(waiting_json).collect();
     serde_json::json!({
         "sound": report.is_sound(),
         "messages": report.messages,
         "deliveries": report.deliveries,
         "recipients": report.recipients,
+        "deferred": report.deferred(),
+        "sample": sample,
         "segments": segments,
         "not_started": report.not_started,
         "refused": refused,
         "unfinished": report.unfinished,
         "findings": findings,
+    })
+}
+
+fn waiting_json(delivery: &Waiting) -> serde_json::Value {
+    serde_json::json!({
+        "message": delivery.message.to_string(),
+        "first_recipient": delivery.first,
+        "attempts": delivery.attempts,
+        "next_try": delivery.next_try.map(|next| next.0),
     })
 }
 

@@ -9,6 +9,7 @@ use glommio::io::BufferedFile;
 use super::clock;
 use super::disk::{NewSegment, SegmentRequests};
 use super::mesh::{Control, Mesh};
+use super::recovery::Share;
 use super::resolver::{Asked, Questions};
 use super::ring::{Core, Driver, FileMode};
 use crate::base::time::{Mono, Now};
@@ -44,6 +45,8 @@ pub(super) struct CoreLoop {
     /// Questions whose queue was full; a domain has one at a time, and deliveries that wait for it.
     questions: VecDeque<Asked>,
     segment_orders: usize,
+    /// What is to be told of the start, as soon as it is true.
+    taken_over: Option<Box<Fact>>,
     end: RunEnd,
 }
 
@@ -85,6 +88,7 @@ impl CoreLoop {
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
             questions: VecDeque::new(),
             segment_orders: 0,
+            taken_over: None,
             end: RunEnd::NotYet,
         }
     }
@@ -158,6 +162,13 @@ impl CoreLoop {
                 Event::SegmentReady(Ok(spare))
             }
             Control::Segment(Err(error)) => Event::SegmentReady(Err(error)),
+            Control::Recovered(share) => {
+                let Share { spool, backlog, files } = *share;
+                for (file, descriptor) in files {
+                    self.driver.register_file(file, descriptor, self.services.file_mode);
+                }
+                Event::Recovered { spool: Box::new(spool), backlog }
+            }
             Control::Settings(settings) => Event::Settings(settings),
             Control::Stop { by } => {
                 self.end = RunEnd::Asked;
@@ -206,6 +217,9 @@ impl CoreLoop {
             Effect::Tell { to, note } => self.outboxes[usize::from(to.0)].push_back(note),
             Effect::Resolve { question, what } => self.ask(question, *what),
             Effect::PrepareSegment => self.segment_orders += 1,
+            Effect::Report(fact) if matches!(*fact, Fact::ScheduledAgain { .. }) => {
+                self.taken_over = Some(fact);
+            }
             Effect::Report(fact) => report(self.id, &fact),
             _ => unreachable!("the driver performs every effect on connections and files"),
         }
@@ -227,7 +241,18 @@ impl CoreLoop {
                 }
             }
         }
+        self.tell_taken_over();
         self.ask_services();
+    }
+
+    /// Once every delivery taken over has left for the owner of its site.
+    fn tell_taken_over(&mut self) {
+        if self.outboxes.iter().all(VecDeque::is_empty)
+            && let Some(fact) = self.taken_over.take()
+        {
+            report(self.id, &fact);
+            self.services.mesh.say_taken_over(self.id);
+        }
     }
 
     fn ask_services(&mut self) {
@@ -293,6 +318,9 @@ fn report(shard: ShardId, fact: &Fact) {
         Fact::SiteOpened { site } => tracing::info!(shard, site = &**site, "site is served again"),
         Fact::SiteLent { site, executed } => {
             tracing::info!(shard, site = &**site, ?executed, "site was served by several shards");
+        }
+        Fact::ScheduledAgain { deliveries } => {
+            tracing::info!(shard, deliveries, "scheduled again");
         }
         Fact::SpoolFree => tracing::info!(shard, "the spool has room again"),
         Fact::SpoolFull => tracing::error!(shard, "the spool is full: mail is refused with 452"),

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 use memmap2::{Advice, Mmap, MmapMut};
 
 use crate::spool::files::FileId;
+use crate::spool::opening::Stretch;
+use crate::spool::segment::{Slots, slots_of};
 
 pub(super) mod identity;
 mod maker;
@@ -34,6 +36,9 @@ pub(super) use maker::{NewSegment, SegmentMaker, SegmentRequests};
 
 /// Commits are aligned to this, so every segment is a multiple of it.
 pub(super) const BLOCK_BYTES: u32 = 4096;
+
+/// A header slot is one such block.
+const HEADER_BYTES: usize = BLOCK_BYTES as usize;
 
 /// The largest number that fits a file's name.
 const FILE_MAX: u32 = 99_999_999;
@@ -91,6 +96,12 @@ pub(super) struct SegmentBytes {
     bytes: Held,
     /// Blocks that the disk would not give, from the file's start; they read as zeros.
     pub unreadable_blocks: Vec<u32>,
+}
+
+/// One segment file, for reading only: bytes that were not reached must not be looked at.
+#[derive(Debug)]
+pub(super) struct SegmentMap {
+    map: Mmap,
 }
 
 #[derive(Debug)]
@@ -203,30 +214,55 @@ impl SpoolFolder {
         &self.found
     }
 
-    /// Hands each segment found to `see`, in order; `see` says why it refuses one.
+    /// What the two headers of a segment say.
     ///
     /// # Errors
-    /// The first file that cannot be opened or was refused. Blocks that cannot be read are not an
-    /// error: they are zeros, and in [`SegmentBytes::unreadable_blocks`].
-    pub(super) fn for_each_segment<E: fmt::Display>(
-        &self,
-        mut see: impl FnMut(FileId, &[u8]) -> Result<(), E>,
-    ) -> Result<(), SpoolError> {
-        for file in &self.found {
-            let segment = self.read_segment(*file)?;
-            if !segment.unreadable_blocks.is_empty() {
-                tracing::error!(
-                    path = %self.path_of(*file).display(),
-                    blocks = segment.unreadable_blocks.len(),
-                    "the disk cannot read parts of this segment: look at its health"
-                );
-            }
-            see(*file, segment.as_bytes()).map_err(|cause| SpoolError::Refused {
-                path: self.path_of(*file),
-                cause: cause.to_string().into(),
-            })?;
+    /// The file cannot be read, or is no segment this program reads.
+    pub(super) fn read_slots(&self, file: FileId) -> Result<Slots, SpoolError> {
+        let (path, opened, length) = self.open_to_read(file)?;
+        let (mut first, mut last) = ([0; HEADER_BYTES], [0; HEADER_BYTES]);
+        // Where one cannot be read the other holds, as when its bytes are damaged.
+        let read = [
+            opened.read_exact_at(&mut first, 0),
+            opened.read_exact_at(&mut last, length - HEADER_BYTES as u64),
+        ];
+        if let [Err(cause), Err(_)] = read {
+            return Err(io_error(&path, "read")(cause));
         }
-        Ok(())
+        slots_of(&first, &last, length).map_err(|cause| refused(path, &cause))
+    }
+
+    /// A segment mapped and not yet read: `reach` first what is to be looked at.
+    ///
+    /// # Errors
+    /// The file cannot be opened or mapped, or has no segment's length.
+    pub(super) fn map_segment(&self, file: FileId) -> Result<SegmentMap, SpoolError> {
+        let (path, opened, _) = self.open_to_read(file)?;
+        // SAFETY: the folder is locked, segments are never truncated, and only the engine that holds
+        // the lock writes them, not while they are being read.
+        let map = unsafe { Mmap::map(&opened) };
+        Ok(SegmentMap { map: map.map_err(io_error(&path, "map"))? })
+    }
+
+    /// What `scan` makes of all bytes of a segment. Blocks that cannot be read are not an error: they
+    /// are zeros.
+    ///
+    /// # Errors
+    /// The file cannot be read, or was refused.
+    pub(super) fn scan_whole<T, E: fmt::Display>(
+        &self,
+        file: FileId,
+        scan: impl FnOnce(&[u8]) -> Result<T, E>,
+    ) -> Result<T, SpoolError> {
+        let segment = self.read_segment(file)?;
+        if !segment.unreadable_blocks.is_empty() {
+            tracing::error!(
+                path = %self.path_of(file).display(),
+                blocks = segment.unreadable_blocks.len(),
+                "the disk cannot read parts of this segment: look at its health"
+            );
+        }
+        scan(segment.as_bytes()).map_err(|cause| refused(self.path_of(file), &cause))
     }
 
     /// The bytes of one segment, mapped; every page was read once, so that a bad one shows here
@@ -235,13 +271,18 @@ impl SpoolFolder {
     /// # Errors
     /// The file cannot be opened or mapped, or has no segment's length.
     pub(super) fn read_segment(&self, file: FileId) -> Result<SegmentBytes, SpoolError> {
+        let (path, opened, _) = self.open_to_read(file)?;
+        read_bytes(&opened).map_err(io_error(&path, "map"))
+    }
+
+    fn open_to_read(&self, file: FileId) -> Result<(PathBuf, File, u64), SpoolError> {
         let path = self.path_of(file);
         let opened = File::open(&path).map_err(io_error(&path, "open"))?;
         let length = opened.metadata().map_err(io_error(&path, "look at"))?.len();
         if !is_segment_length(length) {
-            return Err(SpoolError::Refused { path, cause: "no segment has this length".into() });
+            return Err(refused(path, &"no segment has this length"));
         }
-        read_bytes(&opened).map_err(io_error(&path, "map"))
+        Ok((path, opened, length))
     }
 
     /// Opens a segment for reading and writing, `O_DIRECT` if the folder can. Each shard that
@@ -268,6 +309,38 @@ impl SpoolFolder {
             options.custom_flags(libc::O_DIRECT);
         }
         options
+    }
+}
+
+impl SegmentMap {
+    /// Reads these bytes from the disk, so that a look at them never is a SIGBUS.
+    ///
+    /// # Errors
+    /// The disk cannot read some of them, or the file does not have them.
+    pub(super) fn reach(&self, stretch: Stretch) -> io::Result<()> {
+        let (at, bytes) = (stretch.offset as usize, stretch.bytes as usize);
+        if at.checked_add(bytes).is_none_or(|end| end > self.map.len()) || bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // All at once, and not fault by fault.
+        self.map.advise_range(Advice::WillNeed, at, bytes)?;
+        self.map.advise_range(Advice::PopulateRead, at, bytes)
+    }
+
+    /// Reads both headers.
+    ///
+    /// # Errors
+    /// As `reach`.
+    pub(super) fn reach_slots(&self) -> io::Result<()> {
+        let bytes = BLOCK_BYTES;
+        let last = u32::try_from(self.map.len()).unwrap_or(bytes).saturating_sub(bytes);
+        self.reach(Stretch { offset: 0, bytes })?;
+        self.reach(Stretch { offset: last, bytes })
+    }
+
+    #[must_use]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.map
     }
 }
 
@@ -435,6 +508,10 @@ fn copy_readable(
     Ok(SegmentBytes { bytes: Held::Copied(copy), unreadable_blocks })
 }
 
+fn refused(path: PathBuf, cause: &impl fmt::Display) -> SpoolError {
+    SpoolError::Refused { path, cause: cause.to_string().into() }
+}
+
 fn io_error<'a>(path: &'a Path, doing: &'static str) -> impl FnOnce(io::Error) -> SpoolError + 'a {
     move |cause| SpoolError::Io { path: path.into(), doing, cause }
 }
@@ -519,12 +596,11 @@ mod tests {
         write(home.path(), "00000000.seg", &[2; 8192]);
         write(home.path(), "00000009.new", b"half");
         let folder = SpoolFolder::open(home.path()).unwrap();
-        let mut seen = Vec::new();
-        let see = |file, bytes: &[u8]| {
-            seen.push((file, bytes.len(), bytes[0]));
-            Ok::<(), &str>(())
+        let see = |file: &FileId| {
+            let look = |bytes: &[u8]| Ok::<_, &str>((*file, bytes.len(), bytes[0]));
+            folder.scan_whole(*file, look).unwrap()
         };
-        folder.for_each_segment(see).unwrap();
+        let seen: Vec<_> = folder.found().iter().map(see).collect();
         assert_eq!(seen, [(FileId(0), 8192, 2), (FileId(1), 4096, 7)]);
         assert!(!home.path().join("segments/00000009.new").exists());
     }
@@ -559,9 +635,30 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         write(home.path(), "00000000.seg", &[1; 4096]);
         let folder = SpoolFolder::open(home.path()).unwrap();
-        let newer = |_, _: &[u8]| Err("format 9 needs a newer postrider");
-        let text = folder.for_each_segment(newer).unwrap_err().to_string();
+        let newer = |_: &[u8]| Err::<(), _>("format 9 needs a newer postrider");
+        let text = folder.scan_whole(FileId(0), newer).unwrap_err().to_string();
         assert!(text.contains("00000000.seg") && text.contains("format 9"), "{text}");
+        let text = folder.read_slots(FileId(0)).unwrap_err().to_string();
+        assert!(
+            text.contains("00000000.seg") && text.contains("no valid segment header"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_was_reached_reads_as_the_file_does() {
+        let home = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..5 * 4096u32).map(|at| u8::try_from(at / 4096).unwrap()).collect();
+        write(home.path(), "00000000.seg", &bytes);
+        let folder = SpoolFolder::open(home.path()).unwrap();
+        let map = folder.map_segment(FileId(0)).unwrap();
+        map.reach_slots().unwrap();
+        map.reach(Stretch { offset: 8200, bytes: 5000 }).unwrap();
+        let seen = map.as_bytes();
+        assert_eq!((seen[0], seen[5 * 4096 - 1], seen[8200], seen[13199]), (0, 4, 2, 3));
+        for (offset, bytes) in [(5 * 4096, 1), (5 * 4096 - 1, 2), (0, 0), (u32::MAX, u32::MAX)] {
+            assert!(map.reach(Stretch { offset, bytes }).is_err(), "{bytes} at {offset}");
+        }
     }
 
     #[test]

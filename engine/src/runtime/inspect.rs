@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::disk::identity::Identity;
 use super::disk::{SpoolError, SpoolFolder, Survey};
-use super::start::groups_of;
+use super::recovery::groups_of;
+use crate::base::time::Wall;
+use crate::model::delivery::Delivery;
 use crate::model::message::{MessageId, SegmentSeq};
 use crate::spool::files::FileId;
-use crate::spool::plan::plan;
+use crate::spool::plan::{RecoveredDelivery, plan};
 use crate::spool::recovery::{self, Finding, ScanState, ScanSummary};
 
 /// What was found in a spool folder.
@@ -27,9 +29,34 @@ pub struct SpoolReport {
     pub deliveries: usize,
     pub recipients: u64,
     pub messages: usize,
+    /// Those deliveries one by one, in the order in which they would be scheduled.
+    pub waiting: Vec<Waiting>,
+}
+
+/// A delivery as a start would take it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub message: MessageId,
+    /// The first of its recipients.
+    pub first: u16,
+    pub attempts: u16,
+    /// `None`: at once.
+    pub next_try: Option<Wall>,
 }
 
 impl SpoolReport {
+    /// Deliveries that were tried before and wait for their next try.
+    #[must_use]
+    pub fn deferred(&self) -> usize {
+        self.waiting.iter().filter(|delivery| delivery.next_try.is_some()).count()
+    }
+
+    /// At most `count` of the deliveries, evenly spread over the spool.
+    pub fn sample(&self, count: usize) -> impl Iterator<Item = &Waiting> {
+        let step = self.waiting.len().div_ceil(count.max(1)).max(1);
+        self.waiting.iter().step_by(step).take(count)
+    }
+
     /// Whether there is nothing that somebody must look after. What a crash leaves behind is normal.
     #[must_use]
     pub fn is_sound(&self) -> bool {
@@ -105,6 +132,7 @@ pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
     let recovered = plan(scans, 1);
     let deliveries = recovered.deliveries.iter().map(|found| &found.delivery);
     let recipients = deliveries.clone().map(|delivery| u64::from(delivery.count)).sum();
+    let waiting = recovered.deliveries.iter().map(Waiting::of).collect();
     let mut live: BTreeMap<SegmentSeq, Vec<MessageId>> = BTreeMap::new();
     for delivery in deliveries {
         let messages = live.entry(delivery.place.segment).or_default();
@@ -133,7 +161,15 @@ pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
         deliveries: recovered.deliveries.len(),
         recipients,
         messages: live.values().map(Vec::len).sum(),
+        waiting,
     })
+}
+
+impl Waiting {
+    fn of(found: &RecoveredDelivery) -> Self {
+        let Delivery { message, first, attempts, .. } = found.delivery;
+        Self { message, first, attempts, next_try: found.due }
+    }
 }
 
 fn read(folder: &SpoolFolder, file: FileId) -> Result<(recovery::SegmentScan, usize), Box<str>> {

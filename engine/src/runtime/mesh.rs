@@ -9,6 +9,7 @@ use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
 
 use super::disk::NewSegment;
+use super::recovery::Share;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 use crate::model::note::Note;
@@ -30,6 +31,7 @@ pub(super) enum Control {
         answer: Arc<Answer>,
     },
     Segment(Result<NewSegment, DiskError>),
+    Recovered(Box<Share>),
     Settings(Arc<Settings>),
     Stop {
         by: Mono,
@@ -51,6 +53,8 @@ struct Mailbox {
     wake: OwnedFd,
     /// Whether the shard takes clients.
     ready: AtomicBool,
+    /// Whether all it took over from an earlier run is scheduled again.
+    taken_over: AtomicBool,
     /// Whether its loop has ended, as it should or not.
     gone: AtomicBool,
     /// What the shard says of itself while the run ends.
@@ -74,6 +78,7 @@ impl Mesh {
             asleep: CachePadded::new(AtomicBool::new(false)),
             wake,
             ready: AtomicBool::new(false),
+            taken_over: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             ending: CachePadded::default(),
         };
@@ -143,6 +148,14 @@ impl Mesh {
 
     pub(super) fn awake(&self, shard: ShardId) {
         self.of(shard).asleep.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn say_taken_over(&self, shard: ShardId) {
+        self.of(shard).taken_over.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_taken_over(&self, shard: ShardId) -> bool {
+        self.of(shard).taken_over.load(Ordering::SeqCst)
     }
 
     pub(super) fn say_ready(&self, shard: ShardId) {

@@ -9,6 +9,7 @@ pub mod inspect;
 mod listen;
 mod mesh;
 mod probe;
+mod recovery;
 mod resolver;
 mod ring;
 mod secure;

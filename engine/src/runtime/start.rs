@@ -16,6 +16,7 @@ use super::disk::{SegmentMaker, SpoolFolder};
 use super::listen::{Listener, listen};
 use super::mesh::{self, Control, Mesh};
 use super::probe::{DESCRIPTORS_SPARE, Missing, Needs, probe};
+use super::recovery::{Recovery, Work, read_headers};
 use super::resolver::SOCKETS_MAX;
 use super::ring::{Driver, DriverOptions, FileMode};
 use super::secure::ShardHandshakes;
@@ -25,9 +26,9 @@ use crate::model::connection::ShardId;
 use crate::model::settings::{ListenerSettings, Settings, ShardChoice, SpoolSettings};
 use crate::report::counters::Counters;
 use crate::shard::{Shard, ShardOptions, slots_max};
-use crate::spool::plan::{Recovered, RecoveredDelivery, RecoveredShard, plan};
-use crate::spool::recovery::{self, Groups};
-use crate::wire::envelope::EnvelopeView;
+use crate::spool::files::FileId;
+use crate::spool::opening::Opening;
+use crate::spool::plan::RecoveredShard;
 
 /// What glommio registers for its own rings; the least it starts with. The hot path uses its own.
 const GLOMMIO_MEMORY_BYTES: usize = 512 << 10;
@@ -64,6 +65,7 @@ pub struct Engine {
     shards: Vec<ExecutorJoinHandle<std::io::Result<Counters>>>,
     addresses: Vec<SocketAddr>,
     remote: Remote,
+    recovery: Recovery,
     control: ControlThread,
     segments: SegmentMaker,
     crypto: CryptoThreads,
@@ -108,10 +110,9 @@ struct Birth {
     id: ShardId,
     core: Option<usize>,
     settings: Arc<Settings>,
-    recovered: RecoveredShard,
-    backlog: Vec<RecoveredDelivery>,
+    spares: RecoveredShard,
     listeners: Vec<OwnedFd>,
-    files: Vec<(crate::spool::files::FileId, OwnedFd)>,
+    files: Vec<(FileId, OwnedFd)>,
     record_memory: Arc<Budget>,
     next_sequence: u64,
     services: Services,
@@ -121,7 +122,8 @@ struct Birth {
 }
 
 impl Engine {
-    /// Probes the kernel, opens and recovers the spool, listens, and starts all threads.
+    /// Probes the kernel, opens the spool, listens, and starts all threads. One of them reads the
+    /// spool, so that its mail is scheduled again; new mail does not wait for that.
     ///
     /// # Errors
     /// See [`StartError`]; nothing runs then.
@@ -130,7 +132,7 @@ impl Engine {
         let shards = u16::try_from(cores.len()).unwrap_or(u16::MAX);
         let folder = SpoolFolder::open(&settings.spool.path).map_err(spool_error)?;
         let mut settings = fit_to_machine(settings, shards, folder.found().len())?;
-        let recovered = recover(&folder, shards)?;
+        let opening = read_headers(&folder, shards).map_err(spool_error)?;
         let listeners = open_listeners(&settings, shards)?;
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(|listener| listener.address).collect();
@@ -147,9 +149,12 @@ impl Engine {
             segments: segments.requests(),
             file_mode: if folder.is_direct() { FileMode::Direct } else { FileMode::Buffered },
         };
-        let beginning = Beginning { cores, recovered, listeners, wakes: wakes.for_shards };
+        let in_use = opening.in_use.clone();
+        let beginning = Beginning { cores, opening, listeners, wakes: wakes.for_shards };
         let births = prepare(&settings, beginning, &folder, &services, &crypto)?;
         let shards = births.into_iter().map(start_shard).collect::<Result<Vec<_>, _>>()?;
+        let stopping = Arc::new(AtomicBool::new(false));
+        let recovery = start_recovery(&folder, in_use, &mesh, &stopping)?;
         // Segments are being made: without one, the first clients would get a 452.
         for _ in 0..READY_LOOKS_MAX {
             if mesh.is_ready() || mesh.has_lost_one() {
@@ -157,12 +162,8 @@ impl Engine {
             }
             pause(QUIET_POLL);
         }
-        let remote = Remote {
-            mesh: Arc::clone(&mesh),
-            stopping: Arc::new(AtomicBool::new(false)),
-            derived: Arc::new(derived),
-        };
-        Ok(Self { mesh, shards, addresses, remote, control, segments, crypto })
+        let remote = Remote { mesh: Arc::clone(&mesh), stopping, derived: Arc::new(derived) };
+        Ok(Self { mesh, shards, addresses, remote, recovery, control, segments, crypto })
     }
 
     /// Where it listens, in the order of the settings, with real ports.
@@ -181,11 +182,11 @@ impl Engine {
         self.remote.stop();
     }
 
-    /// Waits until the engine was stopped and everything is on disk, or until a shard has failed:
-    /// the others are stopped then, for half an engine serves nobody.
+    /// Waits until the engine was stopped and everything is on disk, or until a shard has failed, or
+    /// the spool could not be taken over: all is stopped then, for half an engine serves nobody.
     ///
     /// # Errors
-    /// The first shard that failed.
+    /// The first shard that failed, or why the spool was refused.
     pub fn wait(self) -> std::io::Result<Summary> {
         self.wait_until_quiet();
         for shard in 0..self.mesh.shards() {
@@ -196,6 +197,7 @@ impl Engine {
             let joined = handle.join().map_err(|error| std::io::Error::other(error.to_string()))?;
             summary.shards.push(joined?);
         }
+        self.recovery.join()?;
         self.control.stop();
         self.segments.stop();
         self.crypto.stop();
@@ -207,7 +209,7 @@ impl Engine {
         let mut before = None;
         loop {
             pause(QUIET_POLL);
-            if self.mesh.has_lost_one() {
+            if self.mesh.has_lost_one() || self.recovery.has_failed() {
                 return;
             }
             if !self.remote.stopping.load(Ordering::SeqCst) {
@@ -326,33 +328,6 @@ const FILES_PER_SHARD: u64 = 64;
 /// Descriptors kept for each segment found: its own, and one for a spool that grows again as much.
 const SEGMENTS_GROWTH: u64 = 2;
 
-fn recover(folder: &SpoolFolder, shards: u16) -> Result<Recovered, StartError> {
-    let mut scans = Vec::new();
-    folder
-        .for_each_segment(|file, bytes| {
-            recovery::scan(file, bytes, groups_of).map(|scan| scans.push(scan))
-        })
-        .map_err(spool_error)?;
-    let recovered = plan(scans, shards);
-    for finding in &recovered.findings {
-        if finding.is_damage() {
-            tracing::error!("spool: {finding}");
-        } else {
-            tracing::info!("spool: {finding}");
-        }
-    }
-    if !recovered.deliveries.is_empty() {
-        tracing::info!(deliveries = recovered.deliveries.len(), "taken up from the spool");
-    }
-    Ok(recovered)
-}
-
-/// The domains of a stored envelope and the recipients of each; `None`: it is damaged.
-pub(super) fn groups_of(envelope: &[u8]) -> Option<Groups> {
-    let (view, _) = EnvelopeView::parse(envelope).ok()?;
-    Some(view.groups().map(|group| (group.domain.into(), group.first, group.count)).collect())
-}
-
 fn open_listeners(settings: &Settings, shards: u16) -> Result<Vec<Listener>, StartError> {
     let addresses: Vec<SocketAddr> =
         settings.listeners.iter().map(|listener| listener.address).collect();
@@ -406,6 +381,17 @@ fn start_segments(
         .map_err(thread_error("the segment maker"))
 }
 
+fn start_recovery(
+    folder: &Arc<SpoolFolder>,
+    in_use: Vec<FileId>,
+    mesh: &Arc<Mesh>,
+    stopping: &Arc<AtomicBool>,
+) -> Result<Recovery, StartError> {
+    let (folder, mesh, stopping) = (Arc::clone(folder), Arc::clone(mesh), Arc::clone(stopping));
+    let work = Work { folder, in_use, mesh, stopping };
+    Recovery::start(work).map_err(thread_error("the recovery"))
+}
+
 fn start_control(settings: &Settings, mesh: &Arc<Mesh>) -> Result<ControlThread, StartError> {
     let mesh = Arc::clone(mesh);
     let answer = move |shard, question, answer| {
@@ -426,7 +412,7 @@ fn start_crypto(shards: u16) -> Result<CryptoThreads, StartError> {
 /// What was found and opened before there are shards.
 struct Beginning {
     cores: Vec<Option<usize>>,
-    recovered: Recovered,
+    opening: Opening,
     listeners: Vec<Listener>,
     wakes: Vec<[OwnedFd; 3]>,
 }
@@ -438,23 +424,21 @@ fn prepare(
     services: &Services,
     crypto: &CryptoThreads,
 ) -> Result<Vec<Birth>, StartError> {
-    let Beginning { cores, recovered, listeners, wakes } = beginning;
+    let Beginning { cores, opening, listeners, wakes } = beginning;
     let settings = Arc::new(settings.clone());
     let record_memory = Arc::new(Budget::new(settings.limits.body_memory_bytes));
-    let next_sequence = recovered.next_sequence;
-    let mut backlogs = deal(recovered.deliveries, cores.len());
+    let next_sequence = opening.next_sequence;
     let mut sockets: Vec<_> = listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
     let mut births = Vec::new();
-    for ((index, recovered), wake) in recovered.shards.into_iter().enumerate().zip(wakes) {
+    for ((index, spares), wake) in opening.shards.into_iter().enumerate().zip(wakes) {
         let open = |file| folder.open_segment(file).map(|fd| (file, fd)).map_err(spool_error);
         let [ring_wake, sleep_wake, crypto_wake] = wake;
         births.push(Birth {
             id: shard_id(index),
             core: cores[index],
             settings: Arc::clone(&settings),
-            files: recovered.files().map(open).collect::<Result<_, _>>()?,
-            recovered,
-            backlog: std::mem::take(&mut backlogs[index]),
+            files: spares.files().map(open).collect::<Result<_, _>>()?,
+            spares,
             next_sequence,
             listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
             record_memory: Arc::clone(&record_memory),
@@ -465,15 +449,6 @@ fn prepare(
         });
     }
     Ok(births)
-}
-
-/// Each recovered delivery to the shard that holds its record.
-fn deal(deliveries: Vec<RecoveredDelivery>, shards: usize) -> Vec<Vec<RecoveredDelivery>> {
-    let mut dealt: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
-    for found in deliveries {
-        dealt[usize::from(found.delivery.home.0)].push(found);
-    }
-    dealt
 }
 
 fn start_shard(birth: Birth) -> Result<ExecutorJoinHandle<std::io::Result<Counters>>, StartError> {
@@ -510,8 +485,7 @@ async fn run_shard(birth: Birth) -> std::io::Result<Counters> {
         shards: u16::try_from(birth.services.mesh.shards()).unwrap_or(u16::MAX),
         seed: now.wall.0 ^ u64::from(birth.id.0),
         settings: birth.settings,
-        recovered: birth.recovered,
-        backlog: birth.backlog,
+        spares: birth.spares,
         next_sequence: birth.next_sequence,
         commits_in_flight_max: commits_in_flight(birth.services.file_mode),
         record_memory: birth.record_memory,
@@ -540,7 +514,7 @@ fn insist(mesh: &Mesh, to: ShardId, word: impl Fn() -> Control) {
     }
 }
 
-fn insist_once(mesh: &Mesh, to: ShardId, mut word: Control) {
+pub(super) fn insist_once(mesh: &Mesh, to: ShardId, mut word: Control) {
     while let Err(back) = mesh.control(to, word) {
         word = back;
         pause(QUIET_POLL);
@@ -551,7 +525,7 @@ fn insist_once(mesh: &Mesh, to: ShardId, mut word: Control) {
     clippy::disallowed_methods,
     reason = "the control side waits for shards, never they for it"
 )]
-fn pause(time: Duration) {
+pub(super) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use super::disk::identity::Identity;
 use super::disk::steps::Steps;
 use super::disk::{SegmentBytes, SpoolError, SpoolFolder};
-use super::start::groups_of;
+use super::recovery::groups_of;
 use crate::model::message::{MessageId, Place, SegmentSeq};
 use crate::spool::archive::{ArchivePages, Mark, UniqueId, read_archive};
 use crate::spool::files::FileId;
@@ -84,12 +84,12 @@ struct Depot {
 impl Depot {
     fn open(folder: SpoolFolder) -> Result<Self, TransferError> {
         let (mut scans, mut segment_bytes) = (Vec::new(), 0);
-        folder.for_each_segment(|file, bytes| {
-            let scan = recovery::scan_thoroughly(file, bytes, groups_of)?;
+        for file in folder.found() {
+            let look = |bytes: &[u8]| recovery::scan_thoroughly(*file, bytes, groups_of);
+            let scan = folder.scan_whole(*file, look)?;
             segment_bytes = segment_bytes.max(scan.summary().file_bytes);
             scans.push(scan);
-            Ok::<(), NotASegment>(())
-        })?;
+        }
         Ok(Self { folder, stock: take_stock(scans), segment_bytes, mapped: VecDeque::new() })
     }
 

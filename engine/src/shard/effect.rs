@@ -89,6 +89,10 @@ pub enum Fact {
         file: FileId,
         cause: Box<str>,
     },
+    /// All that this shard took over from an earlier run is with the owners of its sites again.
+    ScheduledAgain {
+        deliveries: u64,
+    },
     /// No room for new segments; mail is refused with 452 until there is.
     SpoolFull,
     /// Room again.

@@ -11,6 +11,7 @@ use crate::model::route::Answer;
 use crate::model::settings::Settings;
 use crate::spool::files::SpareSegment;
 pub use crate::spool::files::{CommitId, DiskError};
+use crate::spool::plan::{RecoveredDelivery, RecoveredShard};
 
 /// Names one read in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +47,9 @@ pub enum Event<'a> {
     Noted { from: ShardId, note: Note },
     /// The answer to [`super::Effect::PrepareSegment`]: a written-once file, ready for use, or why not.
     SegmentReady(Result<SpareSegment, DiskError>),
+    /// What the spool held when the process started, of the segments that fall to this shard, and
+    /// the deliveries found in them, to be scheduled a few a turn. Comes once, mail or not.
+    Recovered { spool: Box<RecoveredShard>, backlog: Vec<RecoveredDelivery> },
     /// New settings.
     Settings(Arc<Settings>),
     /// Stop in order; at `by` whatever still waits is cut short.

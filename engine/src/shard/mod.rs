@@ -46,10 +46,9 @@ pub struct ShardOptions {
     /// How many shards this run has.
     pub shards: u16,
     pub settings: Arc<Settings>,
-    /// What the spool held when the process started, of the segments that fall to this shard.
-    pub recovered: RecoveredShard,
-    /// The deliveries found in those segments, to be scheduled a few a turn.
-    pub backlog: Vec<RecoveredDelivery>,
+    /// The spares that the spool had when the process started; the rest of what it held comes as
+    /// [`Event::Recovered`].
+    pub spares: RecoveredShard,
     /// From recovery: the first segment sequence never used.
     pub next_sequence: u64,
     /// 4, or 1 where the file system cannot overlap durable writes.
@@ -82,6 +81,8 @@ pub struct Shard {
     /// Notes to itself, taken up before the turn ends.
     inbox: VecDeque<Note>,
     backlog: VecDeque<RecoveredDelivery>,
+    /// Deliveries of the backlog so far.
+    taken_up: u64,
     phase: Phase,
     counters: Counters,
     /// By which everything is scheduled.
@@ -141,7 +142,7 @@ impl Shard {
             slots: Slots::new(slots),
             roles: Vec::new(),
             reception: Reception::new(&settings),
-            spool: Spool::new(spool, Some(options.recovered)),
+            spool: Spool::new(spool, Some(options.spares)),
             routing: Routing::new(&settings, options.seed),
             scheduler: Scheduler::new(
                 options.id,
@@ -156,7 +157,8 @@ impl Shard {
             timers: Wheel::new(options.now.mono),
             fired: Vec::new(),
             inbox: VecDeque::new(),
-            backlog: options.backlog.into(),
+            backlog: VecDeque::new(),
+            taken_up: 0,
             phase: Phase::Running,
             counters: Counters::default(),
             clock: SteadyWall::from(options.now),
@@ -221,6 +223,7 @@ impl Shard {
             Event::Resolved { question, answer } => self.resolved(now, question, &answer, out),
             Event::Noted { from, note } => self.noted(now, from, note, out),
             Event::SegmentReady(spare) => self.segment_ready(spare, out),
+            Event::Recovered { spool, backlog } => self.recovered(*spool, backlog),
             Event::Settings(settings) => self.settings_changed(now, settings),
             Event::Stop { by } => self.stop(now, by, out),
         }
@@ -344,12 +347,27 @@ impl Shard {
         self.fired = fired;
     }
 
+    /// Once a stop has begun nothing is taken up any more: it stays where it is.
+    fn recovered(&mut self, spool: RecoveredShard, backlog: Vec<RecoveredDelivery>) {
+        if !self.phase.is_stopping() {
+            self.spool.adopt(spool);
+            self.backlog = backlog.into();
+        }
+    }
+
     fn schedule_backlog(&mut self, now: Now, out: &mut Effects) {
         for _ in 0..BACKLOG_PER_TURN {
             let Some(found) = self.backlog.pop_front() else { return };
             let due = found.due.filter(|_| !planted(Bug::DueForgotten));
             let due = due.map(|due| self.clock.now(now).mono_at(due));
             self.locate(now, &found.domain, found.delivery, due, out);
+            self.taken_up += 1;
+            if self.backlog.is_empty() {
+                // It was as long as the spool is full; nothing comes into it again.
+                self.backlog = VecDeque::new();
+                let fact = Fact::ScheduledAgain { deliveries: self.taken_up };
+                out.push(Effect::Report(Box::new(fact)));
+            }
         }
     }
 

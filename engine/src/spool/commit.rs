@@ -209,8 +209,8 @@ impl Spool {
             }
             let Some(batch) = self.batches.pop_front() else { break };
             segment.refer(&batch.refers);
-            let place = group.append_batch(batch);
-            active.footer.add_mark(place.offset, place.bytes, Kind::Outcomes);
+            let (place, payload) = group.append_batch(batch);
+            active.footer.add_outcomes(place.offset, place.bytes, payload);
         }
         if group.block.len() == RECORD_HEADER_BYTES {
             return;

@@ -2,19 +2,26 @@
 //!
 //! ```text
 //! counts   0 4 messages   4 4 groups   8 4 chunks   12 4 marks   16 4 domains   20 4 name bytes
-//! then     message ... | group ... | chunk ... | mark ... | domain ... | names
+//! then     message ... | group ... | chunk ... | mark ... | domain ... | names | outcome ...
 //! message  0 8 id   8 8 accepted   16 4 offset   20 4 record bytes   24 4 first group
 //!          28 4 first chunk   32 2 groups   34 2 chunks   36 2 recipients   38 2 zero
 //! group    0 4 domain   4 2 first   6 2 count
 //! chunk    as in message.rs
-//! mark     0 4 offset   4 4 record bytes   8 1 kind   9 7 zero
+//! mark     0 4 offset   4 4 record bytes   8 1 kind   9 3 zero
+//!         12 4 outcomes of this record that are listed: all, or none
 //! domain   0 4 end of its name in names; it begins where the one before ends
+//! outcome  0 8 message id   8 8 next try (deferred only, else 0)   16 2 first   18 2 count
+//!         20 2 attempts   22 1 result, as in outcomes.rs   23 1 zero
 //! ```
-//! Marks name the records a restart reads in full: Outcomes, Copy, State, Fence. The segments that
-//! its outcomes refer to follow from those.
+//! Marks name the records a restart reads in full: Outcomes that are not listed, Copy, State, Fence.
+//! Outcomes are listed in the order of their marks, without the replies, which stay where they are.
+//! A reader that knows no lists reads the records, and finds the same.
+
+use std::sync::Arc;
 
 use super::bytes::{len16, len32, put, u16_at, u32_at, u64_at, wall_at};
 use super::message::{ChunkRef, MessageParts};
+use super::outcomes::{EntryResult, OutcomeEntry, entries};
 use super::record::Kind;
 use crate::base::map::Map;
 use crate::base::time::Wall;
@@ -26,6 +33,7 @@ const GROUP_BYTES: usize = 8;
 const CHUNK_BYTES: usize = 16;
 const MARK_BYTES: usize = 16;
 const DOMAIN_BYTES: usize = 4;
+const OUTCOME_BYTES: usize = 24;
 
 /// Gathers the footer while the segment is filled.
 #[derive(Debug, Default)]
@@ -36,6 +44,7 @@ pub(super) struct FooterBuilder {
     marks: Vec<u8>,
     ends: Vec<u8>,
     names: Vec<u8>,
+    outcomes: Vec<u8>,
     domains: Map<Box<str>, u32>,
 }
 
@@ -77,8 +86,29 @@ impl FooterBuilder {
         self.marks.extend_from_slice(&mark);
     }
 
+    /// Marks an Outcomes record, and lists what is in it.
+    pub(super) fn add_outcomes(&mut self, offset: u32, bytes: u32, payload: &[u8]) {
+        self.add_mark(offset, bytes, Kind::Outcomes);
+        let before = self.outcomes.len();
+        for entry in entries(payload) {
+            self.outcomes.extend_from_slice(&listed(&entry));
+        }
+        let count = len32((self.outcomes.len() - before) / OUTCOME_BYTES);
+        let mark = self.marks.len() - MARK_BYTES;
+        put(&mut self.marks, mark + LISTED_AT, &count.to_le_bytes());
+    }
+
+    /// Gives up the lists of outcomes: the footer is shorter, and a restart reads the records.
+    pub(super) fn drop_lists(&mut self) {
+        self.outcomes.clear();
+        for mark in self.marks.chunks_exact_mut(MARK_BYTES) {
+            put(mark, LISTED_AT, &0u32.to_le_bytes());
+        }
+    }
+
     pub(super) fn payload_bytes(&self) -> usize {
-        COUNTS_BYTES + self.tables().iter().map(|table| table.len()).sum::<usize>()
+        let tables = self.tables().iter().map(|table| table.len()).sum::<usize>();
+        COUNTS_BYTES + tables + self.outcomes.len()
     }
 
     pub(super) fn to_payload(&self) -> Vec<u8> {
@@ -96,6 +126,7 @@ impl FooterBuilder {
         for table in self.tables() {
             payload.extend_from_slice(table);
         }
+        payload.extend_from_slice(&self.outcomes);
         payload
     }
 
@@ -115,6 +146,25 @@ impl FooterBuilder {
     }
 }
 
+/// Where a mark tells how many outcomes are listed.
+const LISTED_AT: usize = 12;
+
+fn listed(entry: &OutcomeEntry<'_>) -> [u8; OUTCOME_BYTES] {
+    let (result, next) = match entry.result {
+        EntryResult::Delivered => (0, 0),
+        EntryResult::Deferred { next } => (1, next.0),
+        EntryResult::Failed => (2, 0),
+    };
+    let mut bytes = [0; OUTCOME_BYTES];
+    put(&mut bytes, 0, &entry.message.0.to_le_bytes());
+    put(&mut bytes, 8, &next.to_le_bytes());
+    put(&mut bytes, 16, &entry.first.to_le_bytes());
+    put(&mut bytes, 18, &entry.count.to_le_bytes());
+    put(&mut bytes, 20, &entry.attempts.to_le_bytes());
+    put(&mut bytes, 22, &[result]);
+    bytes
+}
+
 /// A footer whose checksum held.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FooterView<'a> {
@@ -124,6 +174,7 @@ pub(super) struct FooterView<'a> {
     marks: &'a [u8],
     ends: &'a [u8],
     names: &'a [u8],
+    outcomes: &'a [u8],
 }
 
 /// A message as its footer names it.
@@ -133,15 +184,28 @@ pub(super) struct FooterMessage {
     pub(super) place: Place,
     pub(super) accepted: Wall,
     pub(super) recipients: u16,
-    pub(super) groups: Vec<(Box<str>, u16, u16)>,
+    pub(super) groups: Vec<(Arc<str>, u16, u16)>,
     pub(super) chunks: Vec<ChunkRef>,
 }
 
-/// A record that a restart reads in full.
+/// A record that a restart reads in full, unless its outcomes are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) offset: u32,
     pub(super) bytes: u32,
+    pub(super) listed: u32,
+}
+
+/// An outcome as its footer lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FooterOutcome {
+    /// Of the record it is in.
+    pub(super) offset: u32,
+    pub(super) message: MessageId,
+    pub(super) first: u16,
+    pub(super) count: u16,
+    pub(super) attempts: u16,
+    pub(super) result: EntryResult,
 }
 
 impl<'a> FooterView<'a> {
@@ -153,31 +217,65 @@ impl<'a> FooterView<'a> {
             rest = behind;
             Some(table)
         };
-        Some(Self {
+        let view = Self {
             messages: table(0, MESSAGE_BYTES)?,
             groups: table(1, GROUP_BYTES)?,
             chunks: table(2, CHUNK_BYTES)?,
             marks: table(3, MARK_BYTES)?,
             ends: table(4, DOMAIN_BYTES)?,
             names: table(5, 1)?,
-        })
+            outcomes: rest,
+        };
+        let listed: u64 = view.marks().map(|mark| u64::from(mark.listed)).sum();
+        let is_whole = listed.checked_mul(OUTCOME_BYTES as u64) == Some(rest.len() as u64);
+        is_whole.then_some(view)
+    }
+
+    /// The domains by their numbers, which many messages share.
+    pub(super) fn domains(&self) -> Option<Vec<Arc<str>>> {
+        let mut start = 0;
+        let name = |end: &[u8]| {
+            let end = u32_at(end, 0)? as usize;
+            let name = self.names.get(start..end)?;
+            start = end;
+            std::str::from_utf8(name).ok().map(Into::into)
+        };
+        self.ends.chunks_exact(DOMAIN_BYTES).map(name).collect()
     }
 
     /// The messages of the segment; `None` in place of one that is not well formed.
     pub(super) fn messages(
         &self,
         segment: SegmentSeq,
+        domains: &[Arc<str>],
     ) -> impl Iterator<Item = Option<FooterMessage>> {
-        self.messages.chunks_exact(MESSAGE_BYTES).map(move |entry| self.message(segment, entry))
+        let entries = self.messages.chunks_exact(MESSAGE_BYTES);
+        entries.map(move |entry| self.message(segment, domains, entry))
     }
 
     pub(super) fn marks(&self) -> impl Iterator<Item = Mark> {
-        self.marks
-            .chunks_exact(MARK_BYTES)
-            .filter_map(|mark| Some(Mark { offset: u32_at(mark, 0)?, bytes: u32_at(mark, 4)? }))
+        self.marks.chunks_exact(MARK_BYTES).filter_map(|mark| {
+            Some(Mark {
+                offset: u32_at(mark, 0)?,
+                bytes: u32_at(mark, 4)?,
+                listed: u32_at(mark, LISTED_AT)?,
+            })
+        })
     }
 
-    fn message(&self, segment: SegmentSeq, entry: &[u8]) -> Option<FooterMessage> {
+    /// The listed outcomes; `None` in place of one that is not well formed.
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = Option<FooterOutcome>> {
+        let records = self.marks().flat_map(|mark| (0..mark.listed).map(move |_| mark.offset));
+        let listed = self.outcomes.chunks_exact(OUTCOME_BYTES);
+        records.zip(listed).map(|(offset, entry)| outcome(offset, entry))
+    }
+
+    fn message(
+        &self,
+        segment: SegmentSeq,
+        domains: &[Arc<str>],
+        entry: &[u8],
+    ) -> Option<FooterMessage> {
         let place = Place { segment, offset: u32_at(entry, 16)?, bytes: u32_at(entry, 20)? };
         let groups = part(self.groups, u32_at(entry, 24)?, u16_at(entry, 32)?, GROUP_BYTES)?;
         let chunks = part(self.chunks, u32_at(entry, 28)?, u16_at(entry, 34)?, CHUNK_BYTES)?;
@@ -188,23 +286,33 @@ impl<'a> FooterView<'a> {
             recipients: u16_at(entry, 36)?,
             groups: groups
                 .chunks_exact(GROUP_BYTES)
-                .map(|group| self.group(group))
+                .map(|group| of_domain(domains, group))
                 .collect::<Option<_>>()?,
             chunks: chunks.chunks_exact(CHUNK_BYTES).filter_map(ChunkRef::from_bytes).collect(),
         })
     }
+}
 
-    fn group(&self, group: &[u8]) -> Option<(Box<str>, u16, u16)> {
-        Some((self.domain(u32_at(group, 0)?)?, u16_at(group, 4)?, u16_at(group, 6)?))
-    }
+fn of_domain(domains: &[Arc<str>], group: &[u8]) -> Option<(Arc<str>, u16, u16)> {
+    let domain = domains.get(u32_at(group, 0)? as usize)?;
+    Some((Arc::clone(domain), u16_at(group, 4)?, u16_at(group, 6)?))
+}
 
-    fn domain(&self, index: u32) -> Option<Box<str>> {
-        let end_at = |index: usize| u32_at(self.ends, index.checked_mul(DOMAIN_BYTES)?);
-        let index = index as usize;
-        let start = if index == 0 { 0 } else { end_at(index - 1)? };
-        let name = self.names.get(start as usize..end_at(index)? as usize)?;
-        std::str::from_utf8(name).ok().map(Into::into)
-    }
+fn outcome(offset: u32, entry: &[u8]) -> Option<FooterOutcome> {
+    let result = match entry.get(22)? {
+        0 => EntryResult::Delivered,
+        1 => EntryResult::Deferred { next: wall_at(entry, 8)? },
+        2 => EntryResult::Failed,
+        _ => return None,
+    };
+    Some(FooterOutcome {
+        offset,
+        message: MessageId(u64_at(entry, 0)?),
+        first: u16_at(entry, 16)?,
+        count: u16_at(entry, 18)?,
+        attempts: u16_at(entry, 20)?,
+        result,
+    })
 }
 
 /// `count` entries of a table from the `first` on.
@@ -216,9 +324,26 @@ fn part(table: &[u8], first: u32, count: u16, entry_bytes: usize) -> Option<&[u8
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::outcome::{Outcome, RangeOutcome, Reply};
     use crate::spool::message::DomainRange;
+    use crate::spool::outcomes::append_entry;
 
-    fn payload() -> Vec<u8> {
+    fn outcomes() -> Vec<u8> {
+        let mut payload = Vec::new();
+        let reply = || Reply::remote(451, None, "later");
+        for (ordinal, outcome) in (0u16..).zip([
+            Outcome::Delivered { reply: reply() },
+            Outcome::Deferred { reply: reply(), next: Wall(77) },
+            Outcome::Failed { reply: reply() },
+        ]) {
+            let id = MessageId::new(SegmentSeq(4), ordinal.into());
+            let range = RangeOutcome { first: ordinal, count: 2, attempts: 9, outcome };
+            append_entry(&mut payload, id, ordinal, 2, &range);
+        }
+        payload
+    }
+
+    fn footer() -> FooterBuilder {
         let mut footer = FooterBuilder::default();
         for ordinal in 0..3u16 {
             let groups = [
@@ -238,7 +363,13 @@ mod tests {
             let place = Place { segment: SegmentSeq(5), offset: 4160, bytes: 100 };
             footer.add_message(id, place, Wall(u64::from(ordinal)), &parts);
         }
-        footer.add_mark(8256, 300, Kind::Outcomes);
+        footer.add_outcomes(8256, 300, &outcomes());
+        footer.add_mark(9280, 64, Kind::Fence);
+        footer
+    }
+
+    fn payload() -> Vec<u8> {
+        let footer = footer();
         let payload = footer.to_payload();
         assert_eq!(payload.len(), footer.payload_bytes());
         payload
@@ -248,13 +379,46 @@ mod tests {
     fn a_footer_reads_back() {
         let payload = payload();
         let view = FooterView::parse(&payload).unwrap();
-        let messages: Vec<_> = view.messages(SegmentSeq(5)).map(Option::unwrap).collect();
+        let domains = view.domains().unwrap();
+        let messages: Vec<_> = view.messages(SegmentSeq(5), &domains).map(Option::unwrap).collect();
         assert_eq!(messages.len(), 3);
         assert_eq!(messages[1].groups, [("a.example".into(), 0, 1), ("b.example".into(), 1, 2)]);
         assert_eq!(messages[1].chunks.len(), 1);
         assert!(messages[2].chunks.is_empty());
         assert_eq!((messages[2].recipients, messages[2].accepted), (4, Wall(2)));
-        assert_eq!(view.marks().collect::<Vec<_>>(), [Mark { offset: 8256, bytes: 300 }]);
+        let marks: Vec<_> = view.marks().map(|mark| (mark.offset, mark.listed)).collect();
+        assert_eq!(marks, [(8256, 3), (9280, 0)]);
+    }
+
+    #[test]
+    fn listed_outcomes_are_those_of_their_record() {
+        let (payload, record) = (payload(), outcomes());
+        let view = FooterView::parse(&payload).unwrap();
+        let listed: Vec<_> = view.outcomes().map(Option::unwrap).collect();
+        let written: Vec<_> = entries(&record)
+            .map(|entry| FooterOutcome {
+                offset: 8256,
+                message: entry.message,
+                first: entry.first,
+                count: entry.count,
+                attempts: entry.attempts,
+                result: entry.result,
+            })
+            .collect();
+        assert_eq!(listed, written);
+        assert_eq!(listed.len(), 3);
+    }
+
+    #[test]
+    fn a_footer_without_its_lists_names_the_same_records() {
+        let mut footer = footer();
+        let with_lists = footer.payload_bytes();
+        footer.drop_lists();
+        assert_eq!(footer.payload_bytes(), with_lists - 3 * OUTCOME_BYTES);
+        let payload = footer.to_payload();
+        let view = FooterView::parse(&payload).unwrap();
+        let marks: Vec<_> = view.marks().map(|mark| (mark.offset, mark.listed)).collect();
+        assert_eq!((marks, view.outcomes().count()), (vec![(8256, 0), (9280, 0)], 0));
     }
 
     #[test]
@@ -266,7 +430,9 @@ mod tests {
                 let mut bad = payload.clone();
                 bad[cut] = value;
                 if let Some(view) = FooterView::parse(&bad) {
-                    let _ = view.messages(SegmentSeq(5)).count() + view.marks().count();
+                    let domains = view.domains().unwrap_or_default();
+                    let _ = view.messages(SegmentSeq(5), &domains).count() + view.marks().count();
+                    let _ = view.outcomes().count();
                 }
             }
         }

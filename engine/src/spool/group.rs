@@ -173,11 +173,11 @@ impl Group {
         Place { segment: self.tag.sequence, offset: position, bytes }
     }
 
-    pub(super) fn append_batch(&mut self, batch: Batch) -> Place {
+    pub(super) fn append_batch(&mut self, batch: Batch) -> (Place, &[u8]) {
         let entries = batch.entries.to_le_bytes();
         let place = self.append(Kind::Outcomes, &[(20, &entries)], &batch.payload);
         self.cargo.batches.push(batch);
-        place
+        (place, self.cargo.batches.last().map_or(&[], |batch| &batch.payload))
     }
 
     /// Ends the filling: pads the block to pages.

@@ -234,8 +234,8 @@ impl Open {
     fn close_group(&mut self) {
         let outcomes = std::mem::replace(&mut self.outcomes, Batch::new(Mono::default()));
         if outcomes.entries > 0 {
-            let place = self.group.append_batch(outcomes);
-            self.footer.add_mark(place.offset, place.bytes, Kind::Outcomes);
+            let (place, payload) = self.group.append_batch(outcomes);
+            self.footer.add_outcomes(place.offset, place.bytes, payload);
         }
         if self.group.block.len() > RECORD_HEADER_BYTES {
             self.write_group();

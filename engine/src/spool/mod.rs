@@ -37,6 +37,9 @@ mod index;
 mod ledger;
 pub mod message;
 mod notice;
+pub mod opening;
+#[cfg(test)]
+mod opening_tests;
 pub mod outcomes;
 pub mod plan;
 mod policy;

@@ -10,7 +10,7 @@
 use super::group::Batch;
 use super::index::Run;
 use super::outcomes::{entries, entry_bytes};
-use super::record::{Kind, RECORD_HEADER_BYTES, padded_record_bytes};
+use super::record::{RECORD_HEADER_BYTES, padded_record_bytes};
 use super::{MessageParts, Need, Spool, SpoolFull, record_segments};
 use crate::base::map::Map;
 use crate::base::time::Now;
@@ -96,8 +96,8 @@ impl Spool {
         let (Some(active), Some(open)) = (&mut self.active, &mut self.open) else { return };
         let segment = self.segments.get_mut(&active.tag.sequence);
         segment.expect("the active one is there").refer(&batch.refers);
-        let place = open.append_batch(batch);
-        active.footer.add_mark(place.offset, place.bytes, Kind::Outcomes);
+        let (place, payload) = open.append_batch(batch);
+        active.footer.add_outcomes(place.offset, place.bytes, payload);
     }
 
     /// A message is over, as a commit says; if not all of its failures are on disk, it stays until

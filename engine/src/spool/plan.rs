@@ -2,6 +2,7 @@
 //! spares. The number of shards may be another than when it was written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::files::{FileId, SpareSegment};
 use super::message::{ChunkRef, PendingRun};
@@ -38,6 +39,12 @@ pub struct RecoveredShard {
 }
 
 impl RecoveredShard {
+    /// What a shard may use at once, before it gets the rest.
+    #[must_use]
+    pub fn take_spares(&mut self) -> Self {
+        Self { spares: std::mem::take(&mut self.spares), ..Self::default() }
+    }
+
     /// The segment files it owns from now on, spares included: the driver opens these.
     pub fn files(&self) -> impl Iterator<Item = FileId> {
         let spares = self.spares.iter().map(|spare| spare.file);
@@ -48,7 +55,7 @@ impl RecoveredShard {
 /// One delivery to be scheduled; its record is not in memory.
 #[derive(Debug)]
 pub struct RecoveredDelivery {
-    pub domain: Box<str>,
+    pub domain: Arc<str>,
     pub delivery: Delivery,
     /// `None`: at once.
     pub due: Option<Wall>,
@@ -119,8 +126,21 @@ struct Newest {
     shadows: Map<MessageId, Vec<SegmentSeq>>,
 }
 
-/// Outcomes of each message, in the order in which they were written.
-type OutcomesOf = Map<MessageId, Vec<(SegmentSeq, ScannedOutcome)>>;
+/// All outcomes, those of one message together, in the order in which they were written.
+struct Outcomes(Vec<(SegmentSeq, ScannedOutcome)>);
+
+impl Outcomes {
+    fn of(&self, id: MessageId) -> &[(SegmentSeq, ScannedOutcome)] {
+        let start = self.0.partition_point(|(_, outcome)| outcome.message < id);
+        let rest = &self.0[start..];
+        let count = rest.iter().take_while(|(_, outcome)| outcome.message == id).count();
+        &rest[..count]
+    }
+
+    fn by_message(&self) -> impl Iterator<Item = &[(SegmentSeq, ScannedOutcome)]> {
+        self.0.chunk_by(|(_, one), (_, other)| one.message == other.message)
+    }
+}
 
 struct Plan {
     recovered: Recovered,
@@ -170,21 +190,22 @@ impl Plan {
 
     /// Outcomes count even where their commit was refused: they tell what happened. But not failures:
     /// the report that was refused with them may not have been written again.
-    fn gather_outcomes(&self) -> OutcomesOf {
-        let mut outcomes = OutcomesOf::default();
-        for (sequence, scan) in &self.segments {
+    fn gather_outcomes(&mut self) -> Outcomes {
+        let count = self.segments.values().map(|scan| scan.outcomes.len()).sum();
+        let mut outcomes = Vec::with_capacity(count);
+        for (sequence, scan) in &mut self.segments {
             let void_from = self.void_from.get(sequence).copied().unwrap_or(u32::MAX);
             let is_void = |outcome: &ScannedOutcome| {
                 outcome.offset >= void_from && outcome.result == EntryResult::Failed
             };
-            let mut in_order = scan.outcomes.clone();
+            let mut in_order = std::mem::take(&mut scan.outcomes);
             in_order.retain(|outcome| !is_void(outcome));
             in_order.sort_by_key(|outcome| outcome.offset);
-            for outcome in in_order {
-                outcomes.entry(outcome.message).or_default().push((*sequence, outcome));
-            }
+            outcomes.extend(in_order.into_iter().map(|outcome| (*sequence, outcome)));
         }
-        outcomes
+        // Keeps the order among those of one message.
+        outcomes.sort_by_key(|(_, outcome)| outcome.message);
+        Outcomes(outcomes)
     }
 
     /// The record at the highest position holds. What holds supersedes all before it, and so must
@@ -193,6 +214,7 @@ impl Plan {
     /// done only when the copy is known to be on disk.
     fn gather_messages(&mut self) -> Newest {
         let mut newest = Newest::default();
+        newest.at.reserve(self.segments.values().map(|scan| scan.messages.len()).sum());
         let mut refers = Vec::new();
         for (sequence, scan) in &mut self.segments {
             scan.messages.sort_by_key(|message| message.place.offset);
@@ -216,18 +238,25 @@ impl Plan {
         newest
     }
 
-    fn refer_outcomes(&mut self, outcomes: &OutcomesOf, newest: &Newest) {
-        for (id, entries) in outcomes {
+    fn refer_outcomes(&mut self, outcomes: &Outcomes, newest: &Newest) {
+        let mut last = None;
+        let mut refer = |plan: &mut Self, holder: SegmentSeq, other: SegmentSeq| {
+            // As a rule many outcomes in a row speak of one segment.
+            if last.replace((holder, other)) != Some((holder, other)) {
+                plan.refer(holder, other);
+            }
+        };
+        for entries in outcomes.by_message() {
+            let Some((_, ScannedOutcome { message: id, .. })) = entries.first() else { continue };
             let place = newest.at.get(id).map(|(segment, _)| *segment);
-            let others = |map: &Map<MessageId, Vec<SegmentSeq>>| map.get(id).cloned();
-            let older = others(&newest.older).unwrap_or_default();
-            let shadows = others(&newest.shadows).unwrap_or_default();
+            let older = newest.older.get(id).map_or(&[][..], |older| older);
+            let shadows = newest.shadows.get(id).map_or(&[][..], |shadows| shadows);
             for (holder, _) in entries {
-                self.refer(*holder, id.segment());
+                refer(self, *holder, id.segment());
                 for segment in
-                    older.iter().chain(&shadows).chain(&place).filter(|segment| *segment <= holder)
+                    older.iter().chain(shadows).chain(&place).filter(|segment| *segment <= holder)
                 {
-                    self.refer(*holder, *segment);
+                    refer(self, *holder, *segment);
                 }
             }
         }
@@ -288,7 +317,7 @@ impl Plan {
         ShardId(scan.header.shard.0 % shards)
     }
 
-    fn settle_messages(&mut self, outcomes: &OutcomesOf, newest: &Newest) {
+    fn settle_messages(&mut self, outcomes: &Outcomes, newest: &Newest) {
         let sequences: Vec<SegmentSeq> = self.segments.keys().copied().collect();
         for sequence in sequences {
             let Some(scan) = self.segments.get_mut(&sequence) else { continue };
@@ -296,7 +325,7 @@ impl Plan {
             let home = self.homes.get(&sequence).copied().unwrap_or_default();
             for (index, message) in messages.into_iter().enumerate() {
                 if newest.at.get(&message.id) == Some(&(sequence, index)) {
-                    let entries = outcomes.get(&message.id).map_or(&[][..], |entries| entries);
+                    let entries = outcomes.of(message.id);
                     let shadows = newest.shadows.get(&message.id).cloned().unwrap_or_default();
                     self.settle_message(file, home, message, entries, shadows);
                 }
@@ -454,11 +483,11 @@ fn common(run: &PendingRun, first: u16, count: u16) -> Option<PendingRun> {
 fn delivery(
     message: &ScannedMessage,
     home: ShardId,
-    domain: &str,
+    domain: &Arc<str>,
     run: PendingRun,
 ) -> RecoveredDelivery {
     RecoveredDelivery {
-        domain: domain.into(),
+        domain: Arc::clone(domain),
         delivery: Delivery {
             message: message.id,
             home,

@@ -6,7 +6,7 @@ use super::files::{DiskError, SpareSegment};
 use super::ledger::{Phase, Segment};
 use super::plan::{RecoveredMessage, RecoveredShard, RecoveredState};
 use super::record::{Kind, RECORD_HEADER_BYTES, Tag};
-use super::segment::{FooterPlace, to_pages};
+use super::segment::FooterPlace;
 use super::{Active, Need, SPARES_MIN, Spool, SpoolFull};
 use super::{OUTCOMES_WAITING_BYTES_MAX, OUTCOMES_WAITING_PART};
 use crate::base::planted::{Bug, planted};
@@ -92,11 +92,12 @@ impl Spool {
         }
         self.close_group();
         let Some(active) = self.active.take() else { return false };
-        let footer = self.close_footer(&active);
-        let segment = self.segment_mut(active.tag.sequence);
+        let tag = active.tag;
+        let footer = self.close_footer(active);
+        let segment = self.segment_mut(tag.sequence);
         if segment.issued.is_empty() && segment.waiting == 0 {
             segment.phase = Phase::SealingHeader { footer: None };
-            self.header_work.push_back(active.tag.sequence);
+            self.header_work.push_back(tag.sequence);
         } else {
             segment.phase = Phase::Sealing { footer };
         }
@@ -113,12 +114,15 @@ impl Spool {
     }
 
     /// The footer's own commit, the last of the segment; `None`: no room, or nothing to say.
-    fn close_footer(&mut self, active: &Active) -> Option<FooterPlace> {
-        let footer_bytes = 2 * RECORD_HEADER_BYTES + active.footer.payload_bytes();
-        let end = u64::from(active.write_at) + u64::from(to_pages(footer_bytes));
-        if active.commits == 0 || end > u64::from(active.data_end) {
+    fn close_footer(&mut self, mut active: Active) -> Option<FooterPlace> {
+        if !active.holds(0, 0) {
+            // The last outcomes of a segment may take the room of their own list.
+            active.footer.drop_lists();
+        }
+        if active.commits == 0 || !active.holds(0, 0) {
             return None;
         }
+        let footer_bytes = 2 * RECORD_HEADER_BYTES + active.footer.payload_bytes();
         let mut group = active.group(footer_bytes);
         let place = group.append(Kind::Footer, &[], &active.footer.to_payload());
         group.close();
@@ -207,8 +211,10 @@ impl Spool {
         }
     }
 
-    /// Takes over what recovery found.
-    pub(super) fn adopt(&mut self, recovered: RecoveredShard) {
+    /// Takes over what recovery found; it may come while mail is taken already, for all it speaks
+    /// of is older.
+    pub fn adopt(&mut self, recovered: RecoveredShard) {
+        self.reclaim_due = true;
         self.spares.extend(recovered.spares);
         for found in recovered.segments {
             let sequence = found.tag.sequence;

@@ -5,10 +5,11 @@
 //! found is damage, above it a torn write; the whole records behind either are kept.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::bytes::len32;
 use super::files::{FileId, SpareSegment};
-use super::footer::{FooterMessage, FooterView};
+use super::footer::{FooterMessage, FooterOutcome, FooterView};
 use super::message::{ChunkRef, MessageView, PendingRun};
 use super::outcomes::{EntryResult, entries};
 use super::record::{CommitFields, Fence, Kind, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader};
@@ -22,7 +23,7 @@ use crate::model::connection::ShardId;
 use crate::model::message::{MessageId, Place, SegmentSeq};
 
 /// Recipients of an envelope by domain: name, first, count.
-pub type Groups = Vec<(Box<str>, u16, u16)>;
+pub type Groups = Vec<(Arc<str>, u16, u16)>;
 
 /// Something wrong that was found; acting on it is for others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,6 +209,21 @@ pub fn scan(
     scan_to(Depth::Index, file, bytes, groups_of)
 }
 
+/// As [`scan`], for a sealed segment of which only the two headers, the index and the records that
+/// `opening::to_read` names can be looked at. `None`: that is not enough.
+pub fn scan_by_index(
+    file: FileId,
+    bytes: &[u8],
+    groups_of: impl Fn(&[u8]) -> Option<Groups>,
+) -> Option<SegmentScan> {
+    let slots = read_slots(bytes).ok()?;
+    let SegmentState::Sealed { footer: Some(place) } = slots.header.state else { return None };
+    let mut reader = Reader { bytes, groups_of: &groups_of, scan: SegmentScan::new(file, &slots) };
+    reader.read_footer(place)?;
+    reader.scan.findings.extend(header_finding(file, &slots));
+    Some(reader.scan)
+}
+
 /// As [`scan`], but every record is read, whatever an index says: finds what a restart would only
 /// find when it comes to send it.
 ///
@@ -238,17 +254,7 @@ fn scan_to(
     groups_of: impl Fn(&[u8]) -> Option<Groups>,
 ) -> Result<SegmentScan, NotASegment> {
     let slots = read_slots(bytes)?;
-    let scan = SegmentScan {
-        file,
-        header: slots.header,
-        use_: segment_use(&slots),
-        messages: Vec::new(),
-        outcomes: Vec::new(),
-        fences: Vec::new(),
-        chunks: None,
-        durable_through: 0,
-        findings: Vec::new(),
-    };
+    let scan = SegmentScan::new(file, &slots);
     let header_finding = header_finding(file, &slots);
     let mut reader = Reader { bytes, groups_of: &groups_of, scan };
     match (reader.scan.use_, depth) {
@@ -262,12 +268,12 @@ fn scan_to(
 
 /// Both slots of a file are written before it is used, so both are there unless one was damaged, or
 /// cut by a power failure.
-fn header_finding(file: FileId, slots: &Slots) -> Option<Finding> {
+pub(super) fn header_finding(file: FileId, slots: &Slots) -> Option<Finding> {
     let segment = slots.header.tag.sequence;
     slots.other.is_none().then_some(Finding::HeaderDamaged { file, segment })
 }
 
-fn segment_use(slots: &Slots) -> SegmentUse {
+pub(super) fn segment_use(slots: &Slots) -> SegmentUse {
     if slots.header.state != SegmentState::Free {
         return SegmentUse::InUse;
     }
@@ -278,6 +284,20 @@ fn segment_use(slots: &Slots) -> SegmentUse {
 }
 
 impl SegmentScan {
+    fn new(file: FileId, slots: &Slots) -> Self {
+        Self {
+            file,
+            header: slots.header,
+            use_: segment_use(slots),
+            messages: Vec::new(),
+            outcomes: Vec::new(),
+            fences: Vec::new(),
+            chunks: None,
+            durable_through: 0,
+            findings: Vec::new(),
+        }
+    }
+
     /// What the segment was called in its last or present use.
     #[must_use]
     pub fn sequence(&self) -> SegmentSeq {
@@ -314,12 +334,17 @@ impl SegmentScan {
     }
 
     pub(super) fn spare(&self) -> Option<SpareSegment> {
-        (self.use_ == SegmentUse::Spare).then_some(SpareSegment {
-            file: self.file,
-            bytes: self.header.file_bytes,
-            generation: self.header.tag.generation,
-            header_writes: self.header.counter,
-        })
+        (self.use_ == SegmentUse::Spare).then(|| spare_of(self.file, &self.header))
+    }
+}
+
+/// The spare that both headers say a file is.
+pub(super) fn spare_of(file: FileId, header: &SegmentHeader) -> SpareSegment {
+    SpareSegment {
+        file,
+        bytes: header.file_bytes,
+        generation: header.tag.generation,
+        header_writes: header.counter,
     }
 }
 
@@ -364,14 +389,20 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             return None;
         }
         let view = FooterView::parse(header.payload(self.bytes.get(place.offset as usize..)?)?)?;
-        for message in view.messages(self.scan.header.tag.sequence) {
+        let domains = view.domains()?;
+        for message in view.messages(self.scan.header.tag.sequence, &domains) {
             let message = message?;
             if !covers(&message.groups, message.recipients) {
                 return None;
             }
             self.scan.messages.push(message.into());
         }
-        for mark in view.marks() {
+        for outcome in view.outcomes() {
+            let FooterOutcome { offset, message, first, count, attempts, result } = outcome?;
+            let outcome = ScannedOutcome { offset, message, first, count, attempts, result };
+            self.scan.outcomes.push(outcome);
+        }
+        for mark in view.marks().filter(|mark| mark.listed == 0) {
             let end = mark.offset.checked_add(mark.bytes)?;
             let whole = self
                 .header_at(mark.offset)

@@ -167,17 +167,24 @@ pub struct Slots {
 /// If neither slot, or the file as a whole, can be read as a segment of ours.
 pub fn read_slots(file: &[u8]) -> Result<Slots, NotASegment> {
     let last = file.len().checked_sub(PAGE_BYTES).ok_or(NotASegment::NoHeader)?;
-    let first = SegmentHeader::from_slot(file).transpose()?;
-    let second = SegmentHeader::from_slot(&file[last..]).transpose()?;
+    slots_of(file, &file[last..], file.len() as u64)
+}
+
+/// As [`read_slots`], from the first and the last page of a file of `file_bytes`.
+///
+/// # Errors
+/// As `read_slots`.
+pub fn slots_of(first: &[u8], last: &[u8], file_bytes: u64) -> Result<Slots, NotASegment> {
+    let first = SegmentHeader::from_slot(first).transpose()?;
+    let second = SegmentHeader::from_slot(last).transpose()?;
     let (header, other) = match (first, second) {
         (Some(first), Some(second)) if second.counter > first.counter => (second, Some(first)),
         (Some(first), second) => (first, second),
         (None, Some(second)) => (second, None),
         (None, None) => return Err(NotASegment::NoHeader),
     };
-    if header.file_bytes as usize != file.len() {
-        let found = file.len() as u64;
-        return Err(NotASegment::WrongLength { expected: header.file_bytes, found });
+    if u64::from(header.file_bytes) != file_bytes {
+        return Err(NotASegment::WrongLength { expected: header.file_bytes, found: file_bytes });
     }
     Ok(Slots { header, other })
 }

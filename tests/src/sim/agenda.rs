@@ -18,6 +18,8 @@ pub enum Due {
     Read { run: u32, shard: usize, read: u64 },
     /// A new segment file is there, or cannot be made.
     Segment { run: u32, shard: usize },
+    /// A shard gets what the spool held when the run began.
+    Recovered { run: u32, shard: usize },
     /// The resolver answers.
     Answer { run: u32, shard: usize, question: u32, domain: Box<str> },
     /// The next piece of what the core sent reaches the far side.

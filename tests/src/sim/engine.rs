@@ -13,7 +13,7 @@ use postrider_engine::model::settings::{
     NextHop, OutcomeDurability, RouteSettings, Settings, ShardChoice, SiteSettings, SiteTable,
     SpoolSettings, StageTimeouts, TlsMode,
 };
-use postrider_engine::shard::{Effects, Shard, ShardOptions};
+use postrider_engine::shard::{Effects, Event, Shard, ShardOptions};
 use postrider_engine::spool::plan::Recovered;
 
 use super::net::Word;
@@ -37,6 +37,8 @@ pub struct Engine {
 pub struct Core {
     pub shard: Shard,
     pub inbox: VecDeque<Word>,
+    /// What it takes over from the run before, until it is told.
+    pub recovered: Option<Event<'static>>,
     /// When it takes its next turn.
     pub turn_at: u64,
     pub effects: Effects,
@@ -55,13 +57,13 @@ impl Engine {
             backlogs[usize::from(found.delivery.home.0)].push(found);
         }
         let mut cores = Vec::new();
-        for ((id, recovered_shard), backlog) in (0..).zip(recovered.shards).zip(backlogs) {
+        for ((id, mut spool), backlog) in (0..).zip(recovered.shards).zip(backlogs) {
+            let spares = spool.take_spares();
             let shard = Shard::new(ShardOptions {
                 id: ShardId(id),
                 shards,
                 settings: Arc::clone(&settings),
-                recovered: recovered_shard,
-                backlog,
+                spares,
                 next_sequence: recovered.next_sequence,
                 commits_in_flight_max: options.commits_in_flight,
                 record_memory: Arc::clone(&budget),
@@ -71,6 +73,7 @@ impl Engine {
             cores.push(Core {
                 shard,
                 inbox: VecDeque::new(),
+                recovered: Some(Event::Recovered { spool: Box::new(spool), backlog }),
                 turn_at: u64::MAX,
                 effects: Effects::default(),
                 is_quiet: false,

@@ -247,6 +247,10 @@ impl World {
             Due::Written { run, shard, write } => self.written(run, shard, write),
             Due::Read { run, shard, read } => self.fetched(run, shard, read),
             Due::Segment { run, shard } => self.segment_made(run, shard),
+            Due::Recovered { run, shard } => {
+                self.recovered(run, shard);
+                Ok(())
+            }
             Due::Answer { run, shard, question, domain } => {
                 self.answered(run, shard, question, &domain);
                 Ok(())
@@ -416,6 +420,7 @@ fn kind(due: &Due) -> &'static str {
         Due::Written { .. } => "written",
         Due::Read { .. } => "read",
         Due::Segment { .. } => "segment",
+        Due::Recovered { .. } => "recovered",
         Due::Answer { .. } => "answer",
         Due::Down(_) => "down",
         Due::Up(_) => "up",

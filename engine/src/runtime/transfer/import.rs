@@ -10,7 +10,6 @@ use crate::runtime::disk::staging::{Staging, Way, is_decided, settle};
 use crate::runtime::disk::steps::Steps;
 use crate::spool::archive::{ArchiveKind, Mark};
 use crate::spool::image::{Image, ImagePlan, Length, Naming, Series, TooLong};
-use crate::spool::segment::read_slots;
 use crate::spool::transfer::Stock;
 
 /// Segments of a spool that has none yet: what the settings say if they say nothing.
@@ -158,12 +157,11 @@ fn index(stock: &Stock, segment: SegmentSeq) -> Option<usize> {
 /// How long segments of the spool are, and the first sequence that none of them had.
 fn lengths(folder: &SpoolFolder) -> Result<(u32, SegmentSeq), TransferError> {
     let (mut bytes_max, mut newest) = (0, 0);
-    folder.for_each_segment(|_, bytes| {
-        let header = read_slots(bytes)?.header;
+    for file in folder.found() {
+        let header = folder.read_slots(*file)?.header;
         bytes_max = bytes_max.max(header.file_bytes);
         newest = newest.max(header.tag.sequence.0);
-        Ok::<(), crate::spool::segment::NotASegment>(())
-    })?;
+    }
     let bytes_max = if bytes_max == 0 { SEGMENT_BYTES_DEFAULT } else { bytes_max };
     Ok((bytes_max, SegmentSeq(newest + 1)))
 }

@@ -16,6 +16,9 @@ use crate::sim::spooled;
 /// What an orderly stop is given.
 const STOP_WAIT: u64 = 30 * SECOND;
 
+/// The longest that reading the spool takes after a start.
+const READ_WAIT: u64 = 5 * SECOND;
+
 impl World {
     /// The engine starts on what the disk holds, perhaps with another number of shards.
     pub(super) fn start(&mut self) -> Result<(), Violation> {
@@ -39,6 +42,9 @@ impl World {
         for shard in 0..usize::from(shards) {
             let soon = self.clock.at + self.scheduling.skewed(1, MS);
             self.turn_at(shard, soon);
+            // Mail comes in while the spool is still being read.
+            let read = self.clock.at + self.scheduling.skewed(1, READ_WAIT);
+            self.agenda.add(read, Due::Recovered { run, shard });
         }
         Ok(())
     }

@@ -323,6 +323,13 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn recovered(&mut self, run: u32, shard: usize) {
+        let Some(engine) = self.engine.as_mut().filter(|engine| engine.run == run) else { return };
+        if let Some(recovered) = engine.cores[shard].recovered.take() {
+            self.tell(run, shard, Word::Whole(recovered));
+        }
+    }
+
     fn ask(&mut self, shard: usize, question: QuestionId, what: Question) {
         let domain = match what {
             Question::MailHosts(domain) | Question::Host(domain) => domain,
@@ -343,9 +350,11 @@ impl World {
         self.trace.say(self.clock.at, || format!("engine reports {fact:?}"));
         let mut about = Vec::new();
         match fact {
-            Fact::MessageSetAside { .. } => {
+            Fact::MessageSetAside { message, .. } => {
                 self.is_something_aside = true;
-                if self.is_calm() {
+                // What was damaged stays so: only a read that was refused goes well another time.
+                let is_rotten = parse_id(message).is_some_and(|id| self.rotten.contains(&id));
+                if self.is_calm() && !is_rotten {
                     self.agenda.add(self.clock.at + SECOND, Due::LastStop);
                 }
             }
