@@ -106,8 +106,8 @@ bugs! {
     PieceSkipped,
     /// Silence of a host has no deadline.
     NoDeadline,
-    /// An answer of the name service does not end its question.
-    QuestionKept,
+    /// An answer of the name service serves only the first who waits for it.
+    AnswerForOneOnly,
     /// Memory of records is not given back.
     MemoryKept,
 }

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Checker, Seen};
 use crate::sim::ledger::{Kind, Ledger, MailState, Taking};
 
+/// How a report shows a reply that asked to come again.
+const TEMPORARY: &[u8] = b"\r\nDiagnostic-Code: smtp; 4";
+
 /// What a host took of a recipient before.
 #[derive(Debug, Clone, Copy)]
 struct Take {
@@ -163,6 +166,9 @@ impl Checker for NothingInvented {
 fn check_report(ledger: &Ledger, reported: &[usize], taking: &Taking) -> Result<(), String> {
     if !taking.sender.is_empty() {
         return Err(format!("a report came from <{}>", taking.sender));
+    }
+    if taking.content.windows(TEMPORARY.len()).any(|some| some == TEMPORARY) {
+        return Err("a report tells of a failure that was not for good".to_owned());
     }
     for recipient in reported {
         let recipient = &ledger.recipients[*recipient];

@@ -6,7 +6,7 @@
 //! no excuse beyond its own time: once it is quiet for longer than the engine may wait, everything
 //! known before that was written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, Seen};
 use crate::sim::clock::MS;
@@ -25,6 +25,8 @@ pub(super) struct OutcomesInTime {
     /// The engine has stopped in order: all it knew is on disk.
     is_stopped: bool,
     is_rotten: bool,
+    /// Whose mail was damaged on the disk: it is set aside, and can never be sent again.
+    damaged: BTreeSet<String>,
     judged: u64,
 }
 
@@ -34,6 +36,9 @@ impl OutcomesInTime {
         self.judged += self.known.values().filter(|known| is_late(known)).count() as u64;
         for pending in spooled.iter().flat_map(|message| &message.pending) {
             let address = &pending.address;
+            if self.damaged.contains(address) {
+                continue;
+            }
             if let Some(known) = self.known.get(address).filter(|known| is_late(known)) {
                 let late = (quiet - known) / 1000;
                 return Err(format!(
@@ -68,7 +73,10 @@ impl Checker for OutcomesInTime {
             }
             Seen::Ended { in_order, is_disk_good } => self.is_stopped = *in_order && *is_disk_good,
             // A damaged outcome may repeat a delivery.
-            Seen::Rotten { may_hit_outcome: true, .. } => self.is_rotten = true,
+            Seen::Rotten { may_hit_outcome, pending, .. } => {
+                self.is_rotten |= may_hit_outcome;
+                self.damaged.extend(pending.iter().cloned());
+            }
             Seen::Recovered { spooled, quiet, is_restart, .. } => {
                 if !self.is_rotten {
                     self.judge(spooled, *quiet)?;

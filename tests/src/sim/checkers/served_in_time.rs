@@ -14,7 +14,7 @@ use crate::sim::ledger::{Kind, Ledger, Spooled};
 
 /// What is under way when its time is over may still end well: the longest that a host may keep
 /// us, reply for reply, and the report's own way to the disk.
-const UNDER_WAY_MAX: u64 = 2 * HOUR;
+const UNDER_WAY_MAX: u64 = HOUR;
 /// A site that could not be reached is looked at again after ten minutes at the latest.
 const PROBE_MAX: u64 = 30 * MINUTE;
 
@@ -27,6 +27,7 @@ pub(super) struct ServedInTime {
     /// The quiet time when an address was first seen waiting beyond its own.
     overdue: BTreeMap<String, u64>,
     calm_since: Option<u64>,
+    run: u32,
     /// What was set aside, or found damaged, waits for the operator.
     is_excused: bool,
     judged: u64,
@@ -51,6 +52,16 @@ impl ServedInTime {
         self.judged += 1;
         if self.tried.get(address).is_none_or(|tried| *tried < calm) {
             return Err(format!("<{address}> was given up, and its hosts would have taken it"));
+        }
+        Ok(())
+    }
+
+    fn late_try(&self, ledger: &Ledger, address: &str, at: u64) -> Result<(), String> {
+        let Some((accepted, of)) = self.accepted.get(address) else { return Ok(()) };
+        let end = accepted + ledger.expire;
+        if *of == self.run && at > end + UNDER_WAY_MAX {
+            let late = (at - end) / MINUTE;
+            return Err(format!("<{address}> was tried {late} minutes beyond its time"));
         }
         Ok(())
     }
@@ -94,7 +105,9 @@ impl Checker for ServedInTime {
             }
             Seen::Tried { address, at } => {
                 self.tried.insert((*address).to_owned(), *at);
+                self.late_try(ledger, address, *at)?;
             }
+            Seen::Recovered { is_restart: true, run, .. } => self.run = *run,
             Seen::Calm { at } => self.calm_since = Some(*at),
             Seen::Rotten { .. }
             | Seen::ReadFailed

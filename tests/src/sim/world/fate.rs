@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use postrider_engine::base::time::Mono;
 use postrider_engine::shard::Event;
+use postrider_engine::spool::recovery::Finding;
 
 use super::{World, wrong};
 use crate::sim::agenda::{Due, Fault};
@@ -19,6 +20,18 @@ const STOP_WAIT: u64 = 30 * SECOND;
 /// The longest that reading the spool takes after a start.
 const READ_WAIT: u64 = 5 * SECOND;
 
+/// Where no bit has flipped, what a crash leaves behind is torn, and nothing is damaged.
+fn no_damage(findings: &[Finding]) -> Result<(), Violation> {
+    // Of two headers, the one that was being written when the power went does not hold.
+    let is_damage = |finding: &&Finding| {
+        finding.is_damage() && !matches!(finding, Finding::HeaderDamaged { .. })
+    };
+    match findings.iter().find(is_damage) {
+        Some(finding) => Err(wrong("no damage invented", finding.to_string())),
+        None => Ok(()),
+    }
+}
+
 impl World {
     /// The engine starts on what the disk holds, perhaps with another number of shards.
     pub(super) fn start(&mut self) -> Result<(), Violation> {
@@ -33,6 +46,9 @@ impl World {
         self.trace.say(self.clock.at, || {
             format!("run {run} starts with {shards} shards, {found:?}, {:?}", recovered.findings)
         });
+        if !self.is_rotten && self.rotten.is_empty() {
+            no_damage(&recovered.findings)?;
+        }
         let quiet = self.quiet.time();
         let at = self.clock.at;
         self.see(&Seen::Recovered { spooled: &found, is_restart: true, run, quiet, at })?;

@@ -151,7 +151,7 @@ impl World {
             self.ledger.name(mail, id);
         }
         self.trace.say(self.clock.at, || format!("engine acknowledges {id}: {stored:?}"));
-        let is_excused = self.is_rotten;
+        let is_excused = self.is_rotten || self.rotten.contains(&id);
         let (at, run) = (self.clock.at, self.run);
         self.see(&Seen::Issued { id, stored: stored.as_ref(), is_excused, at, run })
     }
