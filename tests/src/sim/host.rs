@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use postrider_engine::base::map::stable_hash;
+
 use super::chance::Chance;
 use super::clock::{MINUTE, MS, SECOND};
 use super::options::Manners;
@@ -100,6 +102,11 @@ pub struct Ear<'a> {
     pub is_calm: bool,
     pub next_take: &'a mut u64,
     pub noticed: &'a mut Vec<Noticed>,
+}
+
+/// The same mailboxes always, of those that clients write to.
+fn is_full(recipient: &str, of_thousand: u64) -> bool {
+    recipient.starts_with('r') && stable_hash(recipient.as_bytes()) % 1000 < of_thousand
 }
 
 impl Host {
@@ -250,6 +257,8 @@ impl Host {
         // What hosts refuse for good is up to the address where nothing is wrong otherwise.
         if recipient.starts_with('x') {
             answer = Answer::Never;
+        } else if is_full(&recipient, manners.full_mailboxes) {
+            answer = Answer::Later;
         } else if is_report && answer == Answer::Never {
             answer = Answer::Later;
         }

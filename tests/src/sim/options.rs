@@ -42,6 +42,8 @@ pub struct Later {
     pub rogues: u64,
     /// Bits that flip inside a message on the disk.
     pub body_rots: u64,
+    /// Of a thousand mailboxes, those that never have room: their mail waits until it is given up.
+    pub full_mailboxes: u64,
 }
 
 impl Later {
@@ -51,7 +53,22 @@ impl Later {
         }
         let chance = &mut Chance::new(seed, Stream::Later);
         let mut some = |most| if chance.one_in(2) { 0 } else { chance.skewed(1, most) };
-        Self { reloads: some(6), wall_steps: some(3), rogues: some(6), body_rots: some(2) }
+        Self {
+            reloads: some(6),
+            wall_steps: some(3),
+            rogues: some(6),
+            body_rots: some(2),
+            full_mailboxes: some(500),
+        }
+    }
+
+    /// Without what would take too many attempts to come to an end.
+    fn within_reason(mut self, groups: &[Group], expire: u64) -> Self {
+        let often = |group: &Group| group.retry.last().is_some_and(|wait| *wait < expire / 200);
+        if groups.iter().any(often) {
+            self.full_mailboxes = 0;
+        }
+        self
     }
 }
 
@@ -96,6 +113,8 @@ pub struct Manners {
     pub loses_reply: u32,
     pub is_slow: u32,
     pub breaks_tls: u32,
+    /// See [`Later::full_mailboxes`].
+    pub full_mailboxes: u64,
 }
 
 /// Troubles of the machine and the network.
@@ -133,7 +152,7 @@ impl Options {
         let scale = if size == Size::Long { 10 } else { 1 };
         let has_chunks = chance.one_in(12);
         let segment_bytes = if has_chunks { 1 << 21 } else { 1 << chance.between(17, 19) };
-        Self {
+        let mut options = Self {
             shards_max: u16::try_from(chance.between(1, 3)).unwrap_or(1),
             mails: chance.length(4, 40) * scale,
             recipients_max: 8,
@@ -151,7 +170,10 @@ impl Options {
             groups: (0..chance.length(1, 4)).map(|number| Group::draw(chance, number)).collect(),
             faults: Faults::draw(chance, segment_bytes),
             later: Later::draw(seed),
-        }
+        };
+        options.later =
+            std::mem::take(&mut options.later).within_reason(&options.groups, options.expire);
+        options
     }
 }
 
@@ -213,6 +235,7 @@ impl Manners {
             loses_reply: rate(chance, 300),
             is_slow: rate(chance, 300),
             breaks_tls: rate(chance, 900),
+            full_mailboxes: 0,
         }
     }
 
@@ -224,6 +247,7 @@ impl Manners {
             eight_bit: self.eight_bit,
             starttls: self.starttls,
             only_helo: self.only_helo,
+            full_mailboxes: self.full_mailboxes,
             ..Self::default()
         }
     }

@@ -22,7 +22,7 @@ use super::ledger::Ledger;
 use super::limit::Limit;
 use super::names::Names;
 use super::net::{Far, Link, LinkId, Net, Word};
-use super::options::{Faults, Options, Size};
+use super::options::{Faults, HostPlan, Manners, Options, Size};
 use super::quiet::Quiet;
 use super::spooled;
 use super::trace::Trace;
@@ -135,7 +135,9 @@ impl World {
             self.ledger.retry.push(group.retry.clone());
             for (site, hosts) in group.sites.iter().enumerate() {
                 let site = number * 2 + site;
-                self.hosts.extend(hosts.iter().map(|host| Host::new(site, host.manners.clone())));
+                let full_mailboxes = self.options.later.full_mailboxes;
+                let manners = |host: &HostPlan| Manners { full_mailboxes, ..host.manners.clone() };
+                self.hosts.extend(hosts.iter().map(|host| Host::new(site, manners(host))));
             }
         }
         for _ in 0..self.options.mails {

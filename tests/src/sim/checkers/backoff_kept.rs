@@ -1,10 +1,13 @@
-//! No attempt before its time: what was put off waits as long as its site's settings say.
+//! No attempt before its time: what was put off waits as long as its site's settings say; and what
+//! the disk once knew of attempts made, it knows until the mail is over.
 
 use std::collections::BTreeMap;
 
+use postrider_engine::model::message::MessageId;
+
 use super::{Checker, Seen};
 use crate::sim::clock::MS;
-use crate::sim::ledger::Ledger;
+use crate::sim::ledger::{Ledger, Spooled};
 
 /// What clocks that count in ticks of 4 ms may be off, and never in the other direction.
 const TOLERANCE: u64 = MS;
@@ -12,6 +15,9 @@ const TOLERANCE: u64 = MS;
 #[derive(Debug, Default)]
 pub(super) struct BackoffKept {
     waits: BTreeMap<String, Wait>,
+    /// Attempts that recovery found, by mail and address.
+    found: BTreeMap<(MessageId, String), u16>,
+    is_rotten: bool,
     judged: u64,
 }
 
@@ -31,6 +37,35 @@ impl BackoffKept {
         wait.attempts += 1;
         // Jitter takes an eighth at most.
         wait.until = at + set / 8 * 7;
+    }
+}
+
+impl BackoffKept {
+    fn remember(&mut self, spooled: &[Spooled]) -> Result<(), String> {
+        for message in spooled {
+            for pending in &message.pending {
+                let known = self.found.entry((message.id, pending.address.clone())).or_default();
+                if pending.attempts < *known && !self.is_rotten {
+                    let (id, address, attempts) = (message.id, &pending.address, pending.attempts);
+                    return Err(format!("<{address}> of {id}: {known} attempts became {attempts}"));
+                }
+                *known = pending.attempts;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the disk knows is what counts from then on.
+    fn restart(&mut self, ledger: &Ledger, spooled: &[Spooled]) {
+        self.waits.clear();
+        let own = |address: &str| ledger.recipient(address).is_some();
+        let pending = spooled.iter().flat_map(|message| &message.pending);
+        // Reports about one mail share an address, each with a clock of its own.
+        for pending in pending.filter(|pending| own(&pending.address)) {
+            let until = pending.due.unwrap_or(0);
+            let attempts = usize::from(pending.attempts);
+            self.waits.insert(pending.address.clone(), Wait { attempts, until });
+        }
     }
 }
 
@@ -54,16 +89,11 @@ impl Checker for BackoffKept {
                     return Err(format!("{address} was tried {early} ms before its time"));
                 }
             }
-            // What the disk knows is what counts from then on.
-            Seen::Recovered { spooled, is_restart: true, .. } => {
-                self.waits.clear();
-                let own = |address: &str| ledger.recipient(address).is_some();
-                let pending = spooled.iter().flat_map(|message| &message.pending);
-                // Reports about one mail share an address, each with a clock of its own.
-                for pending in pending.filter(|pending| own(&pending.address)) {
-                    let until = pending.due.unwrap_or(0);
-                    let attempts = usize::from(pending.attempts);
-                    self.waits.insert(pending.address.clone(), Wait { attempts, until });
+            Seen::Rotten { may_hit_outcome, .. } => self.is_rotten |= may_hit_outcome,
+            Seen::Recovered { spooled, is_restart, .. } => {
+                self.remember(spooled)?;
+                if *is_restart {
+                    self.restart(ledger, spooled);
                 }
             }
             _ => {}

@@ -17,7 +17,8 @@ const HEADER_BYTES: u64 = 64;
 
 impl World {
     pub(super) fn plan_later(&mut self, begin: u64) {
-        let Later { reloads, wall_steps, rogues, body_rots } = self.options.later;
+        let Later { reloads, wall_steps, rogues, body_rots, full_mailboxes: _ } =
+            self.options.later;
         let all = [
             (reloads, Fault::Reload),
             (wall_steps, Fault::WallStep),
