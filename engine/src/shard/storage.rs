@@ -224,7 +224,9 @@ impl Shard {
         if planted(Bug::ReportedTwice) {
             let token = self.pending.next_notice();
             let none = About::Failures { message: settlement.message, failed: &[], settled: None };
-            let _ = self.store_notice(now, token, notice.clone(), none);
+            if self.store_notice(now, token, notice.clone(), none).is_err() {
+                return self.pending.held.push_back(settlement);
+            }
         }
         match self.store_new_notice(now, notice, &settlement) {
             Ok(()) => self.count_outcomes(&settlement.outcomes),

@@ -11,7 +11,7 @@
 //! - On a full disk only copying makes room. Up to seven eighths it still gives more than it takes;
 //!   beyond that the spool is full with mail, and mail is refused.
 //!
-//! So, per shard, files ≤ 2 × live bytes + [`SLACK_SEGMENTS`], as long as the disk copies as fast
+//! So, per shard, files ≤ 2 × live bytes + `SLACK_SEGMENTS`, as long as the disk copies as fast
 //! as mail comes in; files once made are kept as spares.
 
 /// As many segments may be in use before any is cleaned.

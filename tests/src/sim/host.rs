@@ -257,9 +257,9 @@ impl Host {
         // What hosts refuse for good is up to the address where nothing is wrong otherwise.
         if recipient.starts_with('x') {
             answer = Answer::Never;
-        } else if is_full(&recipient, manners.full_mailboxes) {
-            answer = Answer::Later;
-        } else if is_report && answer == Answer::Never {
+        } else if is_full(&recipient, manners.full_mailboxes)
+            || is_report && answer == Answer::Never
+        {
             answer = Answer::Later;
         }
         if answer == Answer::Yes && manners.greylists && self.is_greylisted(talk, &recipient, ear) {
