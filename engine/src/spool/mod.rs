@@ -4,10 +4,11 @@
 //! begin_message, append_message, append_chunk, settle ──▶ open group ─close─▶ commit ─▶ segment
 //!          poll_request ──▶ the driver writes ──▶ handle_committed ──▶ poll_durable
 //! ```
-//! `record.rs` and `segment.rs` draw the bytes on disk; `commit.rs` decides when a commit goes and
-//! what its end means; `reclaim.rs` when a segment may be used again, `cleaning.rs` how the last live
-//! messages leave it and `policy.rs` when; `recovery.rs` and `plan.rs` read everything back.
-//! `transfer.rs`, `image.rs` and `archive.rs` take messages out of one spool and into another.
+//! `record.rs` and `segment.rs` draw the bytes on disk; `room.rs` says how much more is taken, `commit.rs`
+//! when a commit goes and what its end means, `notice.rs` how a report and its failures share one;
+//! `reclaim.rs` when a segment may be used again, `cleaning.rs` how the last live messages leave it and
+//! `policy.rs` when; `opening.rs`, `recovery.rs` and `plan.rs` read everything back; `transfer.rs` takes
+//! mail out for another spool.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,10 +16,11 @@ use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
 use crate::model::delivery::RecordInMemory;
-use crate::model::message::{MessageId, ORDINAL_MAX, Place, SegmentSeq};
+use crate::model::message::{MessageId, Place, SegmentSeq};
 use crate::model::outcome::{Outcome, RangeOutcome};
 use crate::model::settings::OutcomeDurability;
 
+mod active;
 pub mod archive;
 mod bytes;
 mod cleaning;
@@ -46,6 +48,7 @@ mod policy;
 mod reclaim;
 pub mod record;
 pub mod recovery;
+mod room;
 pub mod segment;
 #[cfg(test)]
 mod test_disk;
@@ -57,36 +60,24 @@ pub use cleaning::FetchId;
 pub use commit::{Gather, Request};
 pub use message::{ChunkRef, DomainRange, MessageParts, MessageView};
 pub use notice::About;
+pub use room::Room;
 
+use active::Active;
 use cleaning::Cleaning;
 use files::{CommitId, DiskError, FileId, SpareSegment};
-use footer::FooterBuilder;
 use group::{Batch, Group, Waiting};
 use index::{LiveIndex, Run};
 use ledger::{Phase, Segment};
 use notice::Unreported;
 use plan::RecoveredShard;
 use reclaim::Preparing;
-use record::{Fence, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag, padded_record_bytes};
-use segment::{data_end, to_pages};
+use record::{Fence, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag};
+use room::{Need, SPARES_RESERVED};
 
 /// A group that reaches this goes at once: longer writes take longer without being cheaper per byte.
 const COMMIT_BYTES_MAX: usize = 1 << 20;
-/// Bytes that wait for a free place among the commits in flight before mail is refused: the disk
-/// is behind by that much.
-const BACKLOG_BYTES_MAX: usize = 32 << 20;
 /// One Outcomes record: so that a segment's end never has to take a longer one.
 const OUTCOMES_RECORD_BYTES_MAX: usize = 16 << 10;
-/// Kept free for outcomes in a segment that takes no more messages.
-const OUTCOMES_ROOM: usize = 16 << 10;
-/// What a message may add to its segment's footer beyond its domain names, counted generously.
-const FOOTER_MESSAGE_BYTES: usize = 128;
-/// Domain names are a part of the envelope; what is beyond this makes the footer not fit at worst.
-const FOOTER_NAMES_BYTES_MAX: usize = 4096;
-/// The longest record payload: a larger body belongs into chunks.
-const PAYLOAD_BYTES_MAX: usize = 16 << 20;
-/// Spares that messages leave alone: one for cleaning, one for outcomes and reports.
-const SPARES_RESERVED: usize = 2;
 /// One spare to go on with when the active segment is full, and the reserve.
 const SPARES_MIN: usize = SPARES_RESERVED + 1;
 /// Outcomes that wait while no segment can be had, in full. Beyond it deferrals are not written
@@ -138,32 +129,6 @@ pub enum Durable {
     SetAside { id: MessageId, place: Place },
 }
 
-/// What a record is written for, and so how far it may use up the reserve.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
-    Mail,
-    /// A copy while new files can be made: mail goes first.
-    EarlyCopy,
-    /// A copy of what lies in a segment with much more to copy.
-    Copy,
-    /// One of the last copies from a segment, which comes back for it.
-    LastCopies,
-    /// A report: without it a failure could not be settled, and its segment never be recycled.
-    Notice,
-}
-
-impl Need {
-    /// Spares to be left alone.
-    fn keep(self) -> usize {
-        match self {
-            Self::EarlyCopy => SPARES_MIN,
-            Self::Mail => SPARES_RESERVED,
-            Self::Copy => SPARES_RESERVED - 1,
-            Self::LastCopies | Self::Notice => 0,
-        }
-    }
-}
-
 /// What a settlement left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
@@ -171,20 +136,6 @@ pub struct Settled {
     pub pending: u16,
     /// Whether anything was new: a final recipient never changes again.
     pub changed: bool,
-}
-
-/// How much the spool can take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// What `begin_message` would say to a small message.
-    pub messages: Result<(), SpoolFull>,
-    /// What `store_notice` would say to a small report.
-    pub notices: Result<(), SpoolFull>,
-    pub spares: usize,
-    /// Bytes that wait to be written, those in flight not counted.
-    pub waiting_bytes: usize,
-    /// Outcome bytes that wait to be written.
-    pub outcome_bytes: usize,
 }
 
 /// Counted since start.
@@ -202,18 +153,6 @@ pub struct Counters {
     pub messages_set_aside: u64,
     /// Deferrals not written because too many outcomes waited for a segment.
     pub deferrals_unwritten: u64,
-}
-
-/// The segment that is being filled.
-#[derive(Debug)]
-struct Active {
-    tag: Tag,
-    /// Where the next commit begins.
-    write_at: u32,
-    data_end: u32,
-    next_ordinal: u32,
-    commits: u32,
-    footer: FooterBuilder,
 }
 
 /// The spool of one shard.
@@ -501,17 +440,6 @@ impl Spool {
     }
 
     #[must_use]
-    pub fn room(&self) -> Room {
-        Room {
-            messages: self.admits(0, Need::Mail),
-            notices: self.admits(0, Need::Notice),
-            spares: self.spares.len(),
-            waiting_bytes: self.waiting_bytes(),
-            outcome_bytes: self.batches.iter().map(|batch| batch.payload.len()).sum(),
-        }
-    }
-
-    #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -526,72 +454,6 @@ impl Spool {
             && self.fences.is_empty()
             && self.in_flight.is_empty()
             && self.header_work.is_empty()
-    }
-
-    /// Whether a record of this many payload bytes can be taken, after sealing if need be.
-    fn admits(&self, payload_bytes: usize, need: Need) -> Result<(), SpoolFull> {
-        if !self.fits_a_fresh_segment(payload_bytes) {
-            return Err(SpoolFull::TooLarge);
-        }
-        if self.waiting_bytes() > BACKLOG_BYTES_MAX {
-            return Err(SpoolFull::Backlog);
-        }
-        let fits = self.fits_active(payload_bytes);
-        // While the reserve is in use, what room there is belongs to those it is for.
-        let spares_needed = if fits { need.keep() } else { need.keep() + 1 };
-        if self.spares.len() < spares_needed {
-            return Err(SpoolFull::NoSegment);
-        }
-        if !fits && self.is_activating() {
-            return Err(SpoolFull::Backlog);
-        }
-        Ok(())
-    }
-
-    fn make_room(&mut self, now: Now, payload_bytes: usize, need: Need) -> Result<(), SpoolFull> {
-        let admitted = self.admits(payload_bytes, need);
-        if admitted.is_ok() {
-            let record_bytes = padded_record_bytes(payload_bytes);
-            let full = |open: &Group| open.block.len() + record_bytes > COMMIT_BYTES_MAX;
-            if self.open.as_ref().is_some_and(full) {
-                self.close_group();
-            }
-            if self.fits_active(payload_bytes) {
-                return Ok(());
-            }
-        }
-        // A full segment is sealed even if no other can be had: only so can it be recycled. But while
-        // the reserve is in use, not to make room for mail.
-        let may_seal =
-            admitted.is_ok() || admitted == Err(SpoolFull::NoSegment) && need == Need::Mail;
-        if may_seal && !self.fits_active(payload_bytes) {
-            self.seal_active();
-        }
-        admitted?;
-        if self.activate_spare(now, need.keep()) { Ok(()) } else { Err(SpoolFull::NoSegment) }
-    }
-
-    fn fits_a_fresh_segment(&self, payload_bytes: usize) -> bool {
-        let active_end = self.active.as_ref().map(|active| active.data_end);
-        let spare_end = self.spares.front().map(|spare| data_end(spare.bytes));
-        // Without any segment in sight, that is what is wrong.
-        let end = active_end.or(spare_end).unwrap_or(u32::MAX);
-        payload_bytes <= PAYLOAD_BYTES_MAX && Active::ending_at(end).takes(0, payload_bytes)
-    }
-
-    fn fits_active(&self, payload_bytes: usize) -> bool {
-        self.active.as_ref().is_some_and(|active| self.fits(active, payload_bytes))
-    }
-
-    fn fits(&self, active: &Active, payload_bytes: usize) -> bool {
-        let open_bytes = self.open.as_ref().map_or(0, |open| open.block.len());
-        let outcome_bytes: usize =
-            self.batches.iter().take(2).map(|batch| padded_record_bytes(batch.payload.len())).sum();
-        active.takes(open_bytes + outcome_bytes, payload_bytes)
-    }
-
-    fn waiting_bytes(&self) -> usize {
-        self.open.iter().chain(&self.closed).map(|group| group.block.len()).sum()
     }
 
     /// The batch that takes the next outcome.
@@ -636,42 +498,4 @@ fn record_segments(
 ) -> impl Iterator<Item = SegmentSeq> {
     let shadows = index.shadows(id).iter().copied();
     [index.segment_of(id)].into_iter().chain(cleaning.copy_of(id)).chain(shadows)
-}
-
-impl Active {
-    fn new(tag: Tag, file_bytes: u32) -> Self {
-        Self { tag, ..Self::ending_at(data_end(file_bytes)) }
-    }
-
-    fn ending_at(data_end: u32) -> Self {
-        Self {
-            tag: Tag::default(),
-            write_at: segment::DATA_START,
-            data_end,
-            next_ordinal: 0,
-            commits: 0,
-            footer: FooterBuilder::default(),
-        }
-    }
-
-    /// A new group at the end of what is written.
-    fn group(&self, capacity: usize) -> Group {
-        Group::new(self.tag, self.write_at, self.commits, capacity.min(COMMIT_BYTES_MAX))
-    }
-
-    /// Whether a record still fits behind `open_bytes`, with outcomes and footer behind it.
-    fn takes(&self, open_bytes: usize, payload_bytes: usize) -> bool {
-        let names = payload_bytes.min(FOOTER_NAMES_BYTES_MAX) + FOOTER_MESSAGE_BYTES;
-        let records = padded_record_bytes(payload_bytes) + OUTCOMES_ROOM;
-        self.next_ordinal <= ORDINAL_MAX && self.holds(open_bytes.max(64) + records, names)
-    }
-
-    /// Whether a group of this length, and a footer that grew by so much behind it, end in time.
-    fn holds(&self, group_bytes: usize, footer_growth: usize) -> bool {
-        let footer = 2 * RECORD_HEADER_BYTES + self.footer.payload_bytes() + footer_growth;
-        let end = u64::from(self.write_at)
-            + u64::from(to_pages(group_bytes))
-            + u64::from(to_pages(footer));
-        end <= u64::from(self.data_end)
-    }
 }
