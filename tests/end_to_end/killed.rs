@@ -16,7 +16,11 @@ const BETWEEN_KILLS: Duration = Duration::from_millis(400);
 #[test]
 fn killed_twenty_times_under_load_it_loses_nothing() {
     let world = World::new(5);
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // On an address of its own: connections of others, which leave from 127.0.0.1, could take the port
+    // while the engine is away.
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = std::net::Ipv4Addr::new(127, 77, high, low.max(1));
+    let free = std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap();
     world.configure(2, QUICK_RETRIES);
     let text = std::fs::read_to_string(world.home.config()).unwrap();
     let fixed = text.replace("address = \"127.0.0.1:0\"", &format!("address = \"{free}\""));
