@@ -4,12 +4,20 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::clock;
 
 /// Connections the kernel finishes before we accept them; above it, it drops SYNs. Enough for
 /// the burst of one busy accept turn; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// A process that was killed is gone before its sockets are: its rings hold them until the kernel has
+/// taken those down, which it does later, on threads of its own.
+const LETS_GO_WITHIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// One configured address with its sockets.
 #[derive(Debug)]
@@ -48,10 +56,30 @@ fn listen_on(address: SocketAddr, shards: u16) -> Result<Listener, ListenError> 
 }
 
 /// With `SO_REUSEPORT` a second engine of the same user would silently take half of our
-/// connections; a bind without it fails as everyone expects.
+/// connections; a bind without it fails as everyone expects. A run that was killed is given the time
+/// to let go.
 fn refuse_if_taken(address: SocketAddr) -> io::Result<()> {
-    let socket = new_socket(address)?;
-    socket.bind(&address.into())
+    let begin = clock::now().mono;
+    loop {
+        let socket = new_socket(address)?;
+        match socket.bind(&address.into()) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && clock::now().mono.since(begin) < LETS_GO_WITHIN =>
+            {
+                wait_a_moment();
+            }
+            result => return result,
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the thread that starts everything, before the shards"
+)]
+fn wait_a_moment() {
+    std::thread::sleep(LOOK_AGAIN);
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -132,6 +160,15 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains(&first[0].address.to_string()), "{text}");
         assert!(text.contains("another process"), "{text}");
+    }
+
+    #[test]
+    fn an_address_that_is_let_go_in_time_is_taken() {
+        let first = listen(&[any_port()], 1).unwrap();
+        let address = first[0].address;
+        let second = std::thread::spawn(move || listen(&[address], 2));
+        drop(first);
+        assert_eq!(second.join().unwrap().unwrap()[0].address, address);
     }
 
     #[test]
