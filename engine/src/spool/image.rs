@@ -255,6 +255,12 @@ impl Open {
 
     fn finish(mut self, length: Length) -> Image {
         self.close_group();
+        let footer = 2 * RECORD_HEADER_BYTES + self.footer.payload_bytes();
+        let end = self.bytes.len() as u64 + u64::from(to_pages(footer));
+        if end > u64::from(data_end(self.file_bytes)) {
+            // Room was kept for the marks; the lists are only for speed.
+            self.footer.drop_lists();
+        }
         let payload = self.footer.to_payload();
         let place = self.group.append(Kind::Footer, &[], &payload);
         self.write_group();
@@ -285,4 +291,41 @@ fn entry_bytes(outcome: &RangeOutcome) -> usize {
     | Outcome::Deferred { reply, .. }
     | Outcome::Failed { reply }) = &outcome.outcome;
     RECORD_HEADER_BYTES + reply.text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Reply;
+    use crate::spool::files::FileId;
+    use crate::spool::recovery::scan;
+
+    /// Entries without text are the shortest, so a list of them is longest beside its record.
+    #[test]
+    fn an_image_full_of_outcomes_has_an_index_that_holds() {
+        let plan = ImagePlan {
+            sequence: SegmentSeq(7),
+            now: Wall(1),
+            file_bytes: 1 << 17,
+            length: Length::Full,
+        };
+        let mut series = Series::new(plan);
+        let outcome = RangeOutcome {
+            first: 0,
+            count: 1,
+            attempts: 1,
+            outcome: Outcome::Delivered { reply: Reply::remote(250, None, "") },
+        };
+        for ordinal in 0..20_000 {
+            series.append_outcome(MessageId::new(SegmentSeq(1), ordinal), &outcome).unwrap();
+        }
+        series.finish();
+        let mut found = 0;
+        while let Some(image) = series.poll_image() {
+            let scan = scan(FileId(0), &image.bytes, |_| None).unwrap();
+            assert_eq!(scan.findings, [], "segment {}", image.sequence.0);
+            found += scan.outcomes.len();
+        }
+        assert_eq!(found, 20_000);
+    }
 }
