@@ -231,6 +231,14 @@ impl Shard {
         match self.store_new_notice(now, notice, &settlement) {
             Ok(()) => self.count_outcomes(&settlement.outcomes),
             Err(_) if planted(Bug::FailureWithoutReport) => self.write_outcomes(now, &settlement),
+            Err(SpoolFull::TooLarge) => match halves(settlement) {
+                // Waiting would not help: the failures are reported in parts.
+                Ok([front, back]) => {
+                    self.settle_failures(now, front, record, out);
+                    self.settle_failures(now, back, record, out);
+                }
+                Err(settlement) => self.pending.held.push_back(settlement),
+            },
             Err(_) => self.pending.held.push_back(settlement),
         }
     }
@@ -316,6 +324,31 @@ const UNREADABLE: &str = "its bytes on disk are damaged or cannot be read";
 /// How soon a notice that found the spool full is tried again.
 const HELD_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
 
+/// A settlement in two, about half of the recipients each; as it was, if it is about one. Who waits
+/// for it is told with the last.
+fn halves(mut settlement: Settlement) -> Result<[Settlement; 2], Settlement> {
+    let count: u32 = settlement.outcomes.iter().map(|range| u32::from(range.count)).sum();
+    if count < 2 {
+        return Err(settlement);
+    }
+    let mut left = count / 2;
+    let mut back = Vec::new();
+    for mut range in std::mem::take(&mut settlement.outcomes) {
+        let front = u16::try_from(left).unwrap_or(u16::MAX).min(range.count);
+        left -= u32::from(front);
+        if front > 0 {
+            settlement.outcomes.push(RangeOutcome { count: front, ..range.clone() });
+        }
+        if front < range.count {
+            (range.first, range.count) = (range.first + front, range.count - front);
+            back.push(range);
+        }
+    }
+    let strict = settlement.strict.take();
+    let (message, place) = (settlement.message, settlement.place);
+    Ok([settlement, Settlement { message, place, outcomes: back, strict, record: None }])
+}
+
 /// The settlement with its outcomes; what is left behind has none.
 fn take_outcomes(settlement: &mut Settlement) -> Settlement {
     Settlement {
@@ -336,4 +369,41 @@ pub(super) fn opened(record: &[u8]) -> Option<(MessageView, EnvelopeView<'_>)> {
     let view = MessageView::parse(record).ok()?;
     let (envelope, _) = EnvelopeView::parse(view.envelope.of(record)?).ok()?;
     Some((view, envelope))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::message::SegmentSeq;
+    use crate::model::outcome::Reply;
+
+    fn settlement(ranges: &[(u16, u16)]) -> Settlement {
+        let failed = |(first, count): &(u16, u16)| RangeOutcome {
+            first: *first,
+            count: *count,
+            attempts: 1,
+            outcome: Outcome::Failed { reply: Reply::remote(550, None, "no") },
+        };
+        Settlement {
+            message: MessageId::new(SegmentSeq(1), 0),
+            place: Place { segment: SegmentSeq(1), offset: 64, bytes: 64 },
+            outcomes: ranges.iter().map(failed).collect(),
+            strict: Some((ShardId(1), LeaseId { owner: ShardId(1), slot: 0, generation: 0 })),
+            record: None,
+        }
+    }
+
+    fn ranges(settlement: &Settlement) -> Vec<(u16, u16)> {
+        settlement.outcomes.iter().map(|range| (range.first, range.count)).collect()
+    }
+
+    #[test]
+    fn a_settlement_in_halves_is_about_the_same_recipients() {
+        let [front, back] = halves(settlement(&[(0, 3), (5, 4), (20, 1)])).unwrap();
+        assert_eq!((ranges(&front), ranges(&back)), (vec![(0, 3), (5, 1)], vec![(6, 3), (20, 1)]));
+        assert!(front.strict.is_none() && back.strict.is_some(), "told once, with the last");
+        let [front, back] = halves(settlement(&[(4, 2)])).unwrap();
+        assert_eq!((ranges(&front), ranges(&back)), (vec![(4, 1)], vec![(5, 1)]));
+        assert!(halves(settlement(&[(7, 1)])).is_err());
+    }
 }
