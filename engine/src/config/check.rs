@@ -14,9 +14,10 @@ use super::names;
 use super::problem::Finding;
 use super::sites;
 use super::units::{CPU_MAX, Size};
+use crate::model::flow::Flow;
 use crate::model::settings::{
     DnsSettings, DomainPattern, EgressSettings, EngineSettings, LimitSettings, ListenerSettings,
-    OutcomeDurability, RouteSettings, Settings, ShardChoice, SpoolSettings, TlsMode,
+    OrderSettings, OutcomeDurability, RouteSettings, Settings, ShardChoice, SpoolSettings, TlsMode,
 };
 
 /// One shard per core, and as many cores as a CPU list can name.
@@ -83,6 +84,13 @@ pub(super) fn settings(
         egress: egress(checks, &document.egress),
         routes: routes(checks, &document.route),
         sites: sites::table(checks, &document.site),
+        providers: Vec::new(),
+        sources: Vec::new(),
+        pools: Vec::new(),
+        tenants: Vec::new(),
+        rules: Vec::new(),
+        order: OrderSettings::default(),
+        admin: None,
         spool,
     }
 }
@@ -151,7 +159,8 @@ fn listeners(checks: &mut Checks, given: &[Spanned<document::Listen>]) -> Vec<Li
         if listeners.iter().any(|other| other.address == address) {
             checks.note(Finding::invalid("listen.address", text.span(), "given twice"));
         }
-        listeners.push(ListenerSettings { address, relay_from });
+        let (flow, trust_headers_from) = (Flow::default(), Vec::new());
+        listeners.push(ListenerSettings { address, relay_from, flow, trust_headers_from });
     }
     listeners
 }

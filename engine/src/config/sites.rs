@@ -79,6 +79,7 @@ fn one(checks: &mut Checks, name: &str, site: &Site, above: &SiteSettings) -> Si
             above.idle_timeout,
         ),
         timeouts: timeouts(checks, name, site, &above.timeouts),
+        ..above.clone()
     };
     expires_after_a_retry(checks, name, site, &settings);
     settings

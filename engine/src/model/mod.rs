@@ -3,6 +3,7 @@
 pub mod address;
 pub mod connection;
 pub mod delivery;
+pub mod flow;
 pub mod message;
 pub mod note;
 pub mod outcome;

@@ -1,10 +1,25 @@
 //! The settings as plain values, units in the names; `config` reads and checks them, once.
 
+mod rules;
+mod sites;
+mod sources;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use super::flow::Flow;
+
+pub use rules::{Action, RuleScope, RuleSettings, Subject, Trigger};
+pub use sites::{
+    Caps, DEFAULT_SITE, Origin, ProviderMatch, ProviderSettings, RampSettings, Rate, SiteSettings,
+    SiteTable, StageTimeouts,
+};
+pub use sources::{
+    DEFAULT_POOL, Overflow, PoolMember, PoolSettings, SourceSettings, TenantSettings, WarmUp,
+};
 
 /// Everything an operator can set. Immutable; a reload makes a new one with the next generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +36,33 @@ pub struct Settings {
     /// In order; the first match wins, no match means MX.
     pub routes: Vec<RouteSettings>,
     pub sites: SiteTable,
+    /// In order; the first that matches a site is its provider.
+    pub providers: Vec<ProviderSettings>,
+    /// Sorted by name. Empty: the kernel chooses the address.
+    pub sources: Vec<SourceSettings>,
+    /// Sorted by name.
+    pub pools: Vec<PoolSettings>,
+    /// Sorted by name; a tenant that is not among them has what `TenantSettings::default` says.
+    pub tenants: Vec<TenantSettings>,
+    /// In order; all that match a reply apply, of the same kind of action the first.
+    pub rules: Vec<RuleSettings>,
+    pub order: OrderSettings,
+    /// `None`: no administration.
+    pub admin: Option<AdminSettings>,
+}
+
+/// How classes share a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderSettings {
+    /// Share of a site's deliveries that bulk mail gets at least while transactional mail waits, in
+    /// percent: 0 to 50.
+    pub bulk_floor_percent: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// A unix socket; who may open it may do everything. Mode 0600.
+    pub socket: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +100,11 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// Clients in these networks may send to any domain; others get 550 5.7.1.
     pub relay_from: Vec<IpNet>,
+    /// Tenant, campaign and class of what comes in here and does not say otherwise.
+    pub flow: Flow,
+    /// Clients whose `X-Tenant`, `X-Campaign`, `X-Class` and `X-Expire` fields count. From others they
+    /// are removed unread.
+    pub trust_headers_from: Vec<IpNet>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,80 +183,8 @@ pub enum NextHop {
     Host(Box<str>, u16),
 }
 
-/// How a site is treated.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SiteSettings {
-    /// Simultaneous connections, over all shards together.
-    pub connections: u32,
-    pub messages_per_connection: u32,
-    /// Waits between attempts; the last one repeats.
-    pub retry: Vec<Duration>,
-    /// Time from acceptance to giving up.
-    pub expire: Duration,
-    /// How long a connection without work is kept.
-    pub idle_timeout: Duration,
-    pub timeouts: StageTimeouts,
-}
-
-/// Total deadlines for the stages of an outgoing conversation (RFC 5321 §4.5.3.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StageTimeouts {
-    pub connect: Duration,
-    pub greeting: Duration,
-    /// EHLO, MAIL, RCPT, RSET.
-    pub command: Duration,
-    pub data: Duration,
-    /// Sending the body: total per message.
-    pub body: Duration,
-    /// From the final dot to its reply.
-    pub dot: Duration,
-    pub quit: Duration,
-    pub tls: Duration,
-}
-
-/// Site settings by recipient domain.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SiteTable {
-    pub default: SiteSettings,
-    /// Lower-case domain to its whole settings (defaults already filled in); sorted.
-    pub by_domain: Vec<(Box<str>, SiteSettings)>,
-}
-
-impl SiteTable {
-    #[must_use]
-    pub fn for_domain(&self, domain: &str) -> &SiteSettings {
-        self.by_domain
-            .binary_search_by(|(name, _)| (**name).cmp(domain))
-            .map_or(&self.default, |index| &self.by_domain[index].1)
-    }
-}
-
-impl Default for StageTimeouts {
+impl Default for OrderSettings {
     fn default() -> Self {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        Self {
-            connect: Duration::from_secs(30),
-            greeting: minutes(5),
-            command: minutes(5),
-            data: minutes(2),
-            body: minutes(10),
-            dot: minutes(10),
-            quit: Duration::from_secs(5),
-            tls: Duration::from_secs(60),
-        }
-    }
-}
-
-impl Default for SiteSettings {
-    fn default() -> Self {
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        Self {
-            connections: 20,
-            messages_per_connection: 1000,
-            retry: vec![minutes(5), minutes(10), minutes(20), minutes(40), minutes(60)],
-            expire: Duration::from_secs(5 * 24 * 3600),
-            idle_timeout: Duration::from_secs(5),
-            timeouts: StageTimeouts::default(),
-        }
+        Self { bulk_floor_percent: 10 }
     }
 }
