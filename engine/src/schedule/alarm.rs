@@ -22,8 +22,8 @@ pub(super) enum Kind {
     Expiry,
     /// A connection has been without work for long enough.
     Idle,
-    /// A closed gate opens.
-    Gate,
+    /// A closed gate of a path opens.
+    Gate(u16),
     /// The site has been empty for long enough.
     Linger,
 }
@@ -44,7 +44,7 @@ impl Scheduler {
         let site = &mut self.sites[number];
         let serial = site.serial;
         let Some(armed) = site.armed(kind) else { return };
-        if planted(Bug::GateNeverOpens) && kind == Kind::Gate {
+        if planted(Bug::GateNeverOpens) && matches!(kind, Kind::Gate(_)) {
             return;
         }
         if at < *armed {
@@ -64,7 +64,7 @@ impl Scheduler {
             Kind::Restored => self.release_restored(now, number),
             Kind::Expiry => self.expire_due(now, number),
             Kind::Idle => self.close_idle(now, number),
-            Kind::Gate => self.open_gate(number),
+            Kind::Gate(path) => self.open_gate(number, path),
             Kind::Linger => return self.reclaim(now, number),
         }
         // A gate may have opened, a strict domain may have left.
@@ -84,10 +84,11 @@ impl Scheduler {
         if !site.is_empty() {
             return;
         }
-        let reopens = match site.gate {
+        let reopens = site.paths.iter().map(|path| match path.gate {
             Gate::Closed { until, .. } => until,
             Gate::Open | Gate::Probing { .. } => site.empty_since,
-        };
+        });
+        let reopens = reopens.max().unwrap_or(site.empty_since);
         let end = reopens.max(site.empty_since).plus(SITE_LINGER);
         if end > now.mono {
             self.arm(number, Kind::Linger, end);

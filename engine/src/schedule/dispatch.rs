@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::alarm::Kind;
 use super::gate::Gate;
-use super::list::List;
+use super::path::Path;
 use super::permit::{Listed, Mood};
 use super::site::Site;
 use super::{Action, Scheduler};
 use crate::base::planted::{Bug, planted};
-use crate::base::time::{Now, Wall};
+use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::note::Opening;
 
@@ -18,7 +18,7 @@ use crate::model::note::Opening;
 const HOT_LEASES: u32 = 4;
 /// Or from this many ready deliveries on.
 const HOT_READY: u32 = 8;
-/// How much younger a delivery may be that is preferred because its body is near: no lane waits
+/// How much younger a delivery may be that is preferred because its body is near: no home waits
 /// longer than this behind another.
 const LOCALITY_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -26,33 +26,80 @@ const LOCALITY_PATIENCE: Duration = Duration::from_secs(1);
 const UNEVEN_SHARE: u32 = 16;
 const UNEVEN_MIN: u32 = 8;
 
+/// Deliveries a site remembers of each source, to deal by weight; then all are halved.
+const GIVEN_MAX: u32 = 1 << 20;
+
+/// How a path can take one more delivery; the first is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Offer {
+    Idle(u32),
+    Open,
+    Busy(u32),
+}
+
 impl Scheduler {
     /// Gives out work of a site until permits, leases or deliveries run out.
     pub(super) fn dispatch(&mut self, now: Now, number: u32) {
-        while !self.stopping && self.sites[number].ready > 0 {
-            let Some(lease) = self.lease_for_work(now, number) else { return };
-            self.give(now, lease);
+        while !self.stopping && self.sites[number].ready > 0 && self.serve_pools(now, number) {}
+    }
+
+    /// One delivery for each pool that has any; whether there was one.
+    fn serve_pools(&mut self, now: Now, number: u32) -> bool {
+        let mut served = false;
+        for at in 0..self.sites[number].trunks.len() {
+            let trunk = self.sites[number].trunks[at];
+            if let Some(lease) = self.lease_for_work(now, trunk) {
+                self.give(now, trunk, lease);
+                served = true;
+            }
+        }
+        served
+    }
+
+    fn lease_for_work(&mut self, now: Now, trunk: u32) -> Option<u32> {
+        let leaf = self.order.next(trunk)?;
+        let (home, _) = self.order.oldest(&self.entries, leaf)?;
+        let number = self.order.trunks[trunk as usize].site;
+        let near = self.feeding_shard(&self.sites[number], home);
+        let (source, offer) = self.best_offer(trunk, near)?;
+        match offer {
+            Offer::Idle(lease) | Offer::Busy(lease) => Some(lease),
+            Offer::Open => self.open(now, number, source),
         }
     }
 
-    /// An idle connection first, then a new one, then one that can take work ahead.
-    fn lease_for_work(&mut self, now: Now, number: u32) -> Option<u32> {
-        let site = &self.sites[number];
-        let probing = match site.gate {
+    /// The source to send from: an idle connection or a new one before work ahead, then who was given
+    /// least for its weight.
+    fn best_offer(&self, trunk: u32, near: ShardId) -> Option<(u16, Offer)> {
+        let trunk = &self.order.trunks[trunk as usize];
+        let site = &self.sites[trunk.site];
+        let offers = self.roster.members(trunk.pool).iter().filter_map(|member| {
+            let offer = self.offer(site, member.source, near)?;
+            let given = site.given_to(member.source) * 1000 / u64::from(member.weight.max(1));
+            Some((matches!(offer, Offer::Busy(_)), given, offer, member.source))
+        });
+        offers.min().map(|(_, _, offer, source)| (source, offer))
+    }
+
+    fn offer(&self, site: &Site, source: u16, near: ShardId) -> Option<Offer> {
+        let room = site.in_use < connections_max(site);
+        let Some(path) = site.paths.iter().find(|path| path.source == source) else {
+            return room.then_some(Offer::Open);
+        };
+        let probing = match path.gate {
             Gate::Closed { .. } => return None,
-            Gate::Probing { .. } if site.in_flight > 0 || site.fruitless > 0 => return None,
+            Gate::Probing { .. } if path.in_flight > 0 || path.fruitless > 0 => return None,
             Gate::Probing { .. } => true,
             Gate::Open => false,
         };
-        let near = self.feeding_shard(site, self.oldest_lane(site)?);
-        if let Some(lease) = pick(site, near, |lane| lane.idle) {
-            return Some(lease);
+        if let Some(lease) = path.pick(near, |lane| lane.idle) {
+            return Some(Offer::Idle(lease));
         }
-        let room = site.in_use < connections_max(site) && site.fruitless == 0;
-        if room && (!probing || site.working == 0) {
-            return self.open(now, number);
+        if room && path.fruitless == 0 && (!probing || path.working == 0) {
+            return Some(Offer::Open);
         }
-        if probing { None } else { pick(site, near, |lane| lane.busy) }
+        let busy = path.pick(near, |lane| lane.busy).filter(|_| !probing);
+        busy.map(Offer::Busy)
     }
 
     /// Where the next delivery of a site should go out: near its body, unless that shard was given
@@ -68,14 +115,17 @@ impl Scheduler {
     }
 
     /// Takes a permit and lends it.
-    fn open(&mut self, now: Now, number: u32) -> Option<u32> {
+    fn open(&mut self, now: Now, number: u32, source: u16) -> Option<u32> {
         let shard = self.executing_shard(&self.sites[number]);
+        let path = self.sites[number].path_from(source);
         let share = self.sites[number].pace.settings.messages_per_connection;
-        let lease = self.leases.open(number, shard, share, now.mono)?;
+        let lease = self.leases.open((number, path), shard, share, now.mono)?;
         let site = &mut self.sites[number];
         site.in_use += 1;
         site.working += 1;
         site.lane(shard).leases += 1;
+        site.path(path).in_use += 1;
+        site.path(path).working += 1;
         assert!(site.in_use <= connections_max(site), "a limit is never exceeded");
         let opening = Opening {
             lease: self.leases[lease].id,
@@ -86,8 +136,8 @@ impl Scheduler {
         Some(lease)
     }
 
-    /// A small site is delivered here; a hot one where it has fewest connections, then where
-    /// most of its mail lies.
+    /// A small site is delivered here; a hot one where it has fewest connections, then where least
+    /// of its mail went lately.
     fn executing_shard(&self, site: &Site) -> ShardId {
         let hot_with_it = site.in_use + 1 >= HOT_LEASES;
         if self.shards == 1 || !(hot_with_it || self.is_hot(site)) {
@@ -95,7 +145,7 @@ impl Scheduler {
         }
         let load = |shard: &ShardId| {
             let lane = site.peek(*shard);
-            (lane.leases, std::cmp::Reverse(lane.ready.len()))
+            (lane.leases, lane.recent)
         };
         (0..self.shards).map(ShardId).min_by_key(load).unwrap_or(self.shard)
     }
@@ -104,15 +154,20 @@ impl Scheduler {
         self.shards > 1 && (site.in_use >= HOT_LEASES || site.ready > HOT_READY)
     }
 
-    fn give(&mut self, now: Now, lease: u32) {
+    fn give(&mut self, now: Now, trunk: u32, lease: u32) {
         let (number, shard) = (self.leases[lease].site, self.leases[lease].shard);
-        let Some(id) = self.next_for(&self.sites[number], shard) else { return };
+        let Some((leaf, id)) = self.next_for(&self.sites[number], trunk, shard) else { return };
+        // While it stands in line: what leaves the line by being given still pays.
+        self.order.charge(leaf, self.entries[id].cost());
         let flight = self.remove(now, id);
         let delivery = flight.delivery.clone();
+        let path = self.leases[lease].path;
         self.leases[lease].give(flight);
         let site = &mut self.sites[number];
         site.in_flight += 1;
+        site.path(path).in_flight += 1;
         site.count_given(shard);
+        site.count_given_to(path, GIVEN_MAX);
         self.in_flight += 1;
         let share = site.pace.settings.messages_per_connection.min(self.leases[lease].share);
         let id = self.leases[lease].id;
@@ -124,27 +179,17 @@ impl Scheduler {
         }
     }
 
-    /// The next delivery for a connection on `shard`.
-    fn next_for(&self, site: &Site, shard: ShardId) -> Option<u32> {
-        let oldest = site.peek(self.oldest_lane(site)?).ready.front()?;
+    /// The next delivery of a trunk for a connection on `shard`, and its leaf.
+    fn next_for(&self, site: &Site, trunk: u32, shard: ShardId) -> Option<(u32, u32)> {
+        let leaf = self.order.next(trunk)?;
+        let (_, oldest) = self.order.oldest(&self.entries, leaf)?;
         if !self.is_hot(site) {
-            return Some(oldest);
+            return Some((leaf, oldest));
         }
-        let near = site.peek(shard).ready.front().filter(|near| {
-            let younger = self.accepted(*near).since(self.accepted(oldest));
-            younger <= LOCALITY_PATIENCE
-        });
-        near.or(Some(oldest))
-    }
-
-    /// The lane whose first delivery is the oldest.
-    pub(super) fn oldest_lane(&self, site: &Site) -> Option<ShardId> {
-        let heads = site.lanes().filter_map(|(shard, lane)| Some((shard, lane.ready.front()?)));
-        heads.min_by_key(|(_, head)| self.entries[*head].age()).map(|(shard, _)| shard)
-    }
-
-    fn accepted(&self, id: u32) -> Wall {
-        self.entries[id].accepted
+        let age = |id: u32| self.entries[id].accepted;
+        let near = self.order.oldest_of(leaf, shard);
+        let near = near.filter(|near| age(*near).since(age(oldest)) <= LOCALITY_PATIENCE);
+        Some((leaf, near.unwrap_or(oldest)))
     }
 
     /// No more work for this lease.
@@ -157,6 +202,7 @@ impl Scheduler {
         lease.mood = Mood::Spent;
         let site = &mut self.sites[lease.site];
         site.working -= 1;
+        site.path(lease.path).working -= 1;
         site.lane(lease.shard).leases -= 1;
     }
 
@@ -198,9 +244,9 @@ impl Scheduler {
     fn relist(&mut self, now: Now, slot: u32) {
         self.unlist(slot);
         let lease = &mut self.leases[slot];
-        let (number, shard) = (lease.site, lease.shard);
+        let (number, path, shard) = (lease.site, lease.path, lease.shard);
         let (outstanding, has_room) = (lease.outstanding(), lease.has_room());
-        let lane = self.sites[number].lane(shard);
+        let lane = self.sites[number].path(path).lane(shard);
         if outstanding == 0 {
             lease.listed = Listed::Idle;
             lease.idle_since = now.mono;
@@ -216,7 +262,7 @@ impl Scheduler {
     fn unlist(&mut self, slot: u32) {
         let lease = &mut self.leases[slot];
         let listed = std::mem::replace(&mut lease.listed, Listed::No);
-        let lane = self.sites[lease.site].lane(lease.shard);
+        let lane = self.sites[lease.site].path(lease.path).lane(lease.shard);
         match listed {
             Listed::No => {}
             Listed::Idle => lane.idle.remove(&mut self.leases, slot),
@@ -248,17 +294,12 @@ impl Scheduler {
     }
 
     fn longest_idle(&self, number: u32) -> Option<u32> {
-        let fronts = self.sites[number].lanes().filter_map(|(_, lane)| lane.idle.front());
+        let lanes = self.sites[number].paths.iter().flat_map(Path::lanes);
+        let fronts = lanes.filter_map(|lane| lane.idle.front());
         fronts.min_by_key(|slot| self.leases[*slot].idle_since)
     }
 }
 
 fn connections_max(site: &Site) -> u32 {
     site.pace.settings.connections + u32::from(planted(Bug::LimitOffByOne))
-}
-
-/// A lease from the lists that `list` names: near the delivery if possible, the last used one, so
-/// that surplus connections can fall idle.
-fn pick(site: &Site, near: ShardId, list: impl Fn(&super::site::Lane) -> List) -> Option<u32> {
-    list(&site.peek(near)).back().or_else(|| site.lanes().find_map(|(_, lane)| list(lane).back()))
 }

@@ -3,6 +3,7 @@
 //! Ten million deferred deliveries are 640 MB: what can be worked out from a neighbour is not kept.
 
 use super::list::{Linked, Links, NONE};
+use super::order::cost_of;
 use super::tick::Tick;
 use crate::base::time::{Mono, Wall};
 use crate::model::connection::ShardId;
@@ -27,7 +28,7 @@ pub(super) enum Wait {
     Restored(Tick),
 }
 
-/// One delivery that waits. Its site is that of its bearing.
+/// One delivery that waits. Its site is that of its course.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) message: MessageId,
@@ -36,7 +37,7 @@ pub(super) struct Entry {
     pub(super) expiring: Links,
     /// The end of its expiry bucket, in seconds of the monotonic clock.
     pub(super) expires: u32,
-    pub(super) bearing: u32,
+    pub(super) course: u32,
     wait: u32,
     /// The low half of the segment's sequence: the message's own segment is never 2^31 away.
     segment_low: u32,
@@ -52,14 +53,14 @@ const _: () = assert!(size_of::<Entry>() == 64, "an entry is one cache line");
 
 impl Entry {
     /// Keeps everything of `delivery` but its record.
-    pub(super) fn new(delivery: &Delivery, bearing: u32, wait: Wait, expires: u32) -> Self {
+    pub(super) fn new(delivery: &Delivery, course: u32, wait: Wait, expires: u32) -> Self {
         Self {
             message: delivery.message,
             accepted: delivery.accepted,
             queue: Links::ALONE,
             expiring: Links::ALONE,
             expires,
-            bearing,
+            course,
             wait: pack(wait),
             segment_low: low_half(delivery.place.segment.0),
             offset: delivery.place.offset,
@@ -101,6 +102,11 @@ impl Entry {
             Wait::Retry(tick) | Wait::Restored(tick) => Some(tick.moment(now)),
             Wait::Ready(_) => None,
         }
+    }
+
+    /// What it costs its flow.
+    pub(super) fn cost(&self) -> u32 {
+        cost_of(self.count, self.bytes)
     }
 
     /// What tells older from younger where lanes are compared.

@@ -28,12 +28,14 @@ pub(super) fn expiry_bucket(now: Now, at: Wall) -> u32 {
 }
 
 impl Scheduler {
-    /// When a delivery's own time is over: its domain's setting counts, not its site's.
-    pub(super) fn expires_at(&self, delivery: &Delivery, bearing: u32) -> Wall {
-        let policy = &self.policies[self.bearings[bearing].policy];
+    /// When a delivery's own time is over: its domain's setting counts, not its site's,
+    /// and what its sender asked for, if that is less.
+    pub(super) fn expires_at(&self, delivery: &Delivery, course: u32) -> Wall {
+        let course = &self.courses[course];
+        let policy = &self.policies[course.policy];
         let never = Duration::from_secs(100 * 365 * 24 * 3600);
         let expire = if planted(Bug::NeverExpires) { never } else { policy.settings.expire };
-        delivery.accepted.plus(expire)
+        delivery.accepted.plus(course.flow.expire.map_or(expire, |own| own.min(expire)))
     }
 
     pub(super) fn arm_expiry(&mut self, number: u32) {
@@ -53,12 +55,12 @@ impl Scheduler {
 
     /// Fails a delivery whose time is over, with the last complaint of its site.
     pub(super) fn fail_expired(&mut self, now: Now, flight: Flight) {
-        let Flight { delivery, bearing } = flight;
-        let site = &self.sites[self.bearings[bearing].site];
+        let Flight { delivery, course } = flight;
+        let site = &self.sites[self.courses[course].site];
         let reply = expired(site.last_reply.as_ref());
         let outcome = whole(&delivery, delivery.attempts, Outcome::Failed { reply });
         self.settle(delivery, vec![outcome], None);
-        self.let_go(now, bearing);
+        self.let_go(now, course);
     }
 }
 

@@ -54,8 +54,11 @@ impl Scheduler {
     /// The states of all sites that hold mail for `domain`. Looks at every domain: for people.
     #[must_use]
     pub fn explain_domain(&self, now: Now, domain: &str) -> Vec<SiteView> {
-        let courses = self.bearings.iter().filter(|course| *course.domain == *domain);
-        courses.map(|course| self.view(now, &self.sites[course.site])).collect()
+        let courses = self.courses.iter().filter(|course| *course.domain == *domain);
+        let mut sites: Vec<u32> = courses.map(|course| course.site).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        sites.into_iter().map(|site| self.view(now, &self.sites[site])).collect()
     }
 
     fn view(&self, now: Now, site: &Site) -> SiteView {
@@ -76,7 +79,7 @@ impl Scheduler {
         if self.stopping {
             return WaitsFor::Stop;
         }
-        match site.gate {
+        match self.gate_that_binds(site) {
             Gate::Closed { until, cause: Trouble::Throttled, .. } => WaitsFor::Throttled { until },
             Gate::Closed { until, cause: Trouble::Unreachable, .. } => {
                 WaitsFor::Unreachable { until }
@@ -86,6 +89,17 @@ impl Scheduler {
             _ if site.ready > 0 => WaitsFor::Permits,
             _ => self.next_try(now, site).map_or(WaitsFor::Nothing, |at| WaitsFor::NextTry { at }),
         }
+    }
+
+    /// The gate of the path that opens first.
+    fn gate_that_binds(&self, site: &Site) -> Gate {
+        let rank = |gate: &Gate| match gate {
+            Gate::Open => (0, Mono::default()),
+            Gate::Probing { .. } => (1, Mono::default()),
+            Gate::Closed { until, .. } => (2, *until),
+        };
+        let gates = site.paths.iter().map(|path| path.gate);
+        gates.min_by_key(rank).unwrap_or(Gate::Open)
     }
 
     fn next_try(&self, now: Now, site: &Site) -> Option<Mono> {

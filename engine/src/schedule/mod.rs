@@ -9,19 +9,23 @@
 //! Permits are exact across shards because only the owner of a site counts them.
 
 mod alarm;
-mod bearing;
 mod bucket;
+mod course;
 mod dispatch;
 mod entry;
 mod expiry;
 mod explain;
+mod fair;
 mod gate;
 mod list;
+mod order;
+mod path;
 mod permit;
 mod policy;
 mod queue;
 mod record;
 mod retry;
+mod roster;
 mod settle;
 mod site;
 mod tick;
@@ -33,22 +37,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::cell::Budget;
-use crate::base::time::{Mono, Now};
+use crate::base::time::{Mono, Now, Wall};
 use crate::base::wheel::Wheel;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
+use crate::model::flow::Flow;
 use crate::model::note::{Opening, Parcel, Settlement};
 use crate::model::outcome::{Outcome, Reply};
 use crate::model::route::{Target, Way};
-use crate::model::settings::{OutcomeDurability, SiteTable};
+use crate::model::settings::{OutcomeDurability, Settings};
 use crate::shard::Fact;
 
 use alarm::Alarm;
-use bearing::Bearings;
+use course::{Course, Courses};
 use entry::Entries;
+use order::Order;
 use permit::{Flight, Leases};
 use policy::{Policies, strictest};
 use record::Records;
+use roster::Roster;
 use site::Sites;
 
 pub use explain::{SiteView, WaitsFor};
@@ -60,7 +67,9 @@ pub struct Scheduler {
     durability: OutcomeDurability,
     policies: Policies,
     sites: Sites,
-    bearings: Bearings,
+    courses: Courses,
+    roster: Roster,
+    order: Order,
     entries: Entries,
     records: Records,
     leases: Leases,
@@ -96,6 +105,7 @@ pub enum Action {
     /// Due again: look its route up anew and hand it to the owner of its site.
     Relocate {
         domain: Arc<str>,
+        flow: Arc<Flow>,
         delivery: Delivery,
     },
     Report(Fact),
@@ -119,17 +129,19 @@ impl Scheduler {
     pub fn new(
         shard: ShardId,
         shards: u16,
-        durability: OutcomeDurability,
+        settings: &Settings,
         body_memory: Arc<Budget>,
         now: Now,
     ) -> Self {
         Self {
             shard,
             shards,
-            durability,
-            policies: Policies::default(),
+            durability: settings.spool.outcomes,
+            policies: Policies::new(&settings.sites),
             sites: Sites::default(),
-            bearings: Bearings::default(),
+            courses: Courses::default(),
+            roster: Roster::new(settings),
+            order: Order::new(&settings.order),
             entries: Entries::new(),
             records: Records::new(body_memory),
             leases: Leases::new(shard),
@@ -142,38 +154,34 @@ impl Scheduler {
         }
     }
 
-    /// A delivery for a site this shard owns. `due`: not before, for one deferred before a
-    /// restart. `sites` counts until the first [`Scheduler::handle_settings`].
-    pub fn handle_parcel(
-        &mut self,
-        now: Now,
-        parcel: Parcel,
-        sites: &SiteTable,
-        due: Option<Mono>,
-    ) {
-        if self.policies.is_empty() {
-            self.policies.load(sites);
-        }
+    /// A delivery for a site this shard owns. `due`: not before, for one deferred before a restart.
+    pub fn handle_parcel(&mut self, now: Now, parcel: Parcel, due: Option<Mono>) {
         let Parcel { bearing, delivery } = parcel;
         if let Way::Failed(reply) = &bearing.target.way {
             return self.fail(delivery, reply.clone());
         }
         let number = self.site_for(&bearing.target, &bearing.domain);
-        let flight = self.take_in(number, bearing.domain, delivery);
-        self.place(now, flight, &bearing.target.way, due.filter(|due| *due > now.mono));
+        let course = self.course_for(number, bearing.domain, bearing.flow);
+        let due = due.filter(|due| *due > now.mono);
+        for part in self.parts(number, delivery) {
+            self.courses.hold(course);
+            self.place(now, Flight { delivery: part, course }, &bearing.target.way, due);
+        }
         self.note_if_empty(now, number);
         self.dispatch(now, number);
     }
 
     /// New settings. Looks at all sites: reloads are rare. An expiry already set stays; a lowered
     /// limit is reached as connections end.
-    pub fn handle_settings(&mut self, now: Now, sites: &SiteTable) {
-        self.policies.load(sites);
+    pub fn handle_settings(&mut self, now: Now, settings: &Settings) {
+        self.policies = Policies::new(&settings.sites);
+        self.roster.load(settings);
+        self.order.handle_settings(&settings.order, &self.roster);
         let numbers = self.sites.numbers();
         for number in &numbers {
             self.sites[*number].policies.clear();
         }
-        for course in self.bearings.iter_mut() {
+        for course in self.courses.iter_mut() {
             course.policy = self.policies.of_domain(&course.domain);
             self.sites[course.site].join(course.policy);
         }
@@ -228,13 +236,13 @@ impl Scheduler {
 
     /// Where a newcomer goes.
     fn place(&mut self, now: Now, flight: Flight, way: &Way, due: Option<Mono>) {
-        if self.expires_at(&flight.delivery, flight.bearing) <= now.wall {
+        if self.expires_at(&flight.delivery, flight.course) <= now.wall {
             return self.fail_expired(now, flight);
         }
         match (way, due) {
             (_, Some(due)) => self.restore(now, &flight, due),
             (Way::Deferred(reply), None) => {
-                let number = self.bearings[flight.bearing].site;
+                let number = self.courses[flight.course].site;
                 self.sites[number].last_reply = Some(reply.clone());
                 self.charge(now, flight, reply.clone());
             }
@@ -263,35 +271,64 @@ impl Scheduler {
         self.sites.add(Arc::clone(target), pace)
     }
 
-    /// Gives a delivery the bearing of its domain; its domain's settings bind the site from now on.
-    fn take_in(&mut self, number: u32, domain: Arc<str>, delivery: Delivery) -> Flight {
-        let bearing = match self.bearings.find(number, &domain) {
-            Some(bearing) => bearing,
-            None => self.add_domain(number, domain),
-        };
-        self.bearings.hold(bearing);
-        Flight { delivery, bearing }
+    /// A delivery in transactions of as many recipients as the site takes.
+    fn parts(&self, number: u32, whole: Delivery) -> impl Iterator<Item = Delivery> + use<> {
+        let step = self.sites[number].pace.settings.recipients_per_message.max(1);
+        let end = whole.first + whole.count;
+        (whole.first..end).step_by(usize::from(step)).map(move |first| Delivery {
+            first,
+            count: step.min(end - first),
+            ..whole.clone()
+        })
     }
 
-    fn add_domain(&mut self, number: u32, domain: Arc<str>) -> u32 {
+    /// The course of a domain's flow; its domain's settings bind the site from now on.
+    fn course_for(&mut self, number: u32, domain: Arc<str>, flow: Arc<Flow>) -> u32 {
+        if let Some(course) = self.courses.find(number, &domain, &flow) {
+            return course;
+        }
         let policy = self.policies.of_domain(&domain);
-        let bearing = self.bearings.add(number, domain, policy);
+        let trunk = self.trunk_for(number, self.roster.pool_of(&flow));
+        let leaf = self.order.hold_leaf(trunk, &flow, self.roster.weight_of(&flow.tenant));
+        let cancelled_to = Wall::default();
+        let site = number;
+        let course = Course { domain, flow, site, leaf, policy, cancelled_to, live: 0 };
+        let course = self.courses.add(course);
         if self.sites[number].join(policy) {
             self.repace(number);
             self.trim(number);
         }
-        bearing
+        course
+    }
+
+    fn trunk_for(&mut self, number: u32, pool: u16) -> u32 {
+        let trunks = &self.sites[number].trunks;
+        let of_pool = |trunk: &&u32| self.order.trunks[**trunk as usize].pool == pool;
+        if let Some(trunk) = trunks.iter().find(of_pool) {
+            return *trunk;
+        }
+        let trunk = self.order.add_trunk(number, pool);
+        self.sites[number].trunks.push(trunk);
+        trunk
     }
 
     /// A delivery leaves for good, or for another site.
-    fn let_go(&mut self, now: Now, bearing: u32) {
-        let number = self.bearings[bearing].site;
-        if let Some(course) = self.bearings.release(bearing)
-            && self.sites[number].leave(course.policy)
-        {
-            self.repace(number);
+    fn let_go(&mut self, now: Now, course: u32) {
+        let number = self.courses[course].site;
+        if let Some(course) = self.courses.release(course) {
+            self.end_course(number, &course);
         }
         self.note_if_empty(now, number);
+    }
+
+    fn end_course(&mut self, number: u32, course: &Course) {
+        if let Some(trunk) = self.order.release_leaf(course.leaf) {
+            self.sites[number].trunks.retain(|one| *one != trunk);
+            self.order.remove_trunk(trunk);
+        }
+        if self.sites[number].leave(course.policy) {
+            self.repace(number);
+        }
     }
 
     /// Works the settings of a site out of those of its domains; without any, it keeps what it had.

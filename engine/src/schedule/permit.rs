@@ -16,11 +16,11 @@ const WORK_LENT_MAX: usize = 3;
 /// More connections than one machine has ports for.
 const LEASES_MAX: u32 = 1 << 20;
 
-/// A delivery out of the queue; it holds on to its bearing.
+/// A delivery out of the queue; it holds on to its course.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) delivery: Delivery,
-    pub(super) bearing: u32,
+    pub(super) course: u32,
 }
 
 /// Whether a lease gets more work.
@@ -47,6 +47,8 @@ pub(super) enum Listed {
 pub(super) struct Lease {
     pub(super) id: LeaseId,
     pub(super) site: u32,
+    /// The number of its path among those of its site.
+    pub(super) path: u16,
     /// The shard that executes it.
     pub(super) shard: ShardId,
     pub(super) mood: Mood,
@@ -122,11 +124,18 @@ impl Leases {
     }
 
     /// A new lease, if there is a name left for it.
-    pub(super) fn open(&mut self, site: u32, shard: ShardId, share: u32, now: Mono) -> Option<u32> {
+    pub(super) fn open(
+        &mut self,
+        (site, path): (u32, u16),
+        shard: ShardId,
+        share: u32,
+        now: Mono,
+    ) -> Option<u32> {
         let (slot, generation) = self.names.take()?;
         let lease = Lease {
             id: LeaseId { owner: self.owner, slot, generation },
             site,
+            path,
             shard,
             mood: Mood::Willing,
             listed: Listed::No,

@@ -12,22 +12,17 @@ pub(super) struct Policy {
 }
 
 /// All policies: the default first, then those of domains, sorted by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Policies(Vec<Policy>);
 
 impl Policies {
-    pub(super) fn load(&mut self, table: &SiteTable) {
+    pub(super) fn new(table: &SiteTable) -> Self {
         let own = |name: &str, settings: &SiteSettings| Policy {
             name: name.into(),
             settings: Arc::new(settings.clone()),
         };
-        self.0.clear();
-        self.0.push(own("default", &table.default));
-        self.0.extend(table.by_domain.iter().map(|(name, settings)| own(name, settings)));
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        let domains = table.by_domain.iter().map(|(name, settings)| own(name, settings));
+        Self(std::iter::once(own("default", &table.default)).chain(domains).collect())
     }
 
     /// The number of the policy that a domain falls under.
@@ -88,9 +83,8 @@ mod tests {
             SiteSettings { connections: 50, messages_per_connection: 10, ..Default::default() };
         let long = vec![Duration::from_secs(900)];
         let narrow = SiteSettings { connections: 3, retry: long.clone(), ..Default::default() };
-        let mut policies = Policies::default();
-        policies
-            .load(&SiteTable { default: wide, by_domain: vec![("narrow.example".into(), narrow)] });
+        let by_domain = vec![("narrow.example".into(), narrow)];
+        let policies = Policies::new(&SiteTable { default: wide, by_domain });
         assert_eq!(policies.of_domain("other.example"), 0);
         let number = policies.of_domain("narrow.example");
         let pace = strictest([&policies[0], &policies[number]].into_iter()).unwrap();
@@ -101,8 +95,8 @@ mod tests {
 
     #[test]
     fn a_lone_policy_is_shared_not_copied() {
-        let mut policies = Policies::default();
-        policies.load(&SiteTable { default: SiteSettings::default(), by_domain: Vec::new() });
+        let default = SiteSettings::default();
+        let policies = Policies::new(&SiteTable { default, by_domain: Vec::new() });
         let pace = strictest(std::iter::once(&policies[0])).unwrap();
         assert!(Arc::ptr_eq(&pace.settings, &policies[0].settings));
     }

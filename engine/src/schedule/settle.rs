@@ -22,8 +22,8 @@ impl Scheduler {
     pub fn handle_done(&mut self, now: Now, lease: LeaseId, done: Done) {
         let Some(slot) = self.leases.find(lease) else { return };
         let Some(flight) = self.leases[slot].take(done.message, done.first) else { return };
-        let number = self.leases[slot].site;
-        self.land(number);
+        let Lease { site: number, path, .. } = self.leases[slot];
+        self.land(number, path);
         self.judge(now, slot, flight, done.result);
         self.review(now, slot);
         self.note_if_empty(now, number);
@@ -36,20 +36,23 @@ impl Scheduler {
         let number = self.leases[slot].site;
         self.end_willingness(slot);
         let Some(mut lease) = self.leases.end(slot) else { return };
-        self.sites[number].fruitless -= u32::from(lease.is_fruitless());
+        let path = lease.path;
+        self.sites[number].path(path).fruitless -= u32::from(lease.is_fruitless());
         while let Some(flight) = lease.take_last() {
-            self.land(number);
+            self.land(number, path);
             lease.returned += 1;
             self.put_back(now, flight);
         }
-        self.sites[number].in_use -= u32::from(!planted(Bug::PermitKept));
+        let freed = u32::from(!planted(Bug::PermitKept));
+        self.sites[number].in_use -= freed;
+        self.sites[number].path(path).in_use -= freed;
         self.judge_end(now, number, &lease, why);
         self.note_if_empty(now, number);
         self.dispatch(now, number);
     }
 
     fn judge(&mut self, now: Now, slot: u32, flight: Flight, result: Attempt) {
-        let number = self.leases[slot].site;
+        let Lease { site: number, path, .. } = self.leases[slot];
         match result {
             Attempt::Delivered(reply) => {
                 self.note_answer(slot);
@@ -58,13 +61,13 @@ impl Scheduler {
                 let strict = self.strict(slot);
                 if planted(Bug::DeliveredTwice) && flight.delivery.attempts == 0 {
                     let delivery = Delivery { attempts: 1, ..flight.delivery.clone() };
-                    self.bearings.hold(flight.bearing);
-                    self.put_back(now, Flight { delivery, bearing: flight.bearing });
+                    self.courses.hold(flight.course);
+                    self.put_back(now, Flight { delivery, course: flight.course });
                 }
                 if !planted(Bug::DeliveredNotSettled) {
                     self.settle(flight.delivery, vec![outcome], strict);
                 }
-                self.let_go(now, flight.bearing);
+                self.let_go(now, flight.course);
             }
             Attempt::Mixed(results) => {
                 self.note_answer(slot);
@@ -76,7 +79,7 @@ impl Scheduler {
                 self.mark(slot, |lease| lease.returned += 1);
                 self.end_willingness(slot);
                 if planted(Bug::UntriedForgotten) {
-                    return self.let_go(now, flight.bearing);
+                    return self.let_go(now, flight.course);
                 }
                 self.put_back(now, flight);
             }
@@ -84,24 +87,25 @@ impl Scheduler {
                 self.mark(slot, |lease| lease.answered += 1);
                 self.end_willingness(slot);
                 self.put_back(now, flight);
-                self.complain(now, number, Trouble::Throttled, reply);
+                self.complain(now, (number, path), Trouble::Throttled, reply);
             }
             Attempt::Unreadable => self.set_aside(now, flight),
         }
     }
 
     fn judge_end(&mut self, now: Now, number: u32, lease: &Lease, why: LeaseEnd) {
+        let path = (number, lease.path);
         match why {
-            LeaseEnd::Unreachable(reply) => self.blame(now, number, reply),
+            LeaseEnd::Unreachable(reply) => self.blame(now, path, reply),
             LeaseEnd::TurnedAway(reply) => {
-                self.complain(now, number, Trouble::Throttled, reply);
+                self.complain(now, path, Trouble::Throttled, reply);
             }
             LeaseEnd::Local(reply) => {
-                self.complain(now, number, Trouble::Local, reply);
+                self.complain(now, path, Trouble::Local, reply);
             }
             LeaseEnd::Finished if lease.is_fruitless() && !self.stopping => {
                 let text = "connection ended before anything was delivered";
-                self.blame(now, number, Reply::local(451, Enhanced(4, 4, 2), text));
+                self.blame(now, path, Reply::local(451, Enhanced(4, 4, 2), text));
             }
             LeaseEnd::Finished => {}
         }
@@ -109,42 +113,56 @@ impl Scheduler {
 
     /// The site does not do its work: it is left alone for a while, and the delivery in front pays
     /// one attempt, so that each probe moves one message's own clock and shows its reason.
-    fn blame(&mut self, now: Now, number: u32, reply: Reply) {
-        if !self.complain(now, number, Trouble::Unreachable, reply.clone()) {
+    fn blame(&mut self, now: Now, (number, path): (u32, u16), reply: Reply) {
+        if !self.complain(now, (number, path), Trouble::Unreachable, reply.clone()) {
             return;
         }
-        let site = &self.sites[number];
-        let front = self.oldest_lane(site).and_then(|lane| site.peek(lane).ready.front());
-        if let Some(id) = front {
+        let source = self.sites[number].path(path).source;
+        if let Some(id) = self.next_from(number, source) {
             let flight = self.remove(now, id);
             self.charge(now, flight, reply);
         }
     }
 
-    /// Closes the gate; `false` if it was closed already.
-    fn complain(&mut self, now: Now, number: u32, cause: Trouble, reply: Reply) -> bool {
-        let site = &mut self.sites[number];
-        let Some(closed) = site.gate.close(now.mono, cause, &site.pace.settings) else {
-            site.last_reply = Some(reply);
-            return false;
+    /// What would have gone out next from a source.
+    fn next_from(&self, number: u32, source: u16) -> Option<u32> {
+        let uses = |trunk: &&u32| {
+            let pool = self.order.trunks[**trunk as usize].pool;
+            self.roster.members(pool).iter().any(|member| member.source == source)
         };
+        let mut trunks = self.sites[number].trunks.iter().filter(uses);
+        let leaf = trunks.find_map(|trunk| self.order.next(*trunk))?;
+        self.order.oldest(&self.entries, leaf).map(|(_, id)| id)
+    }
+
+    /// Closes the gate of a path; `false` if it was closed already.
+    fn complain(
+        &mut self,
+        now: Now,
+        (number, path): (u32, u16),
+        cause: Trouble,
+        reply: Reply,
+    ) -> bool {
+        let site = &mut self.sites[number];
+        site.last_reply = Some(reply);
+        let gate = site.paths[usize::from(path)].gate;
+        let Some(closed) = gate.close(now.mono, cause, &site.pace.settings) else { return false };
         let Gate::Closed { until, .. } = closed else { return false };
-        if site.gate == Gate::Open && cause != Trouble::Local {
+        if gate == Gate::Open && cause != Trouble::Local {
             self.actions.push_back(Action::Report(Fact::SiteClosed {
                 site: site.key.name().into(),
-                cause: reply.to_string().into(),
+                cause: site.last_reply.iter().map(Reply::to_string).collect(),
                 seconds: until.since(now.mono).as_secs(),
             }));
         }
-        site.gate = closed;
-        site.last_reply = Some(reply);
-        self.arm(number, Kind::Gate, until);
+        site.path(path).gate = closed;
+        self.arm(number, Kind::Gate(path), until);
         true
     }
 
-    pub(super) fn open_gate(&mut self, number: u32) {
-        let site = &mut self.sites[number];
-        site.gate = site.gate.after_wait();
+    pub(super) fn open_gate(&mut self, number: u32, path: u16) {
+        let path = self.sites[number].path(path);
+        path.gate = path.gate.after_wait();
     }
 
     /// The site said something about a delivery. While the gate is closed that proves nothing: it
@@ -154,8 +172,9 @@ impl Scheduler {
         let lease = &self.leases[slot];
         let site = &mut self.sites[lease.site];
         site.lane(lease.shard).executed += 1;
-        if let Gate::Probing { .. } = site.gate {
-            site.gate = Gate::Open;
+        let gate = &mut site.path(lease.path).gate;
+        if let Gate::Probing { .. } = gate {
+            *gate = Gate::Open;
             let site = site.key.name().into();
             self.actions.push_back(Action::Report(Fact::SiteOpened { site }));
         }
@@ -170,11 +189,11 @@ impl Scheduler {
         self.settle(delivery, vec![outcome], None);
     }
 
-    /// Defers, or fails what has no time left. Lets go of the bearing in the latter case.
+    /// Defers, or fails what has no time left. Lets go of the course in the latter case.
     fn try_later(&mut self, now: Now, mut flight: Flight, reply: Reply) -> Outcome {
-        let expires = self.expires_at(&flight.delivery, flight.bearing);
+        let expires = self.expires_at(&flight.delivery, flight.course);
         if expires <= now.wall {
-            self.let_go(now, flight.bearing);
+            self.let_go(now, flight.course);
             return Outcome::Failed { reply: expired(Some(&reply)) };
         }
         flight.delivery.record = None;
@@ -189,7 +208,7 @@ impl Scheduler {
         results: &[RecipientResult],
         strict: Strict,
     ) {
-        let Flight { mut delivery, bearing } = flight;
+        let Flight { mut delivery, course } = flight;
         let told = results.iter().map(|result| result.recipient);
         assert!(told.eq(delivery.recipients()), "a mixed result covers its delivery, in order");
         delivery.attempts = delivery.attempts.saturating_add(1);
@@ -202,28 +221,28 @@ impl Scheduler {
                 Class::Failed => {
                     each_reply(&delivery, run, &mut outcomes, |reply| Outcome::Failed { reply });
                 }
-                Class::Deferred => self.defer_run(now, (&delivery, bearing), run, &mut outcomes),
+                Class::Deferred => self.defer_run(now, (&delivery, course), run, &mut outcomes),
             }
         }
         self.settle(delivery, outcomes, strict);
-        self.let_go(now, bearing);
+        self.let_go(now, course);
     }
 
     /// One new delivery for a run of deferred recipients.
     fn defer_run(
         &mut self,
         now: Now,
-        (delivery, bearing): (&Delivery, u32),
+        (delivery, course): (&Delivery, u32),
         run: &[RecipientResult],
         outcomes: &mut Vec<RangeOutcome>,
     ) {
         let (first, last) = (&run[0], &run[run.len() - 1]);
         let count = last.recipient - first.recipient + 1;
         let part = Delivery { first: first.recipient, count, record: None, ..delivery.clone() };
-        let number = self.bearings[bearing].site;
+        let number = self.courses[course].site;
         self.sites[number].last_reply = Some(last.reply.clone());
-        self.bearings.hold(bearing);
-        let outcome = self.try_later(now, Flight { delivery: part, bearing }, last.reply.clone());
+        self.courses.hold(course);
+        let outcome = self.try_later(now, Flight { delivery: part, course }, last.reply.clone());
         each_reply(delivery, run, outcomes, |reply| match &outcome {
             Outcome::Deferred { next, .. } => Outcome::Deferred { reply, next: *next },
             _ => Outcome::Failed { reply: expired(Some(&reply)) },
@@ -236,7 +255,7 @@ impl Scheduler {
             message: flight.delivery.message.to_string().into(),
             cause: "its record could not be read for delivery".into(),
         }));
-        self.let_go(now, flight.bearing);
+        self.let_go(now, flight.course);
     }
 
     /// Sends outcomes home; failures take the record along, a DSN may have to quote it.
@@ -258,17 +277,18 @@ impl Scheduler {
         self.actions.push_back(Action::Settle { home: delivery.home, settlement });
     }
 
-    /// Notes something about a lease; its site knows how many are fruitless.
+    /// Notes something about a lease; its path knows how many are fruitless.
     fn mark(&mut self, slot: u32, change: impl FnOnce(&mut Lease)) {
         let lease = &mut self.leases[slot];
-        let site = &mut self.sites[lease.site];
-        site.fruitless -= u32::from(lease.is_fruitless());
+        let path = self.sites[lease.site].path(lease.path);
+        path.fruitless -= u32::from(lease.is_fruitless());
         change(lease);
-        site.fruitless += u32::from(lease.is_fruitless());
+        path.fruitless += u32::from(lease.is_fruitless());
     }
 
-    fn land(&mut self, number: u32) {
+    fn land(&mut self, number: u32, path: u16) {
         self.sites[number].in_flight -= 1;
+        self.sites[number].path(path).in_flight -= 1;
         self.in_flight -= 1;
     }
 

@@ -6,8 +6,8 @@ use slab::Slab;
 
 use super::alarm::Kind;
 use super::bucket::Buckets;
-use super::gate::Gate;
-use super::list::{List, NONE};
+use super::list::NONE;
+use super::path::Path;
 use super::policy::Pace;
 use super::retry::Fifos;
 use crate::base::map::Map;
@@ -29,17 +29,17 @@ pub(super) struct Site {
     pub(super) policies: Vec<(usize, u32)>,
     /// By shard; as many as were needed so far.
     lanes: Vec<Lane>,
+    /// One for each source that was ever needed here.
+    pub(super) paths: Vec<Path>,
+    /// One for each pool with a course here.
+    pub(super) trunks: Vec<u32>,
     pub(super) ready: u32,
     pub(super) deferred: u32,
     pub(super) in_flight: u32,
-    /// Permits: leases from their opening until their end is known.
+    /// Permits over all paths.
     pub(super) in_use: u32,
-    /// Leases that still take work.
+    /// Leases that still take work, over all paths.
     pub(super) working: u32,
-    /// Leases that gave work back unanswered. Their end may close the gate, so nothing new is
-    /// tried before it is known.
-    pub(super) fruitless: u32,
-    pub(super) gate: Gate,
     /// The last complaint, for expiry notices and explain.
     pub(super) last_reply: Option<Reply>,
     pub(super) fifos: Fifos,
@@ -53,14 +53,8 @@ pub(super) struct Site {
 const RECENT_MAX: u32 = 1024;
 
 /// What a site has to do with one shard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lane {
-    /// Ready deliveries whose home it is.
-    pub(super) ready: List,
-    /// Leases without work, longest idle first.
-    pub(super) idle: List,
-    /// Leases that could take one more delivery ahead.
-    pub(super) busy: List,
     /// Leases it executes that still take work.
     pub(super) leases: u32,
     /// Deliveries it was given lately: halved for all lanes now and then.
@@ -75,19 +69,7 @@ pub(super) struct Alarms {
     pub(super) restored: Mono,
     pub(super) expiry: Mono,
     pub(super) idle: Mono,
-    pub(super) gate: Mono,
     pub(super) linger: Mono,
-}
-
-impl Lane {
-    const EMPTY: Self = Self {
-        ready: List::EMPTY,
-        idle: List::EMPTY,
-        busy: List::EMPTY,
-        leases: 0,
-        recent: 0,
-        executed: 0,
-    };
 }
 
 impl Site {
@@ -100,24 +82,18 @@ impl Site {
             pace,
             policies: Vec::new(),
             lanes: Vec::new(),
+            paths: Vec::new(),
+            trunks: Vec::new(),
             ready: 0,
             deferred: 0,
             in_flight: 0,
             in_use: 0,
             working: 0,
-            fruitless: 0,
-            gate: Gate::Open,
             last_reply: None,
             fifos: Fifos::default(),
             restored: Buckets::default(),
             expiry: Buckets::default(),
-            alarms: Alarms {
-                restored: never,
-                expiry: never,
-                idle: never,
-                gate: never,
-                linger: never,
-            },
+            alarms: Alarms { restored: never, expiry: never, idle: never, linger: never },
             empty_since: never,
         }
     }
@@ -129,19 +105,46 @@ impl Site {
     pub(super) fn lane(&mut self, shard: ShardId) -> &mut Lane {
         let index = usize::from(shard.0);
         if index >= self.lanes.len() {
-            self.lanes.resize(index + 1, Lane::EMPTY);
+            self.lanes.resize(index + 1, Lane::default());
         }
         &mut self.lanes[index]
     }
 
     /// A lane as it is, for looking only.
     pub(super) fn peek(&self, shard: ShardId) -> Lane {
-        self.lanes.get(usize::from(shard.0)).copied().unwrap_or(Lane::EMPTY)
+        self.lanes.get(usize::from(shard.0)).copied().unwrap_or_default()
     }
 
-    /// The lanes in use so far, each with its shard.
-    pub(super) fn lanes(&self) -> impl Iterator<Item = (ShardId, &Lane)> {
-        (0..).map(ShardId).zip(&self.lanes)
+    /// The path from a source, new if need be.
+    pub(super) fn path_from(&mut self, source: u16) -> u16 {
+        let known = self.paths.iter().position(|path| path.source == source);
+        let at = known.unwrap_or_else(|| {
+            self.paths.push(Path::new(source));
+            self.paths.len() - 1
+        });
+        u16::try_from(at).expect("paths are fewer than sources")
+    }
+
+    pub(super) fn path(&mut self, number: u16) -> &mut Path {
+        &mut self.paths[usize::from(number)]
+    }
+
+    /// Deliveries given to a source lately.
+    pub(super) fn given_to(&self, source: u16) -> u64 {
+        let path = self.paths.iter().find(|path| path.source == source);
+        path.map_or(0, |path| u64::from(path.given))
+    }
+
+    pub(super) fn count_given_to(&mut self, path: u16, most: u32) {
+        self.path(path).given += 1;
+        if self.path(path).given >= most {
+            self.paths.iter_mut().for_each(|path| path.given /= 2);
+        }
+    }
+
+    /// Whether mail that arrives now will soon be on its way, so that its body is worth keeping.
+    pub(super) fn is_brief(&self) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|path| path.gate.is_brief())
     }
 
     /// Counts a delivery given to a lease on `shard`.
@@ -171,7 +174,9 @@ impl Site {
             Kind::Restored => &mut self.alarms.restored,
             Kind::Expiry => &mut self.alarms.expiry,
             Kind::Idle => &mut self.alarms.idle,
-            Kind::Gate => &mut self.alarms.gate,
+            Kind::Gate(path) => {
+                return self.paths.get_mut(usize::from(path)).map(|path| &mut path.armed);
+            }
             Kind::Linger => &mut self.alarms.linger,
         })
     }

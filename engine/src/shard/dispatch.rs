@@ -54,8 +54,11 @@ impl Routing {
 
     fn fresh(&self, domain: &str, now: Now) -> Option<Bearing> {
         let (domain, target) = self.known.get_key_value(domain)?;
-        (target.fresh_until > now.mono)
-            .then(|| Bearing { domain: Arc::clone(domain), target: Arc::clone(target) })
+        (target.fresh_until > now.mono).then(|| Bearing {
+            domain: Arc::clone(domain),
+            flow: Arc::default(),
+            target: Arc::clone(target),
+        })
     }
 
     fn learn(&mut self, domain: Arc<str>, target: Target) -> Bearing {
@@ -64,7 +67,7 @@ impl Routing {
         }
         let target = Arc::new(target);
         self.known.insert(Arc::clone(&domain), Arc::clone(&target));
-        Bearing { domain, target }
+        Bearing { domain, flow: Arc::default(), target }
     }
 
     /// Remembers who asks; the question to put, if it is not under way already.
@@ -194,7 +197,7 @@ impl Shard {
             Action::Settle { home, settlement } => {
                 self.tell(home, Note::Settle(Box::new(settlement)), out);
             }
-            Action::Relocate { domain, delivery } => {
+            Action::Relocate { domain, delivery, .. } => {
                 self.locate(now, &domain, delivery, None, out);
             }
             Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),

@@ -147,7 +147,7 @@ impl Shard {
             scheduler: Scheduler::new(
                 options.id,
                 options.shards,
-                settings.spool.outcomes,
+                &settings,
                 options.record_memory,
                 options.now,
             ),
@@ -257,7 +257,7 @@ impl Shard {
         match note {
             Note::Deliver { parcel, due } => {
                 let now = self.clock.now(now);
-                self.scheduler.handle_parcel(now, *parcel, &self.settings.sites, due);
+                self.scheduler.handle_parcel(now, *parcel, due);
             }
             Note::Open(opening) => self.open(now, *opening, out),
             Note::Work { lease, delivery } => self.work(now, lease, *delivery, out),
@@ -375,7 +375,7 @@ impl Shard {
         self.reception.handle_settings(&settings);
         self.routing.handle_settings(&settings);
         self.sending.handle_settings(&settings);
-        self.scheduler.handle_settings(self.clock.now(now), &settings.sites);
+        self.scheduler.handle_settings(self.clock.now(now), &settings);
         self.settings = settings;
     }
 

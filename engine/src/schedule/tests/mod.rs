@@ -1,5 +1,7 @@
 //! The scheduler against a small model of executing shards, homes and time.
 
+mod fairness;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +16,10 @@ use crate::model::message::{MessageId, Place, SegmentSeq};
 use crate::model::note::{Attempt, Class, Done, LeaseEnd, RecipientResult};
 use crate::model::outcome::{Enhanced, RangeOutcome};
 use crate::model::route::{Bearing, MailHost, SiteKey};
-use crate::model::settings::SiteSettings;
+use crate::model::settings::{
+    DnsSettings, EgressSettings, EngineSettings, LimitSettings, OrderSettings, ShardChoice,
+    SiteSettings, SiteTable, SpoolSettings, TlsMode,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -36,7 +41,7 @@ struct World {
     scheduler: Scheduler,
     budget: Arc<Budget>,
     now: Now,
-    table: SiteTable,
+    settings: Settings,
     connections: Vec<Connection>,
     /// Final outcomes by (message, recipient); `None` while there is none.
     fates: BTreeMap<(u64, u16), Option<Outcome>>,
@@ -58,6 +63,42 @@ fn reply(code: u16, text: &str) -> Reply {
     Reply::remote(code, None, text)
 }
 
+/// Settings of which only the sites matter.
+fn whole(sites: SiteTable) -> Settings {
+    Settings {
+        generation: 0,
+        hostname: "mta.example".into(),
+        engine: EngineSettings { shards: ShardChoice::Auto },
+        spool: SpoolSettings {
+            path: "/nowhere".into(),
+            segment_bytes: 1 << 20,
+            outcomes: OutcomeDurability::Grouped,
+        },
+        listeners: Vec::new(),
+        limits: LimitSettings {
+            message_bytes: 1 << 20,
+            recipients: 1000,
+            connections_in: 1,
+            connections_out: 1,
+            body_memory_bytes: BODY_MEMORY,
+            intake_memory_bytes: 1 << 20,
+            idle_timeout: MINUTE,
+            data_timeout: MINUTE,
+        },
+        dns: DnsSettings { servers: Vec::new(), timeout: SECOND },
+        egress: EgressSettings { port: 25, allow_private: true, tls: TlsMode::Off },
+        routes: Vec::new(),
+        sites,
+        providers: Vec::new(),
+        sources: Vec::new(),
+        pools: Vec::new(),
+        tenants: Vec::new(),
+        rules: Vec::new(),
+        order: OrderSettings::default(),
+        admin: None,
+    }
+}
+
 fn settings() -> SiteSettings {
     SiteSettings { connections: 3, ..SiteSettings::default() }
 }
@@ -65,13 +106,13 @@ fn settings() -> SiteSettings {
 impl World {
     fn new(shards: u16, default: SiteSettings) -> Self {
         let budget = Arc::new(Budget::new(BODY_MEMORY));
-        let durability = OutcomeDurability::Grouped;
-        let scheduler = Scheduler::new(ShardId(0), shards, durability, Arc::clone(&budget), START);
+        let settings = whole(SiteTable { default, by_domain: Vec::new() });
+        let scheduler = Scheduler::new(ShardId(0), shards, &settings, Arc::clone(&budget), START);
         Self {
             scheduler,
             budget,
             now: START,
-            table: SiteTable { default, by_domain: Vec::new() },
+            settings,
             connections: Vec::new(),
             fates: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -85,6 +126,10 @@ impl World {
 
     /// Hands in a fresh message.
     fn send(&mut self, domain: &str, home: u16, count: u16) -> MessageId {
+        self.send_as(&Arc::default(), domain, home, count)
+    }
+
+    fn send_as(&mut self, flow: &Arc<Flow>, domain: &str, home: u16, count: u16) -> MessageId {
         self.next_message += 1;
         let message = MessageId::new(SegmentSeq(1), u32::try_from(self.next_message).unwrap());
         for recipient in 0..count {
@@ -101,7 +146,7 @@ impl World {
             accepted: self.now.wall,
             record: Some(RecordInMemory { block, at: 0 }),
         };
-        self.hand_in(domain.into(), delivery, None);
+        self.hand_in(domain.into(), Arc::clone(flow), delivery, None);
         message
     }
 
@@ -111,15 +156,21 @@ impl World {
         }
     }
 
-    fn hand_in(&mut self, domain: Arc<str>, delivery: Delivery, due: Option<Mono>) {
+    fn hand_in(
+        &mut self,
+        domain: Arc<str>,
+        flow: Arc<Flow>,
+        delivery: Delivery,
+        due: Option<Mono>,
+    ) {
         let site = match &self.way {
             Way::Hosts(_) => SiteKey::MxSet("mx.example".into()),
             _ => SiteKey::Unroutable((*domain).into()),
         };
         let target = Target { site, way: self.way.clone(), fresh_until: self.now.mono };
-        let bearing = Bearing { domain, target: Arc::new(target) };
+        let bearing = Bearing { domain, flow, target: Arc::new(target) };
         let parcel = Parcel { bearing, delivery };
-        self.scheduler.handle_parcel(self.now, parcel, &self.table, due);
+        self.scheduler.handle_parcel(self.now, parcel, due);
         self.carry_out();
     }
 
@@ -134,10 +185,10 @@ impl World {
                     connection.closing = true;
                 }
                 Action::Settle { settlement, .. } => self.settled(settlement),
-                Action::Relocate { domain, delivery } => {
+                Action::Relocate { domain, flow, delivery } => {
                     assert!(delivery.record.is_none(), "a deferred delivery keeps no body");
                     self.relocated.push((self.now.mono, delivery.message));
-                    self.hand_in(domain, delivery, None);
+                    self.hand_in(domain, flow, delivery, None);
                 }
                 Action::Report(fact) => self.facts.push(fact),
             }
@@ -269,10 +320,14 @@ impl World {
         if site.ready == 0 || self.scheduler.stopping {
             return;
         }
-        let waits = site.in_use >= site.pace.settings.connections || site.fruitless > 0;
-        match site.gate {
+        let full = site.in_use >= site.pace.settings.connections;
+        let Some(path) = site.paths.first() else {
+            return assert!(full, "mail waits for no reason");
+        };
+        let waits = full || path.fruitless > 0;
+        match path.gate {
             gate::Gate::Open => assert!(waits, "mail waits for no reason"),
-            gate::Gate::Probing { .. } => assert!(waits || site.in_flight > 0, "nobody probes"),
+            gate::Gate::Probing { .. } => assert!(waits || path.in_flight > 0, "nobody probes"),
             gate::Gate::Closed { .. } => {}
         }
     }
@@ -403,10 +458,10 @@ impl Walk {
             messages_per_connection: u32::try_from(1 + self.pick(5)).unwrap(),
             ..settings()
         };
-        self.world.table.by_domain = vec![("b.example".into(), own)];
+        self.world.settings.sites.by_domain = vec![("b.example".into(), own)];
         if self.pick(4) == 0 {
             let world = &mut self.world;
-            world.scheduler.handle_settings(world.now, &world.table);
+            world.scheduler.handle_settings(world.now, &world.settings);
             world.carry_out();
         }
     }
@@ -710,8 +765,8 @@ fn what_was_deferred_before_a_restart_waits_for_its_time() {
         record: None,
     };
     let due = |minutes: u32| Some(START.mono.plus(minutes * MINUTE));
-    world.hand_in("a.example".into(), delivery(0), due(50));
-    world.hand_in("a.example".into(), delivery(1), due(7));
+    world.hand_in("a.example".into(), Arc::default(), delivery(0), due(50));
+    world.hand_in("a.example".into(), Arc::default(), delivery(1), due(7));
     assert_eq!(world.view().deferred, 2);
     let WaitsFor::NextTry { at } = world.view().waits_for else { panic!() };
     assert!(at.since(START.mono) >= 7 * MINUTE && at.since(START.mono) <= 7 * MINUTE + 2 * SECOND);

@@ -1,0 +1,86 @@
+//! Courses: a domain of a site with one flow's mail, interned, so that an entry carries a number
+//! instead of names.
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::list::NONE;
+use crate::base::map::Map;
+use crate::base::time::Wall;
+use crate::model::flow::Flow;
+
+/// Mail of one flow for one domain, all of which goes to one site.
+#[derive(Debug)]
+pub(super) struct Course {
+    pub(super) domain: Arc<str>,
+    pub(super) flow: Arc<Flow>,
+    pub(super) site: u32,
+    pub(super) leaf: u32,
+    pub(super) policy: usize,
+    /// What was accepted up to then is not delivered any more.
+    pub(super) cancelled_to: Wall,
+    /// Deliveries that carry this number.
+    pub(super) live: u32,
+}
+
+/// What names a course.
+type Name = (u32, Arc<str>, Arc<Flow>);
+
+/// All courses that have a delivery here.
+#[derive(Debug, Default)]
+pub(super) struct Courses {
+    courses: Slab<Course>,
+    numbers: Map<Name, u32>,
+}
+
+impl Courses {
+    /// The number of a domain's flow at a site, if it has deliveries there.
+    pub(super) fn find(&self, site: u32, domain: &Arc<str>, flow: &Arc<Flow>) -> Option<u32> {
+        self.numbers.get(&(site, Arc::clone(domain), Arc::clone(flow))).copied()
+    }
+
+    /// A number for one new at its site.
+    pub(super) fn add(&mut self, course: Course) -> u32 {
+        let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
+        let number = u32::try_from(self.courses.insert(course)).unwrap_or(NONE);
+        assert!(number != NONE, "courses are fewer than deliveries");
+        self.numbers.insert(name, number);
+        number
+    }
+
+    /// One more delivery carries `number`.
+    pub(super) fn hold(&mut self, number: u32) {
+        self.courses[number as usize].live += 1;
+    }
+
+    /// One delivery fewer; hands the course back if that was its last.
+    pub(super) fn release(&mut self, number: u32) -> Option<Course> {
+        let course = &mut self.courses[number as usize];
+        course.live -= 1;
+        if course.live > 0 {
+            return None;
+        }
+        let course = self.courses.remove(number as usize);
+        let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
+        self.numbers.remove(&name);
+        Some(course)
+    }
+
+    /// All of them, for the rare questions that may look at all: a reload, an operator's hold.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Course> {
+        self.courses.iter_mut().map(|(_, course)| course)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Course> {
+        self.courses.iter().map(|(_, course)| course)
+    }
+}
+
+impl std::ops::Index<u32> for Courses {
+    type Output = Course;
+
+    fn index(&self, number: u32) -> &Course {
+        &self.courses[number as usize]
+    }
+}
