@@ -1,55 +1,44 @@
 //! The only place of the core with atomics: numbers that several shards move together.
+//!
+//! A [`CellTable`] gives out [`Cell`]s by name; in each, [`PermitsCell`] counts what is open at one
+//! time and [`SharedRate`]s pace what passes. Nothing here sends, waits or knows a clock: what a
+//! shard must be told is returned as a value, so one thread can drive several shards in any order.
+//! `cargo loom` looks through the orders in which two and three threads can meet (`models.rs`).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod budget;
+mod permits;
+mod rates;
+mod table;
+mod waiters;
 
-use crossbeam_utils::CachePadded;
+#[cfg(all(test, not(feature = "loom")))]
+mod hammer;
+#[cfg(all(test, feature = "loom"))]
+mod models;
 
-/// A budget of bytes that all shards draw on; it may be overdrawn by what one shard takes in one
-/// step, never by more.
-#[derive(Debug)]
-pub struct Budget {
-    used: CachePadded<AtomicU64>,
-    limit: u64,
-}
+pub use budget::Budget;
+pub use permits::{Answer, CAP_MAX, Grant, Permit, PermitsCell};
+pub use rates::SharedRate;
+pub use table::{Cell, CellId, CellKey, CellTable, Measure, PASSING_CELLS_MAX, TableFull};
+pub use waiters::SHARDS_MAX;
 
-impl Budget {
-    #[must_use]
-    pub fn new(limit: u64) -> Self {
-        Self { used: CachePadded::new(AtomicU64::new(0)), limit }
-    }
+/// The atomics of this place; with the feature `loom` those that its models can put in any order.
+mod atomics {
+    #[cfg(not(feature = "loom"))]
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 
-    pub fn take(&self, amount: u64) {
-        self.used.fetch_add(amount, Ordering::Relaxed);
-    }
+    #[cfg(feature = "loom")]
+    pub(super) use loom::sync::atomic::{AtomicU64, Ordering};
 
-    pub fn give_back(&self, amount: u64) {
-        let before = self.used.fetch_sub(amount, Ordering::Relaxed);
-        debug_assert!(before >= amount, "a budget got back more than was taken");
-    }
+    /// A number that is right whatever it says: no model needs to see it.
+    pub(super) use std::sync::atomic::AtomicU16 as Hint;
 
-    #[must_use]
-    pub fn is_spent(&self) -> bool {
-        self.used.load(Ordering::Relaxed) >= self.limit
-    }
-
-    #[must_use]
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_budget_is_spent_at_its_limit() {
-        let budget = Budget::new(10);
-        budget.take(9);
-        assert!(!budget.is_spent());
-        budget.take(1);
-        assert!(budget.is_spent());
-        budget.give_back(10);
-        assert_eq!(budget.used(), 0);
+    /// Reads `at` after this thread changed another number. Both were SeqCst, so of two threads
+    /// that each change one number and then read the other's, at least one sees the change.
+    pub(super) fn read_after_change(at: &AtomicU64) -> u64 {
+        // loom takes a SeqCst load for an acquire one; the fence gives it its place in the order.
+        #[cfg(feature = "loom")]
+        loom::sync::atomic::fence(Ordering::SeqCst);
+        at.load(Ordering::SeqCst)
     }
 }

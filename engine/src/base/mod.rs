@@ -4,6 +4,7 @@ pub mod block;
 pub mod bounded;
 pub mod cell;
 pub mod checksum;
+pub mod gcra;
 pub mod map;
 pub mod planted;
 pub mod prng;

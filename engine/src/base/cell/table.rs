@@ -1,0 +1,202 @@
+//! Cells by name: looked up once by each site, connection or flow that keeps its handle.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
+
+use crossbeam_utils::CachePadded;
+
+use crate::base::cell::permits::{Grant, PermitsCell};
+use crate::base::cell::rates::SharedRate;
+use crate::base::map::Map;
+use crate::base::time::Mono;
+
+#[expect(clippy::disallowed_types, reason = "taken once per site or connection, never per message")]
+type Lock<T> = std::sync::Mutex<T>;
+
+/// Cells whose names come from the world, remote addresses and tenants: more than an engine has
+/// connections and active flows, and about 24 MiB.
+pub const PASSING_CELLS_MAX: usize = 65_536;
+
+/// Passing cells looked at for each new one. More than one, so that idle ones go faster than others
+/// come; few, because others wait for the lock.
+const LOOKED_AT_PER_NEW: usize = 8;
+
+/// What a cap or rate holds for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CellKey {
+    Provider(Box<str>),
+    Source(Box<str>),
+    SourceProvider(Box<str>, Box<str>),
+    RemoteIp(IpAddr),
+    Tenant(Box<str>),
+}
+
+/// Tells cells apart as long as anybody has a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellId(pub u64);
+
+/// What a rate of a cell counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    Connections,
+    Messages,
+    Recipients,
+    Bytes,
+}
+
+/// The shared numbers of one name. Who holds a permit, waits, or has a grant on its way keeps the
+/// handle: a cell that anybody keeps is never reclaimed.
+pub struct Cell {
+    id: CellId,
+    key: CellKey,
+    shared: CachePadded<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    permits: PermitsCell,
+    rates: [SharedRate; 4],
+}
+
+/// No room for another passing cell: all are in use. The work is tried again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{PASSING_CELLS_MAX} remote addresses and tenants are in use")]
+pub struct TableFull;
+
+/// All cells of an engine.
+#[derive(Debug)]
+pub struct CellTable {
+    shards: u16,
+    passing_max: usize,
+    cells: Lock<Cells>,
+}
+
+#[derive(Debug, Default)]
+struct Cells {
+    by_key: Map<CellKey, Arc<Cell>>,
+    /// The passing ones, in the order in which they are looked at next.
+    passing: VecDeque<CellKey>,
+    ids: u64,
+}
+
+impl CellTable {
+    #[must_use]
+    pub fn new(shards: u16) -> Self {
+        Self { shards, passing_max: PASSING_CELLS_MAX, cells: Lock::default() }
+    }
+
+    /// The cell of this name. One that is new gets `cap`; one that is there keeps its own.
+    ///
+    /// # Errors
+    /// The name is a remote address or a tenant, and there are too many of them in use.
+    pub fn cell(&self, key: &CellKey, cap: Option<u32>, now: Mono) -> Result<Arc<Cell>, TableFull> {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = cells.by_key.get(key) {
+            return Ok(Arc::clone(cell));
+        }
+        if key.is_passing() {
+            cells.reclaim(now);
+            if cells.passing.len() >= self.passing_max {
+                return Err(TableFull);
+            }
+            cells.passing.push_back(key.clone());
+        }
+        Ok(cells.add(key, PermitsCell::new(self.shards, cap)))
+    }
+
+    /// Changes the caps of cells that are there; those that are not get theirs when they are looked
+    /// up. A shard that may have looked one up by older settings meanwhile calls this, or
+    /// [`PermitsCell::set_cap`], for what it keeps when it learns of the new ones.
+    #[must_use = "grants must reach their shards"]
+    pub fn set_caps(&self, caps: &[(CellKey, Option<u32>)]) -> Vec<(Arc<Cell>, Grant)> {
+        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = caps.iter().filter_map(|(key, cap)| Some((cells.by_key.get(key)?, *cap)));
+        let grants_of = |(cell, cap): (&Arc<Cell>, Option<u32>)| {
+            let grants = cell.permits().set_cap(cap);
+            let cell = Arc::clone(cell);
+            grants.into_iter().map(move |grant| (Arc::clone(&cell), grant))
+        };
+        there.flat_map(grants_of).collect()
+    }
+
+    /// Every cell there is, for reports and for the simulator's checks.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Cell>> {
+        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = cells.by_key.values().map(Arc::clone).collect();
+        all.sort_unstable_by_key(|cell| cell.id);
+        all
+    }
+}
+
+impl Cells {
+    fn add(&mut self, key: &CellKey, permits: PermitsCell) -> Arc<Cell> {
+        let shared = Shared { permits, rates: Default::default() };
+        let id = CellId(self.ids);
+        self.ids += 1;
+        let cell = Arc::new(Cell { id, key: key.clone(), shared: CachePadded::new(shared) });
+        self.by_key.insert(key.clone(), Arc::clone(&cell));
+        cell
+    }
+
+    /// Looks at a few of the passing cells, and drops those that nobody would miss.
+    fn reclaim(&mut self, now: Mono) {
+        for _ in 0..LOOKED_AT_PER_NEW.min(self.passing.len()) {
+            let Some(key) = self.passing.pop_front() else { return };
+            if self.by_key.get_mut(&key).is_some_and(|cell| is_idle(cell, now)) {
+                self.by_key.remove(&key);
+            } else {
+                self.passing.push_back(key);
+            }
+        }
+    }
+}
+
+/// Whether the table's is the only handle, and a new cell would behave alike. Handles are made from
+/// handles or under the lock, so nobody can come by one meanwhile.
+fn is_idle(cell: &mut Arc<Cell>, now: Mono) -> bool {
+    Arc::get_mut(cell).is_some_and(|cell| {
+        let permits = cell.permits();
+        permits.in_use() == 0
+            && permits.waiting() == 0
+            && cell.shared.rates.iter().all(|rate| rate.is_rested(now))
+    })
+}
+
+impl Cell {
+    #[must_use]
+    pub fn id(&self) -> CellId {
+        self.id
+    }
+
+    #[must_use]
+    pub fn key(&self) -> &CellKey {
+        &self.key
+    }
+
+    #[must_use]
+    pub fn permits(&self) -> &PermitsCell {
+        &self.shared.permits
+    }
+
+    #[must_use]
+    pub fn rate(&self, of: Measure) -> &SharedRate {
+        &self.shared.rates[of as usize]
+    }
+}
+
+impl fmt::Debug for Cell {
+    /// The name alone: the numbers are another shard's business at any moment.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cell({} {:?})", self.id.0, self.key)
+    }
+}
+
+impl CellKey {
+    /// Whether the name comes from the world; all others are in the settings, which bounds them.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::RemoteIp(_) | Self::Tenant(_))
+    }
+}
