@@ -5,6 +5,7 @@ pub mod bounded;
 pub mod cell;
 pub mod checksum;
 pub mod map;
+pub mod pattern;
 pub mod planted;
 pub mod prng;
 pub mod slots;

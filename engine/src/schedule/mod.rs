@@ -22,6 +22,7 @@ mod policy;
 mod queue;
 mod record;
 mod retry;
+pub mod rules;
 mod settle;
 mod site;
 mod tick;
