@@ -13,7 +13,12 @@ pub const EFFECTS_MAX: usize = 32;
 /// The effects on one subject; takes a pointer until there is one. None counts behind its end,
 /// whether or not [`Effects::poll_ended`] was asked meanwhile.
 #[derive(Debug, Default)]
-pub struct Effects(Option<Box<Vec<Effect>>>);
+pub struct Effects(Option<Box<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    effects: Vec<Effect>,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effect {
@@ -69,7 +74,7 @@ impl Effects {
         if effect.until <= now {
             return Change::None;
         }
-        let effects = self.0.get_or_insert_default();
+        let effects = &mut self.0.get_or_insert_default().effects;
         let same = |known: &&mut Effect| {
             known.restraint == effect.restraint && known.by.name == effect.by.name
         };
@@ -120,19 +125,18 @@ impl Effects {
 
     /// All that holds now, for explain and for the state that outlives a restart.
     pub fn active(&self, now: Mono) -> impl Iterator<Item = &Effect> {
-        let all = self.0.iter().flat_map(|effects| effects.iter());
-        all.filter(move |effect| now < effect.until)
+        self.all().filter(move |effect| now < effect.until)
     }
 
     /// When the next effect ends: wake then, and call [`Effects::poll_ended`].
     #[must_use]
     pub fn next_end(&self) -> Option<Mono> {
-        self.0.iter().flat_map(|effects| effects.iter()).map(|effect| effect.until).min()
+        self.all().map(|effect| effect.until).min()
     }
 
     /// Takes out an effect that is over, one a call; after the last the memory is given back.
     pub fn poll_ended(&mut self, now: Mono) -> Option<Effect> {
-        let effects = self.0.as_mut()?;
+        let effects = &mut self.0.as_mut()?.effects;
         let ended = effects.iter().position(|effect| effect.until <= now);
         let ended = ended.map(|at| effects.swap_remove(at));
         if effects.is_empty() {
@@ -144,6 +148,10 @@ impl Effects {
     /// Ends everything at once, as an operator may.
     pub fn clear(&mut self) {
         self.0 = None;
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Effect> {
+        self.0.iter().flat_map(|held| held.effects.iter())
     }
 }
 
