@@ -6,6 +6,7 @@ pub mod cell;
 pub mod checksum;
 pub mod gcra;
 pub mod map;
+pub mod pattern;
 pub mod planted;
 pub mod prng;
 pub mod slots;

@@ -6,9 +6,11 @@ mod document;
 mod names;
 mod problem;
 mod sites;
+mod starter;
 mod units;
 
 pub use problem::{PROBLEMS_MAX, Problem, TextPlace, render};
+pub use starter::starter;
 pub use units::{CpuList, Period, Size, UnitError};
 
 use crate::model::settings::Settings;

@@ -26,6 +26,8 @@ mod queue;
 mod record;
 mod retry;
 mod roster;
+pub mod rules;
+pub mod rules;
 mod settle;
 mod site;
 mod tick;
