@@ -9,7 +9,9 @@ use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
-use crate::model::note::{Attempt, Class, Done, LeaseEnd, RecipientResult, Settlement};
+use crate::model::note::{
+    Attempt, Cause, Class, Complaint, Done, LeaseEnd, RecipientResult, Settlement,
+};
 use crate::model::outcome::{Enhanced, Outcome, RangeOutcome, Reply};
 use crate::model::settings::OutcomeDurability;
 use crate::shard::Fact;
@@ -66,10 +68,14 @@ impl Scheduler {
                 }
                 self.let_go(now, flight.bearing);
             }
-            Attempt::Mixed(results) => {
+            Attempt::Mixed { recipients, complaint } => {
                 self.note_answer(slot);
                 let strict = self.strict(slot);
-                self.settle_mixed(now, flight, &results, strict);
+                self.settle_mixed(now, flight, &recipients, strict);
+                if let Some(Complaint { cause: Cause::Throttle, reply }) = complaint {
+                    self.end_willingness(slot);
+                    self.complain(now, number, Trouble::Throttled, reply);
+                }
             }
             // Its connection is gone or going: more work would only come back as well.
             Attempt::NotTried => {
@@ -80,7 +86,7 @@ impl Scheduler {
                 }
                 self.put_back(now, flight);
             }
-            Attempt::Throttled(reply) => {
+            Attempt::Throttled(Complaint { reply, .. }) => {
                 self.mark(slot, |lease| lease.answered += 1);
                 self.end_willingness(slot);
                 self.put_back(now, flight);
@@ -92,11 +98,21 @@ impl Scheduler {
 
     fn judge_end(&mut self, now: Now, number: u32, lease: &Lease, why: LeaseEnd) {
         match why {
-            LeaseEnd::Unreachable(reply) => self.blame(now, number, reply),
-            LeaseEnd::TurnedAway(reply) => {
-                self.complain(now, number, Trouble::Throttled, reply);
+            LeaseEnd::Unreachable(trouble) => self.blame(now, number, trouble.reply),
+            LeaseEnd::TurnedAway(trouble) => {
+                self.complain(now, number, Trouble::Throttled, trouble.reply);
             }
             LeaseEnd::Local(reply) => {
+                self.complain(now, number, Trouble::Local, reply);
+            }
+            LeaseEnd::Busy { ip } => {
+                let text = format!("{ip} has as many connections as it may");
+                let reply = Reply::local(451, Enhanced(4, 3, 2), &text);
+                self.complain(now, number, Trouble::Local, reply);
+            }
+            LeaseEnd::Skipped => {
+                let text = "every mail host is to be passed over for now";
+                let reply = Reply::local(451, Enhanced(4, 3, 2), text);
                 self.complain(now, number, Trouble::Local, reply);
             }
             LeaseEnd::Finished if lease.is_fruitless() && !self.stopping => {
