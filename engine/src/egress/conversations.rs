@@ -1,5 +1,6 @@
 //! Whole conversations with scripted hosts: what a session orders, line by line.
 
+mod facts;
 mod walk;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::base::time::{Mono, Now, Wall};
 use crate::model::connection::{Close, ConnectError, End, ShardId, TlsError, TlsFacts};
 use crate::model::delivery::{Delivery, LeaseId};
 use crate::model::message::{MessageId, Place, SegmentSeq, Slice};
-use crate::model::note::{Attempt, LeaseEnd, Opening};
+use crate::model::note::{Attempt, HostSet, LeaseEnd, Opening};
 use crate::model::route::{MailHost, SiteKey, Target, Way};
 use crate::model::settings::{OutcomeDurability, SiteSettings, TlsMode};
 use crate::wire::envelope::{Envelope, Origin};
@@ -80,6 +81,7 @@ impl Talk {
         hosts: &[&[&str]],
     ) -> (Self, Vec<String>) {
         let host = |(n, addresses): (usize, &&[&str])| MailHost {
+            preference: 10,
             name: format!("mx{n}").into(),
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         };
@@ -92,7 +94,13 @@ impl Talk {
             lease: LeaseId { owner: ShardId(0), slot: 0, generation: 0 },
             target: Arc::new(target),
             settings: Arc::new(settings),
+            source: None,
+            skip: HostSet::EMPTY,
         };
+        Self::of(opening, options)
+    }
+
+    fn of(opening: Opening, options: EgressOptions) -> (Self, Vec<String>) {
         let now = Now { mono: Mono(1_000), wall: Wall(1_000) };
         let mut talk = Self { session: Session::new(opening, Arc::new(options), now), now };
         let log = talk.log();
@@ -217,9 +225,11 @@ fn describe(order: Order) -> String {
             format!("{} {}", done.message.ordinal(), describe_result(&done.result))
         }
         Order::Ended(LeaseEnd::Finished) => "ended".into(),
-        Order::Ended(LeaseEnd::Unreachable(reply)) => format!("unreachable {reply}"),
-        Order::Ended(LeaseEnd::TurnedAway(reply)) => format!("turned away {reply}"),
+        Order::Ended(LeaseEnd::Unreachable(trouble)) => format!("unreachable {}", trouble.reply),
+        Order::Ended(LeaseEnd::TurnedAway(trouble)) => format!("turned away {}", trouble.reply),
         Order::Ended(LeaseEnd::Local(reply)) => format!("local {reply}"),
+        Order::Ended(LeaseEnd::Busy { ip }) => format!("busy {ip}"),
+        Order::Ended(LeaseEnd::Skipped) => "skipped".into(),
         Order::Send(_) | Order::SendSlice(_) => unreachable!(),
     }
 }
@@ -227,14 +237,14 @@ fn describe(order: Order) -> String {
 fn describe_result(result: &Attempt) -> String {
     match result {
         Attempt::Delivered(reply) => format!("delivered {reply}"),
-        Attempt::Mixed(results) => {
+        Attempt::Mixed { recipients, .. } => {
             let one = |result: &crate::model::note::RecipientResult| {
                 format!("{} {:?} {}", result.recipient, result.class, result.reply)
             };
-            results.iter().map(one).collect::<Vec<_>>().join("; ")
+            recipients.iter().map(one).collect::<Vec<_>>().join("; ")
         }
         Attempt::NotTried => "not tried".into(),
-        Attempt::Throttled(reply) => format!("throttled {reply}"),
+        Attempt::Throttled(complaint) => format!("throttled {}", complaint.reply),
         Attempt::Unreadable => "unreadable".into(),
     }
 }

@@ -16,7 +16,10 @@ mod writing;
 use std::collections::VecDeque;
 
 use super::letter::Letter;
-use super::transaction::{Step, Transaction};
+use super::transaction::{Step, Transaction, Word};
+use crate::base::time::{Mono, Now};
+use crate::model::delivery::Delivery;
+use crate::model::note::{Attempt, Done, Phases, Remote};
 use crate::model::outcome::Reply;
 use crate::model::settings::OutcomeDurability;
 use crate::wire::smtp::reply::Capabilities;
@@ -66,8 +69,8 @@ pub(super) enum Await {
 /// Why the connection cannot go on.
 #[derive(Debug)]
 pub(super) enum Break {
-    /// 421: the host closes.
-    TurnedDown(Reply),
+    /// 421: the host closes. The word of [`super::verdict::judge`] on it.
+    TurnedDown(Word),
     /// A reply that answers nothing we asked.
     OutOfStep(Reply),
     /// A chunk of the front message cannot be read, and its transaction not be taken back.
@@ -89,6 +92,24 @@ pub(super) struct Exchange {
     /// Outcomes reported and not yet on disk.
     unsettled: u32,
     heard: u64,
+    /// When the last reply came, or the command went out on which the next one depends.
+    since: Mono,
+    connection: Connection,
+}
+
+/// What is told of the connection with each delivery.
+#[derive(Debug, Default)]
+struct Connection {
+    remote: Option<Remote>,
+    /// How long it took to open, until that is told.
+    untold: Phases,
+}
+
+impl Connection {
+    fn done(&mut self, delivery: &Delivery, result: Attempt) -> Done {
+        let phases = std::mem::take(&mut self.untold);
+        Done { remote: self.remote, phases, ..Done::new(delivery, result) }
+    }
 }
 
 impl Exchange {
@@ -104,12 +125,24 @@ impl Exchange {
             completed: 0,
             unsettled: 0,
             heard: 0,
+            since: Mono(0),
+            connection: Connection::default(),
         }
     }
 
     /// The host is ready, and can do this.
     pub(super) fn open(&mut self, capabilities: Capabilities) {
         self.capabilities = capabilities;
+    }
+
+    /// A connection to this host took so long to open.
+    pub(super) fn begin(&mut self, remote: Option<Remote>, phases: Phases) {
+        self.connection = Connection { remote, untold: phases };
+    }
+
+    /// How long the connection took to open, if that was not told with a delivery.
+    pub(super) fn take_untold(&mut self) -> Phases {
+        std::mem::take(&mut self.connection.untold)
     }
 
     /// Takes a letter, or hands it back if it holds enough.
@@ -160,6 +193,14 @@ impl Exchange {
             (None, _) => Await::Nothing,
         };
         Awaited { what, heard: self.heard }
+    }
+
+    /// A reply will be owed for what is written now.
+    fn expect(&mut self, what: Expect, now: Now) {
+        if self.expected.is_empty() {
+            self.since = now.mono;
+        }
+        self.expected.push_back(what);
     }
 
     fn front_step(&self) -> Option<&Step> {

@@ -14,6 +14,7 @@ pub mod route;
 pub mod session;
 mod transaction;
 pub mod verdict;
+mod wording;
 
 #[cfg(test)]
 mod conversations;

@@ -1,7 +1,7 @@
 //! What a session wants done, and the bytes it wants sent, in order.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use crate::base::time::Mono;
@@ -12,8 +12,9 @@ use crate::model::note::{Done, LeaseEnd};
 /// One thing to be done. The session has at most one connection at a time.
 #[derive(Debug)]
 pub enum Order {
-    /// Open a connection; the answer is `handle_connected`, by `by` at the latest.
-    Connect { to: SocketAddr, by: Mono },
+    /// Open a connection, from this address if one is given; the answer is `handle_connected`, by
+    /// `by` at the latest, or `handle_busy` at once if that remote address takes no more.
+    Connect { to: SocketAddr, from: Option<IpAddr>, by: Mono },
     /// Send these bytes of [`super::session::Session::text`], behind what is already queued.
     Send(Range<usize>),
     /// Send these bytes of a block, behind what is already queued.

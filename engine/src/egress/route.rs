@@ -101,7 +101,7 @@ impl Router {
             Way::Failed(loops(&to.to_string()))
         } else {
             let name = to.ip().to_string().into();
-            Way::Hosts(vec![MailHost { name, addresses: vec![to] }])
+            Way::Hosts(vec![MailHost { preference: 0, name, addresses: vec![to] }])
         };
         Target { site, way, fresh_until: Mono::NEVER }
     }
@@ -129,7 +129,7 @@ impl Router {
         let way = if addresses.is_empty() {
             Way::Failed(loops(name))
         } else {
-            Way::Hosts(vec![MailHost { name: name.into(), addresses }])
+            Way::Hosts(vec![MailHost { preference: 0, name: name.into(), addresses }])
         };
         Target { site, way, fresh_until: Mono::NEVER }
     }
@@ -178,7 +178,12 @@ impl Router {
         let allowed = host.addresses.iter().filter(|ip| self.refused(**ip).is_none());
         let addresses: Vec<SocketAddr> =
             allowed.take(ADDRESSES_MAX).map(|ip| SocketAddr::new(*ip, self.port)).collect();
-        (!addresses.is_empty()).then(|| MailHost { name: host.name.clone(), addresses })
+        let ResolvedHost { preference, name, .. } = host;
+        (!addresses.is_empty()).then(|| MailHost {
+            preference: *preference,
+            name: name.clone(),
+            addresses,
+        })
     }
 
     fn refused(&self, ip: IpAddr) -> Option<&'static str> {

@@ -24,7 +24,7 @@ use crate::base::time::{Mono, Now};
 use crate::model::connection::{Close, ConnectError, End, TlsError, TlsFacts};
 use crate::model::delivery::{Delivery, LeaseId};
 use crate::model::message::{Place, Slice};
-use crate::model::note::{Attempt, Done, LeaseEnd, Opening};
+use crate::model::note::{Attempt, Cause, Done, LeaseEnd, Opening, Phases, Took, Trouble};
 use crate::model::outcome::{Enhanced, Reply};
 use crate::model::settings::{OutcomeDurability, StageTimeouts, TlsMode};
 use crate::wire::smtp::reply::ReplyReader;
@@ -55,6 +55,9 @@ pub struct Session {
     exchange: Exchange,
     awaited: Awaited,
     deadline: Mono,
+    /// How long the connection has taken to open so far, and when what it does now began.
+    phases: Phases,
+    since: Mono,
     /// The worst that hosts tried so far have done; a word of theirs beats silence.
     trouble: Option<LeaseEnd>,
     out: Outbox,
@@ -116,7 +119,11 @@ impl Session {
     pub fn new(opening: Opening, options: Arc<EgressOptions>, now: Now) -> Self {
         let exchange = Exchange::new(options.outcomes, opening.settings.messages_per_connection);
         let mut session = Self {
-            itinerary: Itinerary::new(Arc::clone(&opening.target)),
+            itinerary: Itinerary::new(
+                Arc::clone(&opening.target),
+                opening.source.clone(),
+                opening.skip,
+            ),
             opening,
             options,
             phase: Phase::Connecting,
@@ -126,6 +133,8 @@ impl Session {
             awaited: exchange.awaited(),
             exchange,
             deadline: Mono::NEVER,
+            phases: Phases::default(),
+            since: now.mono,
             trouble: None,
             out: Outbox::default(),
         };
@@ -171,24 +180,40 @@ impl Session {
         if !matches!(self.phase, Phase::Connecting) {
             return;
         }
+        self.itinerary.handle_tried();
         match result {
             Ok(()) => {
                 self.reader = ReplyReader::default();
+                self.phases.connect = self.lap(now);
                 self.await_opener(Opener::Greeting, now);
             }
             Err(ConnectError::Refused) => {
-                self.remember(LeaseEnd::Unreachable(self.unanswered("connection refused")));
+                let trouble = self.site_trouble(self.unanswered("connection refused"));
+                self.remember(LeaseEnd::Unreachable(trouble));
                 self.go_on(Next::Another, now);
             }
             Err(ConnectError::TimedOut) => {
-                self.remember(LeaseEnd::Unreachable(self.unanswered("connection timed out")));
+                let trouble = self.site_trouble(self.unanswered("connection timed out"));
+                self.remember(LeaseEnd::Unreachable(trouble));
                 self.rest(Next::Another, now);
             }
             Err(ConnectError::Local) => {
                 let text = "no port, descriptor or memory left to connect with";
-                let end = LeaseEnd::Local(Reply::local(451, Enhanced(4, 3, 0), text));
-                self.go_on(Next::Finish(end), now);
+                self.finish_locally(text, now);
             }
+            Err(ConnectError::Source) => {
+                let text = self.source_missing();
+                self.finish_locally(&text, now);
+            }
+        }
+    }
+
+    /// The other answer to [`Order::Connect`], at once: the remote address has as many
+    /// connections as it may.
+    pub fn handle_busy(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Connecting) {
+            self.itinerary.handle_busy();
+            self.go_on(Next::Another, now);
         }
     }
 
@@ -218,7 +243,7 @@ impl Session {
 
     /// All that was ordered to be sent has been taken by the kernel.
     pub fn handle_drained(&mut self, now: Now) {
-        self.exchange.handle_drained();
+        self.exchange.handle_drained(now);
         self.carry_on(now);
     }
 
@@ -230,6 +255,7 @@ impl Session {
         match result {
             Ok(_) => {
                 self.security = Security::Encrypted;
+                self.phases.tls = self.lap(now);
                 self.say_hello("EHLO", Opener::Ehlo, now);
             }
             Err(_) => self.close(Close::Abort, Next::InClear, now),
@@ -241,7 +267,8 @@ impl Session {
         let lost = self.unanswered("connection lost");
         let next = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Opening(_) => {
-                self.remember(LeaseEnd::Unreachable(lost));
+                let trouble = self.site_trouble(lost);
+                self.remember(LeaseEnd::Unreachable(trouble));
                 Next::Another
             }
             Phase::Securing => Next::InClear,
@@ -316,9 +343,35 @@ impl Session {
         &self.opening.settings.timeouts
     }
 
+    /// How long what the connection did until now took; what it does next begins.
+    fn lap(&mut self, now: Now) -> Took {
+        Took::between(std::mem::replace(&mut self.since, now.mono), now.mono)
+    }
+
+    /// A host that is out of order.
+    fn site_trouble(&mut self, reply: Reply) -> Box<Trouble> {
+        self.trouble(Cause::Site, reply)
+    }
+
+    /// What the host of this connection has done.
+    fn trouble(&mut self, cause: Cause, reply: Reply) -> Box<Trouble> {
+        let remote = self.itinerary.remote();
+        Box::new(Trouble { cause, reply, remote, phases: std::mem::take(&mut self.phases) })
+    }
+
     fn unanswered(&self, what: &str) -> Reply {
         let text = format!("{}: {what}", self.itinerary.label());
         Reply::local(451, Enhanced(4, 4, 2), &text)
+    }
+
+    fn source_missing(&self) -> String {
+        let from = self.itinerary.current().and_then(|hop| hop.from);
+        match (&self.opening.source, from) {
+            (Some(source), Some(from)) => {
+                format!("source {}: {from} is not an address of this machine", source.name)
+            }
+            _ => "the source address is not one of this machine".to_owned(),
+        }
     }
 
     fn out_of_step(&self, what: &str) -> Reply {

@@ -2,8 +2,8 @@
 
 use super::body::BodyCursor;
 use super::letter::Letter;
-use super::verdict::Verdict;
-use crate::model::note::{Attempt, RecipientResult};
+use super::verdict::{Verdict, is_one_too_many};
+use crate::model::note::{Attempt, Cause, Complaint, Phases, RecipientResult};
 use crate::model::outcome::{Enhanced, Reply};
 use crate::wire::smtp::reply::{Capabilities, SizeLimit};
 
@@ -25,6 +25,14 @@ pub(super) enum Step {
     Dotted,
 }
 
+/// What a reply, or the lack of one, says about recipients.
+#[derive(Clone, Debug)]
+pub(super) struct Word {
+    pub(super) verdict: Verdict,
+    pub(super) cause: Cause,
+    pub(super) reply: Reply,
+}
+
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) letter: Letter,
@@ -34,9 +42,13 @@ pub(super) struct Transaction {
     /// Recipients accepted so far.
     pub(super) accepted: u16,
     /// The refusal of MAIL; the recipients' own replies then mean nothing.
-    sender_refused: Option<(Verdict, Reply)>,
+    sender_refused: Option<Word>,
     /// Recipients refused so far.
-    pub(super) refused: Vec<(u16, Verdict, Reply)>,
+    pub(super) refused: Vec<(u16, Word)>,
+    /// Recipients accepted before the first that was one too many.
+    pub(super) accepted_first: Option<u16>,
+    /// How long its replies took.
+    pub(super) phases: Phases,
 }
 
 impl Transaction {
@@ -48,6 +60,8 @@ impl Transaction {
             accepted: 0,
             sender_refused: None,
             refused: Vec::new(),
+            accepted_first: None,
+            phases: Phases::default(),
         }
     }
 
@@ -71,69 +85,96 @@ impl Transaction {
         self.sender_refused.is_some()
     }
 
-    pub(super) fn refuse_sender(&mut self, verdict: Verdict, reply: Reply) {
-        self.sender_refused = Some((verdict, reply));
+    pub(super) fn refuse_sender(&mut self, word: Word) {
+        self.sender_refused = Some(word);
+    }
+
+    pub(super) fn refuse_recipient(&mut self, recipient: u16, word: Word) {
+        if self.accepted_first.is_none() && self.accepted > 0 && is_one_too_many(&word.reply) {
+            self.accepted_first = Some(self.accepted);
+        }
+        self.refused.push((recipient, word));
     }
 
     /// Why this host cannot take the message at all, known without asking it. Content is not
     /// re-encoded for hosts without 8BITMIME: it may be signed.
-    pub(super) fn objection(&self, capabilities: &Capabilities) -> Option<Reply> {
+    pub(super) fn objection(&self, capabilities: &Capabilities) -> Option<Word> {
         let letter = &self.letter;
         if letter.eight_bit && !capabilities.eight_bit_mime {
             let text = "8-bit content, and the host does not offer 8BITMIME";
-            return Some(Reply::local(554, Enhanced(5, 6, 3), text));
+            return Some(Word::objection(Reply::local(554, Enhanced(5, 6, 3), text)));
         }
         match capabilities.size {
             SizeLimit::Bytes(limit) if letter.bytes > limit => {
                 let text = format!("message of {} bytes, the host takes {limit}", letter.bytes);
-                Some(Reply::local(552, Enhanced(5, 3, 4), &text))
+                Some(Word::objection(Reply::local(552, Enhanced(5, 3, 4), &text)))
             }
             _ => None,
         }
     }
 
-    /// The result, where `verdict` holds for every recipient not refused before.
-    pub(super) fn conclude(self, verdict: Verdict, reply: Reply) -> Attempt {
+    /// The result, where `word` holds for every recipient not refused before.
+    pub(super) fn conclude(self, word: Word) -> Attempt {
         let Self { letter, sender_refused, refused, .. } = self;
-        let (verdict, reply, refused) = match sender_refused {
-            Some((verdict, reply)) => (verdict, reply, Vec::new()),
-            None => (verdict, reply, refused),
+        let said = sender_refused.iter().chain([&word]);
+        let complaint = complaint_of(said.chain(refused.iter().map(|(_, word)| word)));
+        let (word, refused) = match sender_refused {
+            Some(word) => (word, Vec::new()),
+            None => (word, refused),
         };
-        match verdict {
-            Verdict::Accepted if refused.is_empty() => Attempt::Delivered(reply),
-            Verdict::Throttled if refused.is_empty() => Attempt::Throttled(reply),
-            _ if is_all_throttled(&refused, letter.delivery.count) => throttled(refused, reply),
-            _ => Attempt::Mixed(merge(letter.delivery.recipients(), refused, verdict, &reply)),
+        let is_all_refused = refused.len() == usize::from(letter.delivery.count);
+        let says_nothing_else = (is_all_refused || word.is_throttle())
+            && refused.iter().all(|(_, word)| word.is_throttle());
+        match complaint {
+            None if word.verdict == Verdict::Accepted && refused.is_empty() => {
+                Attempt::Delivered(word.reply)
+            }
+            Some(complaint) if says_nothing_else => Attempt::Throttled(complaint),
+            complaint => {
+                let recipients = merge(letter.delivery.recipients(), refused, &word);
+                Attempt::Mixed { recipients, complaint }
+            }
         }
     }
 }
 
-fn is_all_throttled(refused: &[(u16, Verdict, Reply)], count: u16) -> bool {
-    let is_throttled = |(_, verdict, _): &(u16, Verdict, Reply)| *verdict == Verdict::Throttled;
-    refused.len() == usize::from(count) && refused.iter().all(is_throttled)
+impl Word {
+    /// A refusal of our own, of a message that the host cannot take.
+    pub(super) fn objection(reply: Reply) -> Self {
+        Self { verdict: Verdict::Failed, cause: Cause::Content, reply }
+    }
+
+    /// The conversation cannot go on; nothing was said about the message.
+    pub(super) fn of_trouble(reply: Reply) -> Self {
+        Self { verdict: Verdict::SiteTrouble, cause: Cause::Site, reply }
+    }
+
+    fn is_throttle(&self) -> bool {
+        self.verdict == Verdict::Throttled
+    }
 }
 
-fn throttled(refused: Vec<(u16, Verdict, Reply)>, otherwise: Reply) -> Attempt {
-    let first = refused.into_iter().next();
-    Attempt::Throttled(first.map_or(otherwise, |(_, _, reply)| reply))
+/// What of all that was said is not about recipients: a wish to slow down before anything else.
+fn complaint_of<'a>(said: impl Iterator<Item = &'a Word> + Clone) -> Option<Complaint> {
+    let first = |verdict| said.clone().find(move |word| word.verdict == verdict);
+    let word = first(Verdict::Throttled).or_else(|| first(Verdict::SiteTrouble))?;
+    Some(Complaint { cause: word.cause, reply: word.reply.clone() })
 }
 
-/// One result per recipient, in order; `refused` is in order, since replies are.
+/// One result per recipient, in order.
 fn merge(
     recipients: std::ops::Range<u16>,
-    refused: Vec<(u16, Verdict, Reply)>,
-    verdict: Verdict,
-    reply: &Reply,
+    mut refused: Vec<(u16, Word)>,
+    otherwise: &Word,
 ) -> Vec<RecipientResult> {
-    let mut refused = refused;
-    refused.sort_by_key(|(recipient, ..)| *recipient);
+    refused.sort_by_key(|(recipient, _)| *recipient);
     let mut refused = refused.into_iter().peekable();
     recipients
-        .map(|recipient| match refused.next_if(|(other, ..)| *other == recipient) {
-            Some((_, verdict, reply)) => {
-                RecipientResult { recipient, class: verdict.class(), reply }
-            }
-            None => RecipientResult { recipient, class: verdict.class(), reply: reply.clone() },
+        .map(|recipient| {
+            let own = refused.next_if(|(other, _)| *other == recipient);
+            let Word { verdict, cause, reply } =
+                own.map_or_else(|| otherwise.clone(), |(_, word)| word);
+            RecipientResult { recipient, class: verdict.class(), cause, reply }
         })
         .collect()
 }

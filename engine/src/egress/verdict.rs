@@ -4,14 +4,16 @@
 //! | --- | --- |
 //! | 421 anywhere | the site asks to slow down |
 //! | 4.7.x, or 450-452 that speaks of rates, at the greeting, EHLO or MAIL | the same: nothing was said about a mailbox yet |
-//! | 4.7.x that speaks of rates, later | the same; without such words it may be greylisting, which is the message's own wait |
+//! | 450-452 with 4.3.2 or 4.4.5 | the same |
+//! | 4.7.x, or 450-452, that speaks of rates, later | the same, unless it is about one mailbox; 4.7.x without such words may be greylisting, which is the message's own wait |
 //! | other 4xx, or any 5xx, at the greeting or EHLO | site trouble: try another host |
 //! | 552 to RCPT | as 452: too many recipients (RFC 5321 §4.5.3.1.10) |
 //! | other 4xx / 5xx | the message, or the one recipient, is deferred / failed |
 //! | a code that has no place at the stage | site trouble: the conversation is out of step |
 
+use super::wording::Wording;
 use crate::base::planted::{Bug, planted};
-use crate::model::note::Class;
+use crate::model::note::{Cause, Class};
 use crate::model::outcome::{Enhanced, Reply};
 
 /// What a reply answers.
@@ -54,25 +56,6 @@ impl Verdict {
     }
 }
 
-/// Words by which servers name a rate or load limit, in lower case.
-const RATE_WORDS: [&str; 12] = [
-    "rate limit",
-    "ratelimit",
-    "rate-limit",
-    "throttl",
-    "too many",
-    "too fast",
-    "too much mail",
-    "unusual rate",
-    "slow down",
-    "exceeded the",
-    "server busy",
-    "too frequent",
-];
-
-/// Words that name greylisting, whatever else is said.
-const GREYLIST_WORDS: [&str; 3] = ["greylist", "graylist", "grey-list"];
-
 /// Whether `code` lets the conversation go on at `stage`; its text then need not be read.
 #[must_use]
 pub fn is_go(stage: Stage, code: u16) -> bool {
@@ -82,15 +65,35 @@ pub fn is_go(stage: Stage, code: u16) -> bool {
     }
 }
 
-/// The meaning of `reply` at `stage`.
+/// The meaning of `reply` at `stage`, and what it is about.
 #[must_use]
-pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
+pub fn judge(stage: Stage, reply: &Reply) -> (Verdict, Cause) {
+    let wording = Wording::of(reply);
+    let verdict = classify(stage, reply, &wording);
+    let cause = match (verdict, reply.code / 100) {
+        (Verdict::Accepted, _) => Cause::None,
+        _ if wording.is_of_greylisting() && reply.code / 100 == 4 => Cause::Greylist,
+        (Verdict::Throttled, _) => Cause::Throttle,
+        (_, 4) => cause_of_deferral(stage, reply, &wording),
+        (_, 5) => cause_of_refusal(stage, reply, &wording),
+        _ => Cause::Site,
+    };
+    (verdict, cause)
+}
+
+/// Whether a refusal of RCPT says that the message has one recipient too many.
+#[must_use]
+pub fn is_one_too_many(reply: &Reply) -> bool {
+    is_too_many(reply, &Wording::of(reply))
+}
+
+fn classify(stage: Stage, reply: &Reply, wording: &Wording) -> Verdict {
     match (reply.code / 100, stage) {
         (4 | 5, Stage::Dot) if planted(Bug::RefusalTakenForDelivery) => Verdict::Accepted,
         _ if reply.code == 421 && planted(Bug::ThrottleTakenForFailure) => Verdict::Failed,
         _ if reply.code == 421 => Verdict::Throttled,
         _ if is_go(stage, reply.code) => Verdict::Accepted,
-        (4, _) if asks_to_slow_down(stage, reply) => Verdict::Throttled,
+        (4, _) if asks_to_slow_down(stage, reply, wording) => Verdict::Throttled,
         (4 | 5, Stage::Greeting | Stage::Hello) => Verdict::SiteTrouble,
         (4, _) => Verdict::Deferred,
         (5, Stage::Rcpt) if reply.code == 552 => Verdict::Deferred,
@@ -99,20 +102,106 @@ pub fn classify(stage: Stage, reply: &Reply) -> Verdict {
     }
 }
 
-fn asks_to_slow_down(stage: Stage, reply: &Reply) -> bool {
-    let text = reply.text.to_ascii_lowercase();
-    let holds = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if holds(&GREYLIST_WORDS) {
+fn asks_to_slow_down(stage: Stage, reply: &Reply, wording: &Wording) -> bool {
+    if wording.is_of_greylisting() {
         return false;
     }
-    let is_policy = matches!(reply.enhanced, Some(Enhanced(4, 7, _)));
+    let is_policy = subject(reply) == 7;
+    let is_busy = matches!(reply.enhanced, Some(Enhanced(_, 3, 2) | Enhanced(_, 4, 5)));
+    let is_usual = matches!(reply.code, 450..=452);
     match stage {
         Stage::Greeting | Stage::Hello | Stage::Mail => {
-            is_policy || (matches!(reply.code, 450..=452) && holds(&RATE_WORDS))
+            is_policy || (is_usual && (is_busy || wording.is_of_rate()))
         }
-        Stage::Rcpt | Stage::Data | Stage::Dot => is_policy && holds(&RATE_WORDS),
+        Stage::Rcpt | Stage::Data | Stage::Dot => {
+            let speaks = wording.is_of_rate() && !is_of_one_mailbox(reply, wording);
+            (is_usual && is_busy) || ((is_policy || is_usual) && speaks)
+        }
     }
 }
+
+/// Words about rates are not always the site's: a mailbox has its own limits.
+fn is_of_one_mailbox(reply: &Reply, wording: &Wording) -> bool {
+    let limited = subject(reply) != 7 && wording.is_of_mailbox_limit();
+    matches!(subject(reply), 1 | 2) || limited || is_too_many(reply, wording)
+}
+
+fn is_too_many(reply: &Reply, wording: &Wording) -> bool {
+    let is_coded = matches!(reply.enhanced, Some(Enhanced(_, 5, 3)));
+    wording.is_of_recipient_count() || (is_coded && !wording.is_of_rate())
+}
+
+fn cause_of_deferral(stage: Stage, reply: &Reply, wording: &Wording) -> Cause {
+    let later = matches!(stage, Stage::Rcpt | Stage::Data | Stage::Dot);
+    match subject(reply) {
+        _ if later && is_too_many(reply, wording) => Cause::Recipient,
+        1 => cause_of_address(reply),
+        2 => Cause::Recipient,
+        3 if is_too_large(reply) => Cause::Content,
+        6 => Cause::Content,
+        // Without a word about rates it is what greylisting looks like.
+        7 if later => Cause::Greylist,
+        7 => Cause::Throttle,
+        3..=5 => Cause::Site,
+        _ if wording.is_of_mailbox_limit() => Cause::Recipient,
+        _ if wording.is_of_standing() || wording.is_of_rules() => Cause::Policy,
+        // What 450 means by itself: the mailbox is busy (RFC 5321 §4.2.3).
+        _ if later && (reply.code == 450 || wording.is_of_mailbox()) => Cause::Recipient,
+        _ => Cause::Site,
+    }
+}
+
+fn cause_of_refusal(stage: Stage, reply: &Reply, wording: &Wording) -> Cause {
+    let has_content = matches!(stage, Stage::Data | Stage::Dot);
+    match subject(reply) {
+        _ if wording.is_of_standing() => Cause::Policy,
+        _ if stage == Stage::Rcpt && is_too_many(reply, wording) => Cause::Recipient,
+        1 => cause_of_address(reply),
+        2 => Cause::Recipient,
+        3 if is_too_large(reply) => Cause::Content,
+        3 => Cause::Site,
+        6 => Cause::Content,
+        _ if has_content && wording.is_of_content() => Cause::Content,
+        4 | 5 | 7 if wording.is_of_mailbox() => Cause::Recipient,
+        7 => Cause::Policy,
+        4 if stage == Stage::Rcpt => Cause::Recipient,
+        4 | 5 => Cause::Site,
+        _ if wording.is_of_mailbox_limit() => Cause::Recipient,
+        _ if wording.is_of_rules() || wording.is_of_content() => Cause::Policy,
+        _ if wording.is_of_mailbox() => Cause::Recipient,
+        _ => cause_by_stage(stage),
+    }
+}
+
+/// Nothing but what was asked tells what was refused.
+fn cause_by_stage(stage: Stage) -> Cause {
+    match stage {
+        Stage::Greeting | Stage::Hello => Cause::Site,
+        Stage::Mail => Cause::Policy,
+        Stage::Rcpt => Cause::Recipient,
+        Stage::Data | Stage::Dot => Cause::Content,
+    }
+}
+
+/// Subject 1 is about addresses, and two of its details about the sender's (RFC 3463 §3.2).
+fn cause_of_address(reply: &Reply) -> Cause {
+    match reply.enhanced {
+        Some(Enhanced(_, _, 7 | 8)) => Cause::Content,
+        _ => Cause::Recipient,
+    }
+}
+
+fn is_too_large(reply: &Reply) -> bool {
+    matches!(reply.enhanced, Some(Enhanced(_, 3, 4)))
+}
+
+/// Of the enhanced code; 0, "other", where there is none.
+fn subject(reply: &Reply) -> u16 {
+    reply.enhanced.map_or(0, |Enhanced(_, subject, _)| subject)
+}
+
+#[cfg(test)]
+mod providers;
 
 #[cfg(test)]
 mod tests {
@@ -122,7 +211,7 @@ mod tests {
         let class = u8::try_from(code / 100).unwrap();
         let enhanced = detail.map(|(subject, detail)| Enhanced(class, subject, detail));
         let reply = Reply::remote(code, enhanced, text);
-        assert_eq!(classify(stage, &reply), verdict, "{stage:?} {reply}");
+        assert_eq!(judge(stage, &reply).0, verdict, "{stage:?} {reply}");
     }
 
     #[test]

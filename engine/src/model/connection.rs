@@ -38,6 +38,8 @@ pub enum ConnectError {
     TimedOut,
     /// This machine lacks something: ports, descriptors, memory.
     Local,
+    /// The address to connect from is not one of this machine.
+    Source,
 }
 
 /// What a finished handshake established.

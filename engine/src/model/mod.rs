@@ -9,3 +9,5 @@ pub mod note;
 pub mod outcome;
 pub mod route;
 pub mod settings;
+pub mod signal;
+pub mod source;

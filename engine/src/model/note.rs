@@ -1,5 +1,6 @@
 //! What one shard tells another: one way, nobody waits for an answer.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::block::Block;
@@ -10,6 +11,9 @@ use crate::model::message::{MessageId, Place};
 use crate::model::outcome::{RangeOutcome, Reply};
 use crate::model::route::{Bearing, Target};
 use crate::model::settings::SiteSettings;
+use crate::model::source::EgressSource;
+
+pub use crate::model::signal::{Cause, Complaint, HostSet, Phases, Remote, Took, Trouble};
 
 /// One note; boxed where the parts are large, so that a mailbox slot stays small.
 #[derive(Debug)]
@@ -50,6 +54,10 @@ pub struct Opening {
     pub lease: LeaseId,
     pub target: Arc<Target>,
     pub settings: Arc<SiteSettings>,
+    /// Where the connection goes out from; none: the kernel's choice, under the engine's name.
+    pub source: Option<Arc<EgressSource>>,
+    /// Hosts of the target to pass over.
+    pub skip: HostSet,
 }
 
 /// What became of one delivery.
@@ -59,12 +67,26 @@ pub struct Done {
     pub message: MessageId,
     pub first: u16,
     pub result: Attempt,
+    /// The host it was tried on; none: it did not come to a conversation.
+    pub remote: Option<Remote>,
+    pub phases: Phases,
+    /// The host took so many recipients, and refused the next as one too many: to be known where
+    /// messages are split.
+    pub accepted_first: Option<u16>,
 }
 
 impl Done {
+    /// What became of a delivery that no host had a part in.
     #[must_use]
     pub fn new(delivery: &Delivery, result: Attempt) -> Self {
-        Self { message: delivery.message, first: delivery.first, result }
+        Self {
+            message: delivery.message,
+            first: delivery.first,
+            result,
+            remote: None,
+            phases: Phases::default(),
+            accepted_first: None,
+        }
     }
 }
 
@@ -73,24 +95,44 @@ impl Done {
 pub enum Attempt {
     /// All recipients were delivered with this reply.
     Delivered(Reply),
-    /// Recipients fared differently, or not all well; indices into the envelope, in order,
-    /// together covering the delivery's range.
-    Mixed(Vec<RecipientResult>),
+    /// Recipients fared differently, or not all well.
+    Mixed {
+        /// Indices into the envelope, in order, together covering the delivery's range.
+        recipients: Vec<RecipientResult>,
+        /// What the site, besides, said or did that is not about a recipient: it asked to slow
+        /// down, or the conversation broke off.
+        complaint: Option<Complaint>,
+    },
     /// Never tried, or cut off before its final dot was answered without the site's word:
     /// goes back to the front of the queue, costs the message no attempt.
     NotTried,
-    /// The site asked to slow down (421, 4.7.x and the like): back to the queue, costs the
-    /// message no attempt; the site waits.
-    Throttled(Reply),
+    /// The site asked to slow down (421, 4.7.x and the like), and said nothing else that counts:
+    /// back to the queue, costs the message no attempt; the site waits. The cause is
+    /// [`Cause::Throttle`], or [`Cause::Greylist`] where it named that together with a 421.
+    Throttled(Complaint),
     /// The record could not be read: the message is set aside.
     Unreadable,
 }
 
-/// One recipient's reply, classified.
+impl Attempt {
+    /// What the site said or did that is not about a recipient.
+    #[must_use]
+    pub fn complaint(&self) -> Option<&Complaint> {
+        match self {
+            Self::Throttled(complaint) => Some(complaint),
+            Self::Mixed { complaint, .. } => complaint.as_ref(),
+            Self::Delivered(_) | Self::NotTried | Self::Unreadable => None,
+        }
+    }
+}
+
+/// One recipient's reply, classified. A deferral with [`Cause::Throttle`] is the site's wish, not a
+/// word about the recipient.
 #[derive(Clone, Debug)]
 pub struct RecipientResult {
     pub recipient: u16,
     pub class: Class,
+    pub cause: Cause,
     pub reply: Reply,
 }
 
@@ -110,11 +152,16 @@ pub enum LeaseEnd {
     /// Closed after work, by either side, without complaint.
     Finished,
     /// No host of the site could be connected or greeted us properly.
-    Unreachable(Reply),
-    /// The site turned us away (421 or 4xx before any transaction).
-    TurnedAway(Reply),
+    Unreachable(Box<Trouble>),
+    /// The site turned us away (a 421, 4xx or 5xx before any transaction).
+    TurnedAway(Box<Trouble>),
     /// This machine could not open a connection.
     Local(Reply),
+    /// Nothing was tried: this remote address, and every other that could have been, has as many
+    /// connections as it may. No fault of the site: try again when told of room.
+    Busy { ip: IpAddr },
+    /// Nothing was tried: every host of the target was to be passed over.
+    Skipped,
 }
 
 /// Outcomes of a message, on their way to its home's spool.

@@ -103,6 +103,8 @@ pub enum Way {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailHost {
+    /// As its MX record says; hosts of equal preference stand in for each other.
+    pub preference: u16,
     pub name: Box<str>,
     pub addresses: Vec<SocketAddr>,
 }

@@ -12,7 +12,7 @@ use super::{Action, Scheduler};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
-use crate::model::note::Opening;
+use crate::model::note::{HostSet, Opening};
 
 /// From this many connections on, a site is worth more than one core.
 const HOT_LEASES: u32 = 4;
@@ -131,6 +131,8 @@ impl Scheduler {
             lease: self.leases[lease].id,
             target: Arc::clone(&site.target),
             settings: Arc::clone(&site.pace.settings),
+            source: None,
+            skip: HostSet::EMPTY,
         };
         self.actions.push_back(Action::Open { to: shard, opening });
         Some(lease)

@@ -27,7 +27,6 @@ mod record;
 mod retry;
 mod roster;
 pub mod rules;
-pub mod rules;
 mod settle;
 mod site;
 mod tick;

@@ -9,7 +9,9 @@ use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
-use crate::model::note::{Attempt, Class, Done, LeaseEnd, RecipientResult, Settlement};
+use crate::model::note::{
+    Attempt, Cause, Class, Complaint, Done, LeaseEnd, RecipientResult, Settlement,
+};
 use crate::model::outcome::{Enhanced, Outcome, RangeOutcome, Reply};
 use crate::model::settings::OutcomeDurability;
 use crate::shard::Fact;
@@ -69,10 +71,14 @@ impl Scheduler {
                 }
                 self.let_go(now, flight.course);
             }
-            Attempt::Mixed(results) => {
+            Attempt::Mixed { recipients, complaint } => {
                 self.note_answer(slot);
                 let strict = self.strict(slot);
-                self.settle_mixed(now, flight, &results, strict);
+                self.settle_mixed(now, flight, &recipients, strict);
+                if let Some(Complaint { cause: Cause::Throttle, reply }) = complaint {
+                    self.end_willingness(slot);
+                    self.complain(now, (number, path), Trouble::Throttled, reply);
+                }
             }
             // Its connection is gone or going: more work would only come back as well.
             Attempt::NotTried => {
@@ -83,7 +89,7 @@ impl Scheduler {
                 }
                 self.put_back(now, flight);
             }
-            Attempt::Throttled(reply) => {
+            Attempt::Throttled(Complaint { reply, .. }) => {
                 self.mark(slot, |lease| lease.answered += 1);
                 self.end_willingness(slot);
                 self.put_back(now, flight);
@@ -96,11 +102,21 @@ impl Scheduler {
     fn judge_end(&mut self, now: Now, number: u32, lease: &Lease, why: LeaseEnd) {
         let path = (number, lease.path);
         match why {
-            LeaseEnd::Unreachable(reply) => self.blame(now, path, reply),
-            LeaseEnd::TurnedAway(reply) => {
-                self.complain(now, path, Trouble::Throttled, reply);
+            LeaseEnd::Unreachable(trouble) => self.blame(now, path, trouble.reply),
+            LeaseEnd::TurnedAway(trouble) => {
+                self.complain(now, path, Trouble::Throttled, trouble.reply);
             }
             LeaseEnd::Local(reply) => {
+                self.complain(now, path, Trouble::Local, reply);
+            }
+            LeaseEnd::Busy { ip } => {
+                let text = format!("{ip} has as many connections as it may");
+                let reply = Reply::local(451, Enhanced(4, 3, 2), &text);
+                self.complain(now, path, Trouble::Local, reply);
+            }
+            LeaseEnd::Skipped => {
+                let text = "every mail host is to be passed over for now";
+                let reply = Reply::local(451, Enhanced(4, 3, 2), text);
                 self.complain(now, path, Trouble::Local, reply);
             }
             LeaseEnd::Finished if lease.is_fruitless() && !self.stopping => {

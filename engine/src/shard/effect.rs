@@ -1,6 +1,6 @@
 //! What a shard asks of the world, gathered in one reused buffer that the driver empties in order.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::event::{CommitId, QuestionId, ReadId};
@@ -36,10 +36,12 @@ pub enum Effect {
         conn: Conn,
         on: bool,
     },
-    /// Connect `conn` (a slot this shard took) within `by`.
+    /// Connect `conn` (a slot this shard took) within `by`, from the local address `from` if one
+    /// is given (boxed only so that an effect stays small).
     Connect {
         conn: Conn,
         to: SocketAddr,
+        from: Option<Box<IpAddr>>,
         by: Mono,
     },
     /// Start a TLS handshake as client, with this name for SNI.

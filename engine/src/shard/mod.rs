@@ -6,6 +6,7 @@ pub mod event;
 mod notices;
 mod reading;
 mod reception;
+mod remotes;
 mod sending;
 mod stopping;
 mod storage;

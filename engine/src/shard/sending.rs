@@ -1,10 +1,12 @@
 //! The egress sessions of a shard and the connections they run on.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use slab::Slab;
 
+use super::remotes::{Counted, Remotes, Unlimited};
 use super::{Effect, Effects, Role, Shard, Timer, Way};
 use crate::base::map::Map;
 use crate::base::planted::{Bug, planted};
@@ -31,6 +33,7 @@ pub(super) struct Sending {
     options: Arc<EgressOptions>,
     /// Slots in use for outgoing connections, until the driver has let go of them.
     connections: u32,
+    remotes: Box<dyn Remotes>,
 }
 
 /// One lease at work: its conversation and, between connects, its connection.
@@ -38,6 +41,7 @@ struct Outgoing {
     session: Session,
     lease: LeaseId,
     conn: Option<Conn>,
+    counted: Counted,
     /// Deliveries given, whose record is being read again; the scheduler's work-ahead bounds them.
     fetching: VecDeque<Delivery>,
     /// Whose spool holds what was given and is not done.
@@ -53,6 +57,7 @@ impl Sending {
             by_lease: Map::default(),
             options: options(settings),
             connections: 0,
+            remotes: Box::new(Unlimited),
         }
     }
 
@@ -102,6 +107,7 @@ impl Shard {
             session,
             lease,
             conn: None,
+            counted: Counted::default(),
             fetching: VecDeque::new(),
             homes: Vec::new(),
             armed: Mono::NEVER,
@@ -298,9 +304,10 @@ impl Shard {
     fn egress_orders(&mut self, now: Now, key: usize, out: &mut Effects) {
         while let Some(order) = self.sending.sessions[key].session.poll() {
             if let Order::Ended(why) = order {
-                let outgoing = self.sending.sessions.remove(key);
+                let mut outgoing = self.sending.sessions.remove(key);
                 self.sending.by_lease.remove(&outgoing.lease);
                 self.leave_conn(outgoing.conn);
+                outgoing.counted.leave(&mut *self.sending.remotes);
                 let lease = outgoing.lease;
                 return self.tell(lease.owner, Note::Ended { lease, why }, out);
             }
@@ -319,7 +326,7 @@ impl Shard {
         let outgoing = &mut self.sending.sessions[key];
         let lease = outgoing.lease;
         match (order, outgoing.conn) {
-            (Order::Connect { to, by }, _) => self.connect(now, key, to, by, out),
+            (Order::Connect { to, from, by }, _) => self.connect(now, key, (to, from, by), out),
             (Order::Send(range), Some(conn)) => out.send(conn, outgoing.session.text(range)),
             (Order::SendSlice(slice), Some(conn)) => out.push(Effect::SendSlice { conn, slice }),
             (Order::Secure { name }, Some(conn)) => out.push(Effect::Secure { conn, name }),
@@ -341,11 +348,14 @@ impl Shard {
         &mut self,
         now: Now,
         key: usize,
-        to: std::net::SocketAddr,
-        by: Mono,
+        (to, from, by): (SocketAddr, Option<IpAddr>, Mono),
         out: &mut Effects,
     ) {
-        let has_room = self.sending.connections < self.settings.limits.connections_out;
+        let Sending { sessions, remotes, connections, .. } = &mut self.sending;
+        let has_room = *connections < self.settings.limits.connections_out;
+        if has_room && !sessions[key].counted.may_connect(to.ip(), &mut **remotes) {
+            return sessions[key].session.handle_busy(now);
+        }
         let Some(conn) = has_room.then(|| self.take_slot()).flatten() else {
             let session = &mut self.sending.sessions[key].session;
             return session.handle_connected(now, Err(ConnectError::Local));
@@ -353,7 +363,7 @@ impl Shard {
         self.sending.connections += 1;
         self.roles[conn.slot as usize] = Role::Egress(key);
         self.sending.sessions[key].conn = Some(conn);
-        out.push(Effect::Connect { conn, to, by });
+        out.push(Effect::Connect { conn, to, from: from.map(Box::new), by });
     }
 
     fn arm_egress(&mut self, key: usize) {

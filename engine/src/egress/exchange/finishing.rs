@@ -2,23 +2,20 @@
 
 use super::Exchange;
 use crate::base::planted::{Bug, planted};
-use crate::egress::letter::Letter;
 use crate::egress::order::{Order, Outbox};
-use crate::egress::transaction::Transaction;
+use crate::egress::transaction::{Transaction, Word};
 use crate::egress::verdict::Verdict;
-use crate::model::delivery::Delivery;
-use crate::model::note::{Attempt, Done};
+use crate::model::note::{Attempt, Cause, Done, Phases};
 use crate::model::outcome::{Enhanced, Reply};
 use crate::model::settings::OutcomeDurability;
 
 impl Exchange {
-    /// The host asked to slow down: no attempt of any message.
-    pub(in crate::egress) fn turn_down(&mut self, reply: Reply, out: &mut Outbox) {
+    /// The host asked to slow down and closes. What it had said about recipients stands; nothing
+    /// else is an attempt of any message.
+    pub(in crate::egress) fn turn_down(&mut self, word: Word, out: &mut Outbox) {
         self.expected.clear();
-        if self.work.front().is_some_and(Transaction::is_started)
-            && let Some(front) = self.work.pop_front()
-        {
-            done(&front.letter, Attempt::Throttled(reply), out);
+        if self.work.front().is_some_and(Transaction::is_started) {
+            self.finish(0, word, out);
         }
         self.give_back(out);
     }
@@ -32,10 +29,11 @@ impl Exchange {
             |front: &Transaction| front.is_started() && (front.heard > 0 || self.completed == 0);
         if planted(Bug::LossTakenForDelivery) && self.work.front().is_some_and(Transaction::is_sent)
         {
-            return self.finish_front(Verdict::Accepted, reply, out);
+            let word = Word { verdict: Verdict::Accepted, cause: Cause::None, reply };
+            return self.finish_front(word, out);
         }
         if self.work.front().is_some_and(had_its_turn) {
-            self.finish_front(Verdict::SiteTrouble, reply, out);
+            self.finish_front(Word::of_trouble(reply), out);
         }
         self.give_back(out);
     }
@@ -50,42 +48,43 @@ impl Exchange {
     /// Hands everything back untried.
     pub(in crate::egress) fn give_back(&mut self, out: &mut Outbox) {
         for transaction in self.work.drain(..) {
-            done(&transaction.letter, Attempt::NotTried, out);
+            let delivery = &transaction.letter.delivery;
+            out.push(Order::Done(self.connection.done(delivery, Attempt::NotTried)));
         }
     }
 
     pub(super) fn set_aside(&mut self, at: usize, out: &mut Outbox) {
         if let Some(transaction) = self.work.remove(at) {
-            done(&transaction.letter, Attempt::Unreadable, out);
+            let delivery = &transaction.letter.delivery;
+            out.push(Order::Done(self.connection.done(delivery, Attempt::Unreadable)));
         }
     }
 
-    pub(super) fn finish_front(&mut self, verdict: Verdict, reply: Reply, out: &mut Outbox) {
-        if verdict != Verdict::SiteTrouble {
+    pub(super) fn finish_front(&mut self, word: Word, out: &mut Outbox) {
+        if word.verdict != Verdict::SiteTrouble {
             self.completed += 1;
         }
-        self.finish(0, verdict, reply, out);
+        self.finish(0, word, out);
     }
 
     /// Every recipient has its own refusal already; the reply given here is never used.
     pub(super) fn finish_refused(&mut self, at: usize, out: &mut Outbox) {
         self.completed += 1;
         let reply = Reply::local(554, Enhanced(5, 5, 1), "no recipient was accepted");
-        self.finish(at, Verdict::Failed, reply, out);
+        self.finish(at, Word { verdict: Verdict::Failed, cause: Cause::Recipient, reply }, out);
     }
 
-    pub(super) fn finish(&mut self, at: usize, verdict: Verdict, reply: Reply, out: &mut Outbox) {
+    pub(super) fn finish(&mut self, at: usize, word: Word, out: &mut Outbox) {
         let Some(transaction) = self.work.remove(at) else { return };
-        let Delivery { message, first, .. } = transaction.letter.delivery;
-        let result = transaction.conclude(verdict, reply);
-        let is_outcome = matches!(result, Attempt::Delivered(_) | Attempt::Mixed(_));
+        let done = self.connection.done(&transaction.letter.delivery, Attempt::NotTried);
+        let Phases { mail, rcpt, data, dot, .. } = transaction.phases;
+        let accepted_first = transaction.accepted_first;
+        let result = transaction.conclude(word);
+        let is_outcome = matches!(result, Attempt::Delivered(_) | Attempt::Mixed { .. });
         if is_outcome && self.outcomes == OutcomeDurability::Strict {
             self.unsettled += 1;
         }
-        out.push(Order::Done(Done { message, first, result }));
+        let phases = Phases { mail, rcpt, data, dot, ..done.phases };
+        out.push(Order::Done(Done { result, phases, accepted_first, ..done }));
     }
-}
-
-fn done(letter: &Letter, result: Attempt, out: &mut Outbox) {
-    out.push(Order::Done(Done::new(&letter.delivery, result)));
 }

@@ -1,12 +1,13 @@
 //! Reading: each reply is the answer to the oldest command.
 
 use super::{Break, Exchange, Expect, Ground};
+use crate::base::time::Now;
 use crate::egress::body::BodyCursor;
 use crate::egress::order::Outbox;
-use crate::egress::transaction::{Step, Transaction};
-use crate::egress::verdict::{Stage, Verdict, classify, is_go};
+use crate::egress::transaction::{Step, Transaction, Word};
+use crate::egress::verdict::{Stage, Verdict, is_go, judge};
 use crate::model::message::{Place, Slice};
-use crate::model::outcome::Reply;
+use crate::model::note::{Cause, Took};
 use crate::wire::smtp::reply::ReplyReader;
 
 impl Exchange {
@@ -14,33 +15,36 @@ impl Exchange {
     pub(in crate::egress) fn handle_reply(
         &mut self,
         reader: &ReplyReader,
+        now: Now,
         out: &mut Outbox,
     ) -> Result<(), Break> {
         let Some(expect) = self.expected.pop_front() else {
             return Err(Break::OutOfStep(reader.to_reply()));
         };
         self.heard += 1;
+        let took = Took::between(std::mem::replace(&mut self.since, now.mono), now.mono);
         if expect == Expect::Rset {
             // The transaction it made room for may have come to nothing since.
             let refusal = read(Stage::Mail, reader)?;
-            return refusal.map_or(Ok(()), |(_, reply)| Err(Break::OutOfStep(reply)));
+            return refusal.map_or(Ok(()), |word| Err(Break::OutOfStep(word.reply)));
         }
         let Some(front) = self.work.front_mut() else {
             return Err(Break::OutOfStep(reader.to_reply()));
         };
         front.heard += 1;
+        front.note_time(expect, took);
         match expect {
             Expect::Rset => Ok(()),
             Expect::Mail => {
-                if let Some((verdict, reply)) = read(Stage::Mail, reader)? {
-                    front.refuse_sender(verdict, reply);
+                if let Some(word) = read(Stage::Mail, reader)? {
+                    front.refuse_sender(word);
                 }
                 Ok(())
             }
             Expect::Rcpt(recipient) => {
                 match read(Stage::Rcpt, reader)? {
                     None => front.accepted += 1,
-                    Some((verdict, reply)) => front.refused.push((recipient, verdict, reply)),
+                    Some(word) => front.refuse_recipient(recipient, word),
                 }
                 Ok(())
             }
@@ -57,9 +61,9 @@ impl Exchange {
         match refusal {
             None if front.is_refused() => front.step = Step::Dot(b".\r\n"),
             None => front.step = Step::Body(BodyCursor::new()),
-            Some((verdict, reply)) => {
+            Some(word) => {
                 self.ground = Ground::Littered;
-                self.finish_front(verdict, reply, out);
+                self.finish_front(word, out);
             }
         }
         Ok(())
@@ -71,8 +75,7 @@ impl Exchange {
             // A lone dot: whatever it was answered, the refusals stand.
             self.ground = Ground::Littered;
         }
-        let (verdict, reply) = refusal.unwrap_or_else(|| (Verdict::Accepted, reader.to_reply()));
-        self.finish_front(verdict, reply, out);
+        self.finish_front(refusal.unwrap_or_else(|| accepted(reader)), out);
         Ok(())
     }
 
@@ -89,11 +92,14 @@ impl Exchange {
     }
 
     /// The kernel has taken all that was queued.
-    pub(in crate::egress) fn handle_drained(&mut self) {
+    pub(in crate::egress) fn handle_drained(&mut self, now: Now) {
         let Some(front) = self.work.front_mut() else { return };
         match &mut front.step {
             Step::Body(cursor) => cursor.handle_drained(),
-            step @ Step::Flushing => *step = Step::Dotted,
+            step @ Step::Flushing => {
+                *step = Step::Dotted;
+                self.since = now.mono;
+            }
             _ => {}
         }
     }
@@ -104,16 +110,36 @@ impl Exchange {
     }
 }
 
+impl Transaction {
+    fn note_time(&mut self, reply_to: Expect, took: Took) {
+        let phase = match reply_to {
+            Expect::Rset => return,
+            Expect::Mail => &mut self.phases.mail,
+            Expect::Rcpt(_) => &mut self.phases.rcpt,
+            Expect::Data => &mut self.phases.data,
+            Expect::Dot => &mut self.phases.dot,
+        };
+        *phase = phase.and(took);
+    }
+}
+
+fn accepted(reader: &ReplyReader) -> Word {
+    Word { verdict: Verdict::Accepted, cause: Cause::None, reply: reader.to_reply() }
+}
+
 /// `None`: go on. Otherwise what the reply says about the message or the recipient.
-fn read(stage: Stage, reader: &ReplyReader) -> Result<Option<(Verdict, Reply)>, Break> {
+fn read(stage: Stage, reader: &ReplyReader) -> Result<Option<Word>, Break> {
     if is_go(stage, reader.code()) {
         return Ok(None);
     }
     let reply = reader.to_reply();
-    match classify(stage, &reply) {
+    let (verdict, cause) = judge(stage, &reply);
+    match verdict {
         Verdict::Accepted => Ok(None),
         Verdict::SiteTrouble => Err(Break::OutOfStep(reply)),
-        Verdict::Throttled if reply.code == 421 => Err(Break::TurnedDown(reply)),
-        verdict => Ok(Some((verdict, reply))),
+        Verdict::Throttled if reply.code == 421 => {
+            Err(Break::TurnedDown(Word { verdict, cause, reply }))
+        }
+        verdict => Ok(Some(Word { verdict, cause, reply })),
     }
 }

@@ -1,22 +1,24 @@
 //! Writing: whatever the host may be sent now, in order.
 
 use super::{EXPECTED_MAX, Exchange, Expect, Ground};
+use crate::base::time::Now;
 use crate::egress::order::Outbox;
-use crate::egress::transaction::Step;
+use crate::egress::transaction::{Step, Word};
 use crate::egress::verdict::Verdict;
+use crate::model::note::Cause;
 use crate::model::outcome::{Enhanced, Reply};
 use crate::wire::smtp::reply::{MailParameters, SizeLimit, write_mail, write_rcpt};
 
 impl Exchange {
     /// Writes whatever may be written now.
-    pub(in crate::egress) fn pump(&mut self, out: &mut Outbox) {
+    pub(in crate::egress) fn pump(&mut self, now: Now, out: &mut Outbox) {
         while let Some(at) = self.work.iter().position(|transaction| !transaction.is_sent()) {
             let goes_on = match self.work[at].step {
-                Step::Mail => self.write_mail(at, out),
-                Step::Rcpt(next) => self.write_recipients(at, next, out),
-                Step::Data => self.write_data(at, out),
+                Step::Mail => self.write_mail(at, now, out),
+                Step::Rcpt(next) => self.write_recipients((at, next), now, out),
+                Step::Data => self.write_data(at, now, out),
                 Step::Body(_) => self.send_body(at, out),
-                Step::Dot(end) => self.send_dot(at, end, out),
+                Step::Dot(end) => self.send_dot((at, end), now, out),
                 Step::Go | Step::Flushing | Step::Dotted => false,
             };
             if !goes_on {
@@ -33,12 +35,12 @@ impl Exchange {
         if self.capabilities.pipelining { EXPECTED_MAX } else { 1 }
     }
 
-    fn write_mail(&mut self, at: usize, out: &mut Outbox) -> bool {
+    fn write_mail(&mut self, at: usize, now: Now, out: &mut Outbox) -> bool {
         if self.is_spent() {
             return false;
         }
-        if let Some(reply) = self.work[at].objection(&self.capabilities) {
-            self.finish(at, Verdict::Failed, reply, out);
+        if let Some(word) = self.work[at].objection(&self.capabilities) {
+            self.finish(at, word, out);
             return true;
         }
         if !self.may_write() {
@@ -46,15 +48,15 @@ impl Exchange {
         }
         if self.ground == Ground::Littered {
             self.ground = Ground::Clear;
-            self.expected.push_back(Expect::Rset);
+            self.expect(Expect::Rset, now);
             out.send(b"RSET\r\n");
             return true;
         }
-        self.write_sender(at, out);
+        self.write_sender(at, now, out);
         true
     }
 
-    fn write_sender(&mut self, at: usize, out: &mut Outbox) {
+    fn write_sender(&mut self, at: usize, now: Now, out: &mut Outbox) {
         let transaction = &mut self.work[at];
         let letter = &transaction.letter;
         let Some(addresses) = letter.addresses() else {
@@ -66,15 +68,18 @@ impl Exchange {
         };
         if out.write(|text| write_mail(text, addresses.sender(), parameters)).is_err() {
             let reply = Reply::local(553, Enhanced(5, 1, 7), "the sender holds a control byte");
-            return self.finish(at, Verdict::Failed, reply, out);
+            return self.finish(at, Word::objection(reply), out);
         }
         transaction.step = Step::Rcpt(letter.delivery.first);
-        self.expected.push_back(Expect::Mail);
+        self.expect(Expect::Mail, now);
         self.opened += 1;
     }
 
-    fn write_recipients(&mut self, at: usize, next: u16, out: &mut Outbox) -> bool {
+    fn write_recipients(&mut self, (at, next): (usize, u16), now: Now, out: &mut Outbox) -> bool {
         let most = self.expected_most();
+        if self.expected.is_empty() {
+            self.since = now.mono;
+        }
         let transaction = &mut self.work[at];
         let end = transaction.letter.delivery.recipients().end;
         let mut next = if transaction.is_sender_refused() { end } else { next };
@@ -84,7 +89,8 @@ impl Exchange {
                 self.expected.push_back(Expect::Rcpt(next));
             } else {
                 let reply = Reply::local(553, Enhanced(5, 1, 3), "it holds a control byte");
-                transaction.refused.push((next, Verdict::Failed, reply));
+                let word = Word { verdict: Verdict::Failed, cause: Cause::Recipient, reply };
+                transaction.refused.push((next, word));
             }
             next += 1;
         }
@@ -93,7 +99,7 @@ impl Exchange {
     }
 
     /// DATA, unless it is already known that nobody is left to send it to.
-    fn write_data(&mut self, at: usize, out: &mut Outbox) -> bool {
+    fn write_data(&mut self, at: usize, now: Now, out: &mut Outbox) -> bool {
         if self.work[at].is_refused() {
             if !self.expected.is_empty() {
                 return false;
@@ -108,7 +114,7 @@ impl Exchange {
             return false;
         }
         out.send(b"DATA\r\n");
-        self.expected.push_back(Expect::Data);
+        self.expect(Expect::Data, now);
         self.work[at].step = Step::Go;
         false
     }
@@ -125,12 +131,12 @@ impl Exchange {
 
     /// The final dot asks the host to take the message: with strict outcomes, not before the
     /// outcome of the one before is on disk.
-    fn send_dot(&mut self, at: usize, end: &'static [u8], out: &mut Outbox) -> bool {
+    fn send_dot(&mut self, (at, end): (usize, &'static [u8]), now: Now, out: &mut Outbox) -> bool {
         if self.unsettled > 0 {
             return false;
         }
         out.send(end);
-        self.expected.push_back(Expect::Dot);
+        self.expect(Expect::Dot, now);
         self.work[at].step = Step::Flushing;
         true
     }

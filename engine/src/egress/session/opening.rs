@@ -1,14 +1,14 @@
 //! Opening: from the next address to try up to the first MAIL.
 
-use std::net::SocketAddr;
-
 use super::{Next, Opener, Owner, Phase, Security, Session};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
+use crate::egress::itinerary::{Hop, Obstacle};
 use crate::egress::order::Order;
-use crate::egress::verdict::{Stage, is_go};
+use crate::egress::verdict::{Stage, is_go, judge};
 use crate::model::connection::Close;
-use crate::model::note::LeaseEnd;
+use crate::model::note::{Cause, LeaseEnd, Phases, Trouble};
+use crate::model::outcome::{Enhanced, Reply};
 use crate::model::route::Way;
 use crate::model::settings::TlsMode;
 use crate::wire::smtp::reply::{Capabilities, write_hello};
@@ -16,29 +16,48 @@ use crate::wire::smtp::reply::{Capabilities, write_hello};
 impl Session {
     pub(super) fn try_another(&mut self, now: Now) {
         if self.owner == Owner::IsDone && self.exchange.is_empty() {
-            return self.finish_untried(now);
+            let end = self.trouble.take().unwrap_or(LeaseEnd::Finished);
+            return self.go_on(Next::Finish(end), now);
         }
         match self.itinerary.advance() {
-            Some(to) => {
+            Some(hop) => {
                 self.security = Security::Clear;
-                self.connect(to, now);
+                self.connect(hop, now);
             }
-            None => self.finish_untried(now),
+            None => {
+                let end = self.trouble.take().unwrap_or_else(|| self.untried());
+                self.go_on(Next::Finish(end), now);
+            }
         }
     }
 
-    pub(super) fn connect(&mut self, to: SocketAddr, now: Now) {
+    pub(super) fn connect(&mut self, hop: Hop, now: Now) {
         self.phase = Phase::Connecting;
         self.deadline = Mono::NEVER;
+        (self.phases, self.since) = (Phases::default(), now.mono);
         let by = now.mono.plus(self.timeouts().connect);
-        self.out.push(Order::Connect { to, by });
+        self.out.push(Order::Connect { to: hop.to, from: hop.from, by });
     }
 
-    fn finish_untried(&mut self, now: Now) {
-        let end = self.trouble.take().unwrap_or_else(|| match &self.opening.target.way {
-            Way::Hosts(_) => LeaseEnd::Finished,
-            Way::Deferred(reply) | Way::Failed(reply) => LeaseEnd::Unreachable(reply.clone()),
-        });
+    /// Why no host was so much as connected to.
+    fn untried(&self) -> LeaseEnd {
+        match (&self.opening.target.way, self.itinerary.obstacle()) {
+            (Way::Deferred(reply) | Way::Failed(reply), _) => {
+                LeaseEnd::Unreachable(Trouble::nowhere(Cause::Site, reply.clone()))
+            }
+            (Way::Hosts(_), Obstacle::Busy(ip)) => LeaseEnd::Busy { ip },
+            (Way::Hosts(_), Obstacle::AllSkipped) => LeaseEnd::Skipped,
+            (Way::Hosts(_), Obstacle::NoFamily) => {
+                let name = self.opening.source.as_ref().map_or("", |source| &source.name);
+                let text = format!("source {name} has no address to reach any of the hosts from");
+                LeaseEnd::Local(Reply::local(451, Enhanced(4, 3, 0), &text))
+            }
+        }
+    }
+
+    /// This machine cannot: no fault of the site, and no other host would help.
+    pub(super) fn finish_locally(&mut self, text: &str, now: Now) {
+        let end = LeaseEnd::Local(Reply::local(451, Enhanced(4, 3, 0), text));
         self.go_on(Next::Finish(end), now);
     }
 
@@ -53,7 +72,8 @@ impl Session {
     }
 
     pub(super) fn say_hello(&mut self, verb: &str, opener: Opener, now: Now) {
-        let hostname = &self.options.hostname;
+        let own = self.opening.source.as_ref().and_then(|source| source.hostname.as_deref());
+        let hostname = own.unwrap_or(&self.options.hostname);
         let written = self.out.write(|text| write_hello(text, verb, hostname));
         assert!(written.is_ok(), "a host name was checked when the settings were read");
         self.await_opener(opener, now);
@@ -62,6 +82,9 @@ impl Session {
     /// `is_last`: nothing came behind the reply.
     pub(super) fn handle_opener(&mut self, opener: Opener, is_last: bool, now: Now) {
         let code = self.reader.code();
+        if opener == Opener::Greeting {
+            self.phases.greeting = self.lap(now);
+        }
         match opener {
             Opener::Greeting if is_go(Stage::Greeting, code) => {
                 self.say_hello("EHLO", Opener::Ehlo, now);
@@ -79,7 +102,7 @@ impl Session {
             Opener::Ehlo if matches!(code, 500 | 502) => self.say_hello("HELO", Opener::Helo, now),
             Opener::StartTls if code / 100 == 2 => self.secure(is_last, now),
             Opener::StartTls if matches!(code / 100, 4 | 5) && code != 421 => self.open(now),
-            _ => self.handle_turned_away(now),
+            _ => self.handle_turned_away(opener, now),
         }
     }
 
@@ -101,14 +124,18 @@ impl Session {
             return self.break_off(self.out_of_step("input behind the reply to STARTTLS"), now);
         }
         self.phase = Phase::Securing;
+        self.since = now.mono;
         self.deadline = now.mono.plus(self.timeouts().tls);
         self.out.push(Order::Secure { name: self.itinerary.host_name().into() });
     }
 
-    pub(super) fn handle_turned_away(&mut self, now: Now) {
+    pub(super) fn handle_turned_away(&mut self, opener: Opener, now: Now) {
         let reply = self.reader.to_reply();
         if matches!(reply.code / 100, 4 | 5) {
-            self.remember(LeaseEnd::TurnedAway(reply));
+            let stage = if opener == Opener::Greeting { Stage::Greeting } else { Stage::Hello };
+            let (_, cause) = judge(stage, &reply);
+            let trouble = self.trouble(cause, reply);
+            self.remember(LeaseEnd::TurnedAway(trouble));
             self.itinerary.skip_host();
             self.close(Close::Graceful, Next::Another, now);
         } else {
@@ -118,6 +145,7 @@ impl Session {
 
     fn open(&mut self, now: Now) {
         self.phase = Phase::Open;
+        self.exchange.begin(self.itinerary.remote(), std::mem::take(&mut self.phases));
         self.deadline = Mono::NEVER;
         self.awaited = self.exchange.awaited();
         self.carry_on(now);

@@ -8,7 +8,7 @@ use crate::base::time::{Mono, Now};
 use crate::egress::exchange::Break;
 use crate::egress::order::Order;
 use crate::model::connection::Close;
-use crate::model::note::LeaseEnd;
+use crate::model::note::{Cause, LeaseEnd, Trouble};
 use crate::model::outcome::Reply;
 
 impl Session {
@@ -24,14 +24,15 @@ impl Session {
             Break::OutOfStep(reply) => {
                 self.break_off(self.out_of_step(&format!("unexpected reply: {reply}")), now);
             }
-            Break::TurnedDown(reply) => {
+            Break::TurnedDown(word) => {
                 let is_first_word = self.exchange.is_at_rest() && !self.exchange.has_completed();
+                let (cause, reply) = (word.cause, word.reply.clone());
+                self.exchange.turn_down(word, &mut self.out);
                 let end = if is_first_word {
-                    LeaseEnd::TurnedAway(reply.clone())
+                    LeaseEnd::TurnedAway(self.open_trouble(cause, reply))
                 } else {
                     LeaseEnd::Finished
                 };
-                self.exchange.turn_down(reply, &mut self.out);
                 self.close(Close::Graceful, Next::Finish(end), now);
             }
             Break::Unreadable => {
@@ -45,7 +46,8 @@ impl Session {
     pub(super) fn break_off(&mut self, reply: Reply, now: Now) {
         let next = match self.phase {
             Phase::Opening(_) | Phase::Securing => {
-                self.remember(LeaseEnd::Unreachable(reply));
+                let trouble = self.site_trouble(reply);
+                self.remember(LeaseEnd::Unreachable(trouble));
                 self.itinerary.skip_host();
                 Next::Another
             }
@@ -59,13 +61,18 @@ impl Session {
     /// What became of the work, and what to tell of the site: a host that never answered a whole
     /// transaction is as good as unreachable.
     pub(super) fn fail_work(&mut self, reply: Reply) -> LeaseEnd {
-        let end = if self.exchange.is_at_rest() || self.exchange.has_completed() {
-            LeaseEnd::Finished
-        } else {
-            LeaseEnd::Unreachable(reply.clone())
-        };
-        self.exchange.fail(reply, &mut self.out);
-        end
+        if self.exchange.is_at_rest() || self.exchange.has_completed() {
+            self.exchange.fail(reply, &mut self.out);
+            return LeaseEnd::Finished;
+        }
+        self.exchange.fail(reply.clone(), &mut self.out);
+        LeaseEnd::Unreachable(self.open_trouble(Cause::Site, reply))
+    }
+
+    /// Trouble on an open connection: its deliveries were reported before.
+    fn open_trouble(&mut self, cause: Cause, reply: Reply) -> Box<Trouble> {
+        self.phases = self.exchange.take_untold();
+        self.trouble(cause, reply)
     }
 
     pub(super) fn close(&mut self, how: Close, next: Next, now: Now) {
@@ -90,10 +97,10 @@ impl Session {
     /// The peer no longer counts a connection of ours.
     pub(super) fn go_on(&mut self, next: Next, now: Now) {
         self.deadline = Mono::NEVER;
-        match (next, self.itinerary.address()) {
-            (Next::InClear, Some(to)) => {
+        match (next, self.itinerary.current()) {
+            (Next::InClear, Some(hop)) => {
                 self.security = Security::Failed;
-                self.connect(to, now);
+                self.connect(hop, now);
             }
             (Next::Another | Next::InClear, _) => self.try_another(now),
             (Next::Finish(end), _) => {

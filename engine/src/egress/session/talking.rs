@@ -4,6 +4,8 @@ use super::{Next, Owner, Phase, Session};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::egress::exchange::{Await, Break};
+use crate::egress::transaction::Word;
+use crate::egress::verdict::{Stage, Verdict, judge};
 use crate::model::connection::Close;
 use crate::model::note::LeaseEnd;
 
@@ -23,7 +25,7 @@ impl Session {
     pub(super) fn handle_reply(&mut self, is_last: bool, now: Now) {
         match self.phase {
             Phase::Opening(opener) => self.handle_opener(opener, is_last, now),
-            Phase::Open => match self.exchange.handle_reply(&self.reader, &mut self.out) {
+            Phase::Open => match self.exchange.handle_reply(&self.reader, now, &mut self.out) {
                 Ok(()) => self.carry_on(now),
                 Err(why) => self.handle_break(why, now),
             },
@@ -40,8 +42,13 @@ impl Session {
             return self.break_off(self.out_of_step("a reply to nothing we said"), now);
         }
         match self.phase {
-            Phase::Opening(_) => self.handle_turned_away(now),
-            Phase::Open => self.handle_break(Break::TurnedDown(self.reader.to_reply()), now),
+            Phase::Opening(opener) => self.handle_turned_away(opener, now),
+            Phase::Open => {
+                let reply = self.reader.to_reply();
+                let (_, cause) = judge(Stage::Mail, &reply);
+                let word = Word { verdict: Verdict::Throttled, cause, reply };
+                self.handle_break(Break::TurnedDown(word), now);
+            }
             _ => self.close(Close::Graceful, Next::Finish(LeaseEnd::Finished), now),
         }
     }
@@ -54,7 +61,7 @@ impl Session {
         if self.exchange.is_at_rest() && self.reader.is_mid_reply() && !self.exchange.is_empty() {
             return self.break_off(self.out_of_step("input before a command"), now);
         }
-        self.exchange.pump(&mut self.out);
+        self.exchange.pump(now, &mut self.out);
         let is_done = self.owner == Owner::IsDone && self.exchange.is_empty();
         if self.exchange.is_at_rest() && (is_done || self.exchange.is_spent()) {
             return self.quit(now);

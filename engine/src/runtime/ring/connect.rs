@@ -16,12 +16,18 @@ use crate::model::connection::{Conn, ConnectError};
 use crate::shard::Event;
 
 impl Driver {
-    pub(super) fn connect(&mut self, conn: Conn, to: SocketAddr, within: Duration) {
-        match self.outgoing(to) {
+    pub(super) fn connect(
+        &mut self,
+        conn: Conn,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        within: Duration,
+    ) {
+        match outgoing(to, from) {
             Ok(fd) => self.submit_connect(conn, fd, to, within),
-            Err(_) => {
+            Err(error) => {
                 self.take_up(conn, Phase::Connecting, None);
-                self.fail_connect(conn, ConnectError::Local);
+                self.fail_connect(conn, error);
             }
         }
     }
@@ -57,20 +63,30 @@ impl Driver {
         self.ready.push_back(Event::Connected { conn, result: Err(error) });
         self.begin_closing(conn);
     }
+}
 
-    /// A socket ready to connect. It stays in blocking mode: the ring never blocks on it, and
-    /// non-blocking mode would have it fail instead of wait.
-    fn outgoing(&self, to: SocketAddr) -> io::Result<OwnedFd> {
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        let source = match to {
-            SocketAddr::V4(_) => self.options.source_v4.map(IpAddr::V4),
-            SocketAddr::V6(_) => self.options.source_v6.map(IpAddr::V6),
-        };
-        if let Some(source) = source {
-            bind_late(socket.as_fd())?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
-        Ok(socket.into())
+/// A socket ready to connect. It stays in blocking mode: the ring never blocks on it, and
+/// non-blocking mode would have it fail instead of wait.
+fn outgoing(to: SocketAddr, from: Option<IpAddr>) -> Result<OwnedFd, ConnectError> {
+    let socket = plain(to).map_err(|_| ConnectError::Local)?;
+    if let Some(from) = from {
+        bind_late(socket.as_fd()).map_err(|_| ConnectError::Local)?;
+        let own = SocketAddr::new(from, 0).into();
+        socket.bind(&own).map_err(|error| bind_error(&error))?;
+    }
+    Ok(socket.into())
+}
+
+fn plain(to: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+/// Ports are not chosen yet, so what is not available can only be the address.
+fn bind_error(error: &io::Error) -> ConnectError {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT | libc::EINVAL) => ConnectError::Source,
+        _ => ConnectError::Local,
     }
 }

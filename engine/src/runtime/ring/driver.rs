@@ -44,9 +44,6 @@ pub(crate) struct DriverOptions {
     pub sq_entries: u32,
     /// 4 to 8 times `sq_entries`: one submission may complete many times.
     pub cq_entries: u32,
-    /// Addresses that connections go out from; none: the kernel chooses.
-    pub source_v4: Option<Ipv4Addr>,
-    pub source_v6: Option<Ipv6Addr>,
 }
 
 impl Default for DriverOptions {
@@ -57,8 +54,6 @@ impl Default for DriverOptions {
             receive_buffer_bytes: 8 << 10,
             sq_entries: 1024,
             cq_entries: 8 << 10,
-            source_v4: None,
-            source_v6: None,
         }
     }
 }
@@ -175,7 +170,9 @@ impl Driver {
             Effect::SendSlice { conn, slice } => self.send_slice(conn, slice),
             Effect::Reading { conn, on: true } => self.start_reading(conn),
             Effect::Reading { conn, on: false } => self.stop_reading(conn),
-            Effect::Connect { conn, to, by } => self.connect(conn, to, by.since(now)),
+            Effect::Connect { conn, to, from, by } => {
+                self.connect(conn, to, from.as_deref().copied(), by.since(now));
+            }
             Effect::Secure { conn, name } => self.secure(conn, &name),
             Effect::Close { conn, how } => self.close(conn, how),
             Effect::Commit { commit, file, offset, block } => {

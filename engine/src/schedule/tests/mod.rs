@@ -13,7 +13,9 @@ use crate::base::prng::Prng;
 use crate::base::time::Wall;
 use crate::model::delivery::RecordInMemory;
 use crate::model::message::{MessageId, Place, SegmentSeq};
-use crate::model::note::{Attempt, Class, Done, LeaseEnd, RecipientResult};
+use crate::model::note::{
+    Attempt, Cause, Class, Complaint, Done, LeaseEnd, RecipientResult, Trouble,
+};
 use crate::model::outcome::{Enhanced, RangeOutcome};
 use crate::model::route::{Bearing, MailHost, SiteKey};
 use crate::model::settings::{
@@ -56,7 +58,11 @@ struct World {
 
 fn hosts() -> Way {
     let address: SocketAddr = "192.0.2.1:25".parse().unwrap();
-    Way::Hosts(vec![MailHost { name: "mx.example".into(), addresses: vec![address] }])
+    Way::Hosts(vec![MailHost {
+        preference: 10,
+        name: "mx.example".into(),
+        addresses: vec![address],
+    }])
 }
 
 fn reply(code: u16, text: &str) -> Reply {
@@ -97,6 +103,14 @@ fn whole(sites: SiteTable) -> Settings {
         order: OrderSettings::default(),
         admin: None,
     }
+}
+
+fn throttled(code: u16, text: &str) -> Attempt {
+    Attempt::Throttled(Complaint { cause: Cause::Throttle, reply: reply(code, text) })
+}
+
+fn trouble(cause: Cause, code: u16, text: &str) -> Box<Trouble> {
+    Trouble::nowhere(cause, reply(code, text))
 }
 
 fn settings() -> SiteSettings {
@@ -354,9 +368,10 @@ impl World {
 fn mixed(delivery: &Delivery, classes: impl Fn(u16) -> (Class, u16)) -> Attempt {
     let result = |recipient| {
         let (class, code) = classes(recipient);
-        RecipientResult { recipient, class, reply: reply(code, "so it is") }
+        RecipientResult { recipient, class, cause: Cause::None, reply: reply(code, "so it is") }
     };
-    Attempt::Mixed(delivery.recipients().map(result).collect())
+    let recipients = delivery.recipients().map(result).collect();
+    Attempt::Mixed { recipients, complaint: None }
 }
 
 /// Any order of results, ends, reloads and waits: no permit too many, no delivery lost or
@@ -431,7 +446,7 @@ impl Walk {
         self.world.done(at, |delivery| match kind {
             0 => Attempt::Unreadable,
             1 => Attempt::NotTried,
-            2 => Attempt::Throttled(reply(421, "slow down")),
+            2 => throttled(421, "slow down"),
             3..6 => mixed(delivery, |recipient| match mask >> (2 * recipient) & 3 {
                 0 => (Class::Delivered, 250),
                 1 => (Class::Failed, 550),
@@ -444,8 +459,8 @@ impl Walk {
     fn end_connection(&mut self) {
         let at = self.pick_connection();
         let why = match self.pick(5) {
-            0 => LeaseEnd::Unreachable(reply(451, "no route")),
-            1 => LeaseEnd::TurnedAway(reply(421, "busy")),
+            0 => LeaseEnd::Unreachable(trouble(Cause::Site, 451, "no route")),
+            1 => LeaseEnd::TurnedAway(trouble(Cause::Throttle, 421, "busy")),
             2 => LeaseEnd::Local(reply(451, "no port")),
             _ => LeaseEnd::Finished,
         };
@@ -515,13 +530,13 @@ fn a_delivery_expires_wherever_it_waits() {
     let ahead = world.send("a.example", 0, 1);
     // One under way and one ahead; the third is answered after the first two made room.
     world.done(0, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
-    world.done(0, |_| Attempt::Throttled(reply(421, "later, later")));
+    world.done(0, |_| throttled(421, "later, later"));
     assert!(matches!(world.view().waits_for, WaitsFor::Throttled { .. }));
     world.end(0, LeaseEnd::Finished);
     for _ in 0..40 {
         world.pass(30 * SECOND);
         while !world.connections.is_empty() {
-            world.end(0, LeaseEnd::TurnedAway(reply(421, "later, later")));
+            world.end(0, LeaseEnd::TurnedAway(trouble(Cause::Throttle, 421, "later, later")));
         }
     }
     for message in [flying, ready, retried, ahead] {
@@ -549,7 +564,7 @@ fn throttling_burns_no_attempt_and_waits_double() {
     let mut waits = Vec::new();
     for _ in 0..4 {
         let from = world.now.mono;
-        world.done(0, |_| Attempt::Throttled(reply(421, "slow down")));
+        world.done(0, |_| throttled(421, "slow down"));
         world.end(0, LeaseEnd::Finished);
         while world.connections.is_empty() {
             world.pass(SECOND / 20);
@@ -574,7 +589,7 @@ fn an_unreachable_site_costs_one_delivery_an_attempt_and_is_probed_by_one() {
     let messages: Vec<_> = (0..9).map(|_| world.send("a.example", 0, 1)).collect();
     assert_eq!(world.connections.len(), 3);
     for _ in 0..3 {
-        world.end(0, LeaseEnd::Unreachable(reply(451, "no route to host")));
+        world.end(0, LeaseEnd::Unreachable(trouble(Cause::Site, 451, "no route to host")));
     }
     assert_eq!(world.outcomes.len(), 1);
     assert_eq!(world.outcomes[0].0, messages[0]);

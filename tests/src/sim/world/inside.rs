@@ -181,7 +181,7 @@ impl World {
                     })?;
                 }
             }
-            Effect::Connect { conn, to, by } => self.connect(shard, conn, to, by),
+            Effect::Connect { conn, to, by, .. } => self.connect(shard, conn, to, by),
             Effect::Commit { commit, file, offset, block } => {
                 self.trace.note(at, "commit", block.bytes());
                 let faults = self.calm_since.is_none().then_some(&self.options.faults);

@@ -374,13 +374,34 @@ fn a_connect_reaches_its_peer_and_talks() {
 
 #[test]
 fn a_connect_goes_out_from_its_source() {
-    let source_v4 = Some([127, 0, 0, 77].into());
-    let mut world = World::new(DriverOptions { source_v4, ..small() });
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let conn = world.connect(listener.local_addr().unwrap(), SECOND);
+    let mut world = World::new(small());
+    for (here, sources) in
+        [("127.0.0.1:0", ["127.0.0.2", "127.0.0.3"].as_slice()), ("[::1]:0", &["::1"])]
+    {
+        let listener = TcpListener::bind(here).unwrap();
+        for source in sources {
+            let to = listener.local_addr().unwrap();
+            let conn = world.connect_from(Some(source), to, SECOND);
+            world.until(|world| world.saw(&Seen::Connected(conn, Ok(()))));
+            let (_stream, from) = listener.accept().unwrap();
+            assert_eq!(from.ip().to_string(), *source);
+        }
+    }
+}
+
+/// A bind that took a port for itself would find none left.
+#[test]
+fn connections_from_one_source_share_a_port_if_their_peers_differ() {
+    let listeners: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let mut world = World::new(small());
+    let conn = world.connect_from(Some("127.0.0.2"), listeners[0].local_addr().unwrap(), SECOND);
     world.until(|world| world.saw(&Seen::Connected(conn, Ok(()))));
-    let (_stream, from) = listener.accept().unwrap();
-    assert_eq!(from.ip().to_string(), "127.0.0.77");
+    let (_stream, from) = listeners[0].accept().unwrap();
+    // Another socket can still bind to that very port, which an early bind would have kept.
+    let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    other.set_reuse_address(true).unwrap();
+    other.bind(&from.into()).unwrap();
+    other.connect(&listeners[1].local_addr().unwrap().into()).unwrap();
 }
 
 #[test]
@@ -422,12 +443,14 @@ fn a_connect_given_up_is_answered_and_retires() {
 
 #[test]
 fn a_source_that_is_not_ours_is_a_local_failure() {
-    let source_v4 = Some([192, 0, 2, 1].into());
-    let mut world = World::new(DriverOptions { source_v4, ..small() });
+    let mut world = World::new(small());
     let address = world.address;
-    let conn = world.connect(address, SECOND);
-    world.until(|world| world.saw(&Seen::Retired(conn)));
-    assert!(world.saw(&Seen::Connected(conn, Err(ConnectError::Local))));
+    for strange in ["192.0.2.1", "2001:db8::1"] {
+        let conn = world.connect_from(Some(strange), address, SECOND);
+        world.until(|world| world.saw(&Seen::Retired(conn)));
+        assert!(world.saw(&Seen::Connected(conn, Err(ConnectError::Source))));
+    }
+    world.check_at_rest(64);
 }
 
 /// A listener whose queue is full, so that nobody answers: and what fills it.

@@ -184,8 +184,18 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, to: SocketAddr, within: Duration) -> Conn {
+        self.connect_from(None, to, within)
+    }
+
+    pub(super) fn connect_from(
+        &mut self,
+        from: Option<&str>,
+        to: SocketAddr,
+        within: Duration,
+    ) -> Conn {
         let conn = self.core.take_slot().unwrap();
-        self.perform(Effect::Connect { conn, to, by: now().plus(within) });
+        let from = from.map(|ip| Box::new(ip.parse().unwrap()));
+        self.perform(Effect::Connect { conn, to, from, by: now().plus(within) });
         conn
     }
 
