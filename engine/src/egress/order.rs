@@ -25,6 +25,8 @@ pub enum Order {
     Close(Close),
     /// Read a chunk of a message; the answer is `handle_chunk`.
     FetchChunk { message: MessageId, place: Place },
+    /// The connection can take mail, and there is none for it yet.
+    Ready,
     /// What became of one delivery.
     Done(Done),
     /// The permit is free. The last order of a session.

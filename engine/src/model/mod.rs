@@ -4,6 +4,7 @@ pub mod address;
 pub mod connection;
 pub mod delivery;
 pub mod flow;
+pub mod hold;
 pub mod message;
 pub mod note;
 pub mod outcome;

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::block::Block;
+use crate::base::cell::{Cell, Grant};
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
+use crate::model::hold::{Hold, Scope};
 use crate::model::message::{MessageId, Place};
 use crate::model::outcome::{RangeOutcome, Reply};
 use crate::model::route::{Bearing, Target};
@@ -33,6 +35,12 @@ pub enum Note {
     Ended { lease: LeaseId, why: LeaseEnd },
     /// Owner to home: durable facts about a message.
     Settle(Box<Settlement>),
+    /// Executing shard to owner: the connection of the lease can take mail now.
+    Ready { lease: LeaseId },
+    /// To all shards: mail of this is stopped.
+    Hold(Box<(Scope, Hold)>),
+    /// A permit of a shared cap, for a shard that stands in line there.
+    Grant { cell: Arc<Cell>, grant: Grant },
     /// Home to executing shard (strict outcomes only): the settlement is on disk.
     Settled { lease: LeaseId },
     /// Any shard to home: read this record for me, a message's own or one of its chunks.

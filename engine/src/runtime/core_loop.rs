@@ -316,6 +316,15 @@ fn report(shard: ShardId, fact: &Fact) {
             tracing::info!(shard, site = &**site, seconds, cause = &**cause, "site waits");
         }
         Fact::SiteOpened { site } => tracing::info!(shard, site = &**site, "site is served again"),
+        Fact::SitePaced { site, source, change } => {
+            tracing::info!(
+                shard,
+                site = &**site,
+                source = &**source,
+                change = &**change,
+                "site is paced"
+            );
+        }
         Fact::SiteLent { site, executed } => {
             tracing::info!(shard, site = &**site, ?executed, "site was served by several shards");
         }

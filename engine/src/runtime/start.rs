@@ -21,7 +21,7 @@ use super::resolver::SOCKETS_MAX;
 use super::ring::{Driver, DriverOptions, FileMode};
 use super::secure::ShardHandshakes;
 use super::tls::TlsClient;
-use crate::base::cell::Budget;
+use crate::base::cell::{Budget, CellTable};
 use crate::model::connection::ShardId;
 use crate::model::settings::{ListenerSettings, Settings, ShardChoice, SpoolSettings};
 use crate::report::counters::Counters;
@@ -114,6 +114,7 @@ struct Birth {
     listeners: Vec<OwnedFd>,
     files: Vec<(FileId, OwnedFd)>,
     record_memory: Arc<Budget>,
+    cells: Arc<CellTable>,
     next_sequence: u64,
     services: Services,
     handshakes: Handshakes,
@@ -427,6 +428,7 @@ fn prepare(
     let Beginning { cores, opening, listeners, wakes } = beginning;
     let settings = Arc::new(settings.clone());
     let record_memory = Arc::new(Budget::new(settings.limits.body_memory_bytes));
+    let cells = Arc::new(CellTable::new(u16::try_from(cores.len()).unwrap_or(u16::MAX)));
     let next_sequence = opening.next_sequence;
     let mut sockets: Vec<_> = listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
     let mut births = Vec::new();
@@ -442,6 +444,7 @@ fn prepare(
             next_sequence,
             listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
             record_memory: Arc::clone(&record_memory),
+            cells: Arc::clone(&cells),
             services: services.clone(),
             handshakes: crypto.handshakes(Arc::new(move || mesh::signal(&crypto_wake))),
             ring_wake,
@@ -489,6 +492,7 @@ async fn run_shard(birth: Birth) -> std::io::Result<Counters> {
         next_sequence: birth.next_sequence,
         commits_in_flight_max: commits_in_flight(birth.services.file_mode),
         record_memory: birth.record_memory,
+        cells: birth.cells,
         now,
     });
     CoreLoop::new(birth.id, shard, driver, birth.services).run(wake_file(birth.sleep_wake)).await

@@ -1,6 +1,5 @@
 //! What the timing wheel wakes: one thing of one site, never a site that has nothing to do.
 
-use super::gate::Gate;
 use super::retry::FifoKey;
 use super::site::Site;
 use super::{Action, Scheduler};
@@ -22,8 +21,8 @@ pub(super) enum Kind {
     Expiry,
     /// A connection has been without work for long enough.
     Idle,
-    /// A closed gate of a path opens.
-    Gate(u16),
+    /// A path changes by itself: its door opens, or a rule's effect ends.
+    Path(u16),
     /// The site has been empty for long enough.
     Linger,
 }
@@ -44,7 +43,7 @@ impl Scheduler {
         let site = &mut self.sites[number];
         let serial = site.serial;
         let Some(armed) = site.armed(kind) else { return };
-        if planted(Bug::GateNeverOpens) && matches!(kind, Kind::Gate(_)) {
+        if planted(Bug::GateNeverOpens) && matches!(kind, Kind::Path(_)) {
             return;
         }
         if at < *armed {
@@ -64,17 +63,40 @@ impl Scheduler {
             Kind::Restored => self.release_restored(now, number),
             Kind::Expiry => self.expire_due(now, number),
             Kind::Idle => self.close_idle(now, number),
-            Kind::Gate(path) => self.open_gate(number, path),
+            Kind::Path(path) => self.path_time(now, number, path),
             Kind::Linger => return self.reclaim(now, number),
         }
         // A gate may have opened, a strict domain may have left.
         self.dispatch(now, number);
     }
 
+    /// Wakes a site when its rates let the next message, or connection, go.
+    pub(super) fn arm_pace(&mut self, number: u32, at: Mono) {
+        let site = &mut self.sites[number];
+        if at < site.alarms.pace {
+            site.alarms.pace = at;
+            self.pace_alarms.set(at, number, site.serial);
+        }
+    }
+
+    /// Sites whose next message may go now.
+    pub(super) fn ring_paced(&mut self, now: Now) {
+        while let Some((at, number, serial)) = self.pace_alarms.pop_due(now.mono) {
+            let Some(site) = self.sites.current(number, serial) else { continue };
+            if site.alarms.pace == at {
+                site.alarms.pace = Mono::NEVER;
+                self.wakes += 1;
+                self.dispatch(now, number);
+            }
+        }
+    }
+
     /// Notes that a site may have become empty.
     pub(super) fn note_if_empty(&mut self, now: Now, number: u32) {
         if self.sites[number].is_empty() {
-            self.sites[number].empty_since = now.mono;
+            let site = &mut self.sites[number];
+            site.empty_since = now.mono;
+            site.paths.iter_mut().for_each(|path| path.control.handle_rest(now.mono));
             self.arm(number, Kind::Linger, now.mono.plus(SITE_LINGER));
         }
     }
@@ -84,11 +106,8 @@ impl Scheduler {
         if !site.is_empty() {
             return;
         }
-        let reopens = site.paths.iter().map(|path| match path.gate {
-            Gate::Closed { until, .. } => until,
-            Gate::Open | Gate::Probing { .. } => site.empty_since,
-        });
-        let reopens = reopens.max().unwrap_or(site.empty_since);
+        let reopens = site.paths.iter().filter_map(|path| path.control.next_wakeup()).max();
+        let reopens = reopens.unwrap_or(site.empty_since);
         let end = reopens.max(site.empty_since).plus(SITE_LINGER);
         if end > now.mono {
             self.arm(number, Kind::Linger, end);

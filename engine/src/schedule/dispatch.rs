@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::alarm::Kind;
-use super::gate::Gate;
+use super::caps::InHand;
+use super::control::Door;
+use super::limits::{Hindrance, connections_max, skipped};
 use super::path::Path;
-use super::permit::{Listed, Mood};
+use super::permit::{Flight, Listed, Mood};
 use super::site::Site;
 use super::{Action, Scheduler};
-use crate::base::planted::{Bug, planted};
-use crate::base::time::Now;
+use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
-use crate::model::note::{HostSet, Opening};
+use crate::model::delivery::LeaseId;
+use crate::model::note::Opening;
 
 /// From this many connections on, a site is worth more than one core.
 const HOT_LEASES: u32 = 4;
@@ -25,6 +27,9 @@ const LOCALITY_PATIENCE: Duration = Duration::from_secs(1);
 /// A shard may be given a sixteenth more than its fair share of a hot site, and a little for luck.
 const UNEVEN_SHARE: u32 = 16;
 const UNEVEN_MIN: u32 = 8;
+
+/// When another shard took the last of a shared rate first: soon enough to lose none of it.
+const RATE_LOST_WAIT: Duration = Duration::from_micros(200);
 
 /// Deliveries a site remembers of each source, to deal by weight; then all are halved.
 const GIVEN_MAX: u32 = 1 << 20;
@@ -48,58 +53,92 @@ impl Scheduler {
         let mut served = false;
         for at in 0..self.sites[number].trunks.len() {
             let trunk = self.sites[number].trunks[at];
-            if let Some(lease) = self.lease_for_work(now, trunk) {
-                self.give(now, trunk, lease);
-                served = true;
-            }
+            served |= self.serve(now, trunk).is_some();
         }
         served
     }
 
-    fn lease_for_work(&mut self, now: Now, trunk: u32) -> Option<u32> {
+    /// Gives out the next delivery of a trunk, if some path takes it now.
+    fn serve(&mut self, now: Now, trunk: u32) -> Option<()> {
         let leaf = self.order.next(trunk)?;
-        let (home, _) = self.order.oldest(&self.entries, leaf)?;
+        let (home, oldest) = self.order.oldest(&self.entries, leaf)?;
+        let bytes = self.entries[oldest].bytes();
         let number = self.order.trunks[trunk as usize].site;
         let near = self.feeding_shard(&self.sites[number], home);
-        let (source, offer) = self.best_offer(trunk, near)?;
-        match offer {
-            Offer::Idle(lease) | Offer::Busy(lease) => Some(lease),
-            Offer::Open => self.open(now, number, source),
+        let (source, offer) = self.best_offer(now, trunk, near, bytes)?;
+        let lease = match offer {
+            Offer::Idle(lease) | Offer::Busy(lease) => lease,
+            Offer::Open => {
+                let lease = self.open(now, number, source, None)?;
+                if self.leases[lease].mood == Mood::Awaited {
+                    return None;
+                }
+                lease
+            }
+        };
+        let path = self.leases[lease].path;
+        if !self.take_message(now, number, path, bytes) {
+            self.arm_pace(number, now.mono.plus(RATE_LOST_WAIT));
+            return None;
         }
+        self.give(now, trunk, lease);
+        Some(())
     }
 
     /// The source to send from: an idle connection or a new one before work ahead, then who was given
-    /// least for its weight.
-    fn best_offer(&self, trunk: u32, near: ShardId) -> Option<(u16, Offer)> {
+    /// least for its weight. Without any, the site is woken when a rate lets one.
+    fn best_offer(
+        &mut self,
+        now: Now,
+        trunk: u32,
+        near: ShardId,
+        bytes: u32,
+    ) -> Option<(u16, Offer)> {
         let trunk = &self.order.trunks[trunk as usize];
-        let site = &self.sites[trunk.site];
-        let offers = self.roster.members(trunk.pool).iter().filter_map(|member| {
-            let offer = self.offer(site, member.source, near)?;
-            let given = site.given_to(member.source) * 1000 / u64::from(member.weight.max(1));
-            Some((matches!(offer, Offer::Busy(_)), given, offer, member.source))
-        });
-        offers.min().map(|(_, _, offer, source)| (source, offer))
+        let (number, mut best, mut wake) = (trunk.site, None, Mono::NEVER);
+        let site = &self.sites[number];
+        for member in self.roster.members(trunk.pool) {
+            match self.offer(now, site, member.source, near, bytes) {
+                Ok(offer) => {
+                    let given = site.given_to(member.source) * 1000;
+                    let given = given / u64::from(member.weight.max(1));
+                    let key = (matches!(offer, Offer::Busy(_)), given, offer, member.source);
+                    best = Some(best.map_or(key, |best| key.min(best)));
+                }
+                Err(Hindrance::Rate { until, .. }) => wake = wake.min(until),
+                Err(_) => {}
+            }
+        }
+        if best.is_none() && wake != Mono::NEVER {
+            self.arm_pace(number, wake);
+        }
+        best.map(|(_, _, offer, source)| (source, offer))
     }
 
-    fn offer(&self, site: &Site, source: u16, near: ShardId) -> Option<Offer> {
-        let room = site.in_use < connections_max(site);
-        let Some(path) = site.paths.iter().find(|path| path.source == source) else {
-            return room.then_some(Offer::Open);
+    fn offer(
+        &self,
+        now: Now,
+        site: &Site,
+        source: u16,
+        near: ShardId,
+        bytes: u32,
+    ) -> Result<Offer, Hindrance> {
+        let path = site.path_of(source);
+        self.may_send(now, site, (source, path), bytes)?;
+        let Some(path) = path else {
+            return self.may_open(now, site, None).map(|()| Offer::Open);
         };
-        let probing = match path.gate {
-            Gate::Closed { .. } => return None,
-            Gate::Probing { .. } if path.in_flight > 0 || path.fruitless > 0 => return None,
-            Gate::Probing { .. } => true,
-            Gate::Open => false,
-        };
+        let probing = matches!(path.control.door(), Door::Probing { .. });
         if let Some(lease) = path.pick(near, |lane| lane.idle) {
-            return Some(Offer::Idle(lease));
+            return Ok(Offer::Idle(lease));
         }
-        if room && path.fruitless == 0 && (!probing || path.working == 0) {
-            return Some(Offer::Open);
-        }
-        let busy = path.pick(near, |lane| lane.busy).filter(|_| !probing);
-        busy.map(Offer::Busy)
+        let is_paced = self.is_paced(now, site, Some(path));
+        let hindrance = match self.may_open(now, site, Some(path)) {
+            Ok(()) => return Ok(Offer::Open),
+            Err(hindrance) => hindrance,
+        };
+        let busy = path.pick(near, |lane| lane.busy).filter(|_| !probing && !is_paced);
+        busy.map(Offer::Busy).ok_or(hindrance)
     }
 
     /// Where the next delivery of a site should go out: near its body, unless that shard was given
@@ -114,12 +153,43 @@ impl Scheduler {
         shards.min_by_key(|shard| site.peek(*shard).recent).unwrap_or(near)
     }
 
-    /// Takes a permit and lends it.
-    fn open(&mut self, now: Now, number: u32, source: u16) -> Option<u32> {
-        let shard = self.executing_shard(&self.sites[number]);
-        let path = self.sites[number].path_from(source);
+    /// Takes a permit and lends it. `in_hand`: a permit of a shared cap that was waited for.
+    pub(super) fn open(
+        &mut self,
+        now: Now,
+        number: u32,
+        source: u16,
+        in_hand: Option<InHand>,
+    ) -> Option<u32> {
+        let path = self.path_from(now, number, source);
+        let held = self.acquire((number, path), in_hand)?;
+        if !self.take_connection(now, number, path) {
+            self.release(held);
+            self.arm_pace(number, now.mono.plus(RATE_LOST_WAIT));
+            return None;
+        }
+        let is_paced = {
+            let site = &self.sites[number];
+            self.is_paced(now, site, site.path_of(source))
+        };
+        let shard = if is_paced { self.shard } else { self.executing_shard(&self.sites[number]) };
         let share = self.sites[number].pace.settings.messages_per_connection;
-        let lease = self.leases.open((number, path), shard, share, now.mono)?;
+        let Some(lease) = self.leases.open((number, path), shard, share, now.mono) else {
+            self.release(held);
+            return None;
+        };
+        self.leases[lease].held = held;
+        self.count_opened(number, path, shard);
+        if is_paced {
+            self.leases[lease].mood = Mood::Awaited;
+            self.sites[number].path(path).opening += 1;
+        }
+        let opening = self.opening(now, lease);
+        self.actions.push_back(Action::Open { to: shard, opening });
+        Some(lease)
+    }
+
+    fn count_opened(&mut self, number: u32, path: u16, shard: ShardId) {
         let site = &mut self.sites[number];
         site.in_use += 1;
         site.working += 1;
@@ -127,15 +197,63 @@ impl Scheduler {
         site.path(path).in_use += 1;
         site.path(path).working += 1;
         assert!(site.in_use <= connections_max(site), "a limit is never exceeded");
-        let opening = Opening {
-            lease: self.leases[lease].id,
+    }
+
+    fn opening(&self, now: Now, lease: u32) -> Opening {
+        let lease = &self.leases[lease];
+        let site = &self.sites[lease.site];
+        let path = &site.paths[usize::from(lease.path)];
+        Opening {
+            lease: lease.id,
             target: Arc::clone(&site.target),
             settings: Arc::clone(&site.pace.settings),
-            source: None,
-            skip: HostSet::EMPTY,
-        };
-        self.actions.push_back(Action::Open { to: shard, opening });
-        Some(lease)
+            source: self.roster.source_at(path.source).egress.clone(),
+            skip: skipped(now, site, path),
+        }
+    }
+
+    /// The path of a site from a source, new if need be.
+    fn path_from(&mut self, now: Now, number: u32, source: u16) -> u16 {
+        if let Some(path) = self.sites[number].path_number(source) {
+            return path;
+        }
+        let site = &self.sites[number];
+        let ceiling = site.pace.settings.connections;
+        let mut path = Path::new(source, now.mono, ceiling, &site.pace.control);
+        let name = Arc::clone(&self.roster.source_at(source).name);
+        path.cells = self.cells_for(now, site.provider.as_deref(), &name);
+        let paths = &mut self.sites[number].paths;
+        paths.push(path);
+        u16::try_from(paths.len() - 1).expect("paths are fewer than sources")
+    }
+
+    /// The connection of a lease can take mail now.
+    pub fn handle_ready(&mut self, now: Now, lease: LeaseId) {
+        let Some(slot) = self.leases.find(lease) else { return };
+        let lease = &mut self.leases[slot];
+        if lease.mood != Mood::Awaited {
+            return;
+        }
+        lease.mood = Mood::Willing;
+        let (number, path) = (lease.site, lease.path);
+        self.sites[number].path(path).opening -= 1;
+        self.relist(now, slot);
+        self.dispatch(now, number);
+    }
+
+    /// A path that waited at a shared cap opens a connection with the permit it was granted, if
+    /// it still has a use for it.
+    pub(super) fn open_parked(&mut self, now: Now, (number, path): (u32, u16), in_hand: InHand) {
+        let site = &self.sites[number];
+        let at = &site.paths[usize::from(path)];
+        let source = at.source;
+        let wanted = site.ready > 0 && !self.stopping && self.held(site, source).is_none();
+        if wanted && self.may_open(now, site, Some(at)).is_ok() {
+            self.open(now, number, source, Some(in_hand));
+        } else {
+            self.give_up(in_hand);
+        }
+        self.dispatch(now, number);
     }
 
     /// A small site is delivered here; a hot one where it has fewest connections, then where least
@@ -161,7 +279,7 @@ impl Scheduler {
         let Some((leaf, id)) = self.next_for(&self.sites[number], trunk, shard) else { return };
         // While it stands in line: what leaves the line by being given still pays.
         self.order.charge(leaf, self.entries[id].cost());
-        let flight = self.remove(now, id);
+        let flight = Flight { given: now.mono, ..self.remove(now, id) };
         let delivery = flight.delivery.clone();
         let path = self.leases[lease].path;
         self.leases[lease].give(flight);
@@ -196,13 +314,15 @@ impl Scheduler {
 
     /// No more work for this lease.
     pub(super) fn end_willingness(&mut self, slot: u32) {
-        if self.leases[slot].mood != Mood::Willing {
+        let mood = self.leases[slot].mood;
+        if !matches!(mood, Mood::Willing | Mood::Awaited) {
             return;
         }
         self.unlist(slot);
         let lease = &mut self.leases[slot];
         lease.mood = Mood::Spent;
         let site = &mut self.sites[lease.site];
+        site.path(lease.path).opening -= u32::from(mood == Mood::Awaited);
         site.working -= 1;
         site.path(lease.path).working -= 1;
         site.lane(lease.shard).leases -= 1;
@@ -222,7 +342,9 @@ impl Scheduler {
     pub(super) fn review(&mut self, now: Now, slot: u32) {
         let lease = &self.leases[slot];
         let site = &self.sites[lease.site];
-        let surplus = site.working > site.pace.settings.connections;
+        let path = &site.paths[usize::from(lease.path)];
+        let surplus = site.working > site.pace.settings.connections
+            || path.working > self.width(now, site, path);
         let stopped = self.stopping && lease.outstanding() == 0;
         if lease.mood != Mood::Willing || surplus || stopped || self.is_lopsided(site, lease.shard)
         {
@@ -300,8 +422,4 @@ impl Scheduler {
         let fronts = lanes.filter_map(|lane| lane.idle.front());
         fronts.min_by_key(|slot| self.leases[*slot].idle_since)
     }
-}
-
-fn connections_max(site: &Site) -> u32 {
-    site.pace.settings.connections + u32::from(planted(Bug::LimitOffByOne))
 }

@@ -104,6 +104,11 @@ impl Entry {
         }
     }
 
+    /// Of its record.
+    pub(super) fn bytes(&self) -> u32 {
+        self.bytes
+    }
+
     /// What it costs its flow.
     pub(super) fn cost(&self) -> u32 {
         cost_of(self.count, self.bytes)

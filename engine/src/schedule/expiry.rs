@@ -55,7 +55,7 @@ impl Scheduler {
 
     /// Fails a delivery whose time is over, with the last complaint of its site.
     pub(super) fn fail_expired(&mut self, now: Now, flight: Flight) {
-        let Flight { delivery, course } = flight;
+        let Flight { delivery, course, .. } = flight;
         let site = &self.sites[self.courses[course].site];
         let reply = expired(site.last_reply.as_ref());
         let outcome = whole(&delivery, delivery.attempts, Outcome::Failed { reply });

@@ -1,7 +1,8 @@
 //! Why mail for a site waits, and until when, as a small value.
 
 use super::Scheduler;
-use super::gate::{Gate, Trouble};
+use super::limits::Hindrance;
+use super::path::Path;
 use super::site::Site;
 use crate::base::time::{Mono, Now};
 use crate::model::outcome::Reply;
@@ -30,16 +31,8 @@ pub enum WaitsFor {
     Nothing,
     /// The next try of what is deferred.
     NextTry { at: Mono },
-    /// All permits are in use.
-    Permits,
-    /// A reply to the one delivery that probes whether the site works again.
-    Probe,
-    /// The site asked to slow down.
-    Throttled { until: Mono },
-    /// The site could not be reached.
-    Unreachable { until: Mono },
-    /// This machine could not open a connection.
-    Local { until: Mono },
+    /// A limit, a rate, a pause or a hold.
+    Limit(Hindrance),
     /// The engine is stopping.
     Stop,
 }
@@ -79,27 +72,20 @@ impl Scheduler {
         if self.stopping {
             return WaitsFor::Stop;
         }
-        match self.gate_that_binds(site) {
-            Gate::Closed { until, cause: Trouble::Throttled, .. } => WaitsFor::Throttled { until },
-            Gate::Closed { until, cause: Trouble::Unreachable, .. } => {
-                WaitsFor::Unreachable { until }
-            }
-            Gate::Closed { until, cause: Trouble::Local, .. } => WaitsFor::Local { until },
-            Gate::Probing { .. } if site.ready > 0 => WaitsFor::Probe,
-            _ if site.ready > 0 => WaitsFor::Permits,
-            _ => self.next_try(now, site).map_or(WaitsFor::Nothing, |at| WaitsFor::NextTry { at }),
+        if site.ready == 0 {
+            let next = self.next_try(now, site);
+            return next.map_or(WaitsFor::Nothing, |at| WaitsFor::NextTry { at });
         }
+        self.hindrance(now, site).map_or(WaitsFor::Nothing, WaitsFor::Limit)
     }
 
-    /// The gate of the path that opens first.
-    fn gate_that_binds(&self, site: &Site) -> Gate {
-        let rank = |gate: &Gate| match gate {
-            Gate::Open => (0, Mono::default()),
-            Gate::Probing { .. } => (1, Mono::default()),
-            Gate::Closed { until, .. } => (2, *until),
+    /// What keeps the next delivery of a site from going out: of its paths, the one that comes nearest.
+    fn hindrance(&self, now: Now, site: &Site) -> Option<Hindrance> {
+        let path = |path: &Path| {
+            let sent = self.may_send(now, site, (path.source, Some(path)), 0);
+            sent.and_then(|()| self.may_open(now, site, Some(path))).err()
         };
-        let gates = site.paths.iter().map(|path| path.gate);
-        gates.min_by_key(rank).unwrap_or(Gate::Open)
+        site.paths.iter().map(path).min_by_key(|one| one.as_ref().map(Hindrance::rank))?
     }
 
     fn next_try(&self, now: Now, site: &Site) -> Option<Mono> {

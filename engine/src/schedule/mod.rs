@@ -10,15 +10,21 @@
 
 mod alarm;
 mod bucket;
+mod caps;
+mod control;
 mod course;
 mod dispatch;
 mod entry;
 mod expiry;
 mod explain;
 mod fair;
-mod gate;
+mod feedback;
+mod hold;
+mod judge;
+mod limits;
 mod list;
 mod order;
+mod pacing;
 mod path;
 mod permit;
 mod policy;
@@ -37,12 +43,13 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::cell::Budget;
+use crate::base::cell::{Budget, Cell, CellTable, Grant};
 use crate::base::time::{Mono, Now, Wall};
 use crate::base::wheel::Wheel;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
 use crate::model::flow::Flow;
+use crate::model::hold::{Hold, Scope};
 use crate::model::note::{Opening, Parcel, Settlement};
 use crate::model::outcome::{Outcome, Reply};
 use crate::model::route::{Target, Way};
@@ -50,16 +57,23 @@ use crate::model::settings::{OutcomeDurability, Settings};
 use crate::shard::Fact;
 
 use alarm::Alarm;
+use caps::Parked;
 use course::{Course, Courses};
 use entry::Entries;
+use hold::Holds;
 use order::Order;
+use pacing::PaceAlarms;
 use permit::{Flight, Leases};
-use policy::{Policies, strictest};
+use policy::{Pace, Policies, strictest};
 use record::Records;
 use roster::Roster;
+use rules::Rules;
 use site::Sites;
 
 pub use explain::{SiteView, WaitsFor};
+pub use hold::HOLDS_MAX;
+pub use limits::Hindrance;
+pub use pacing::Bound;
 
 /// The sites one shard owns, and every delivery that waits for them.
 pub struct Scheduler {
@@ -74,7 +88,12 @@ pub struct Scheduler {
     entries: Entries,
     records: Records,
     leases: Leases,
+    rules: Rules,
+    holds: Holds,
+    cells: Arc<CellTable>,
+    parked: Parked,
     wheel: Wheel<Alarm>,
+    pace_alarms: PaceAlarms,
     fired: Vec<Alarm>,
     actions: VecDeque<Action>,
     in_flight: usize,
@@ -109,6 +128,17 @@ pub enum Action {
         flow: Arc<Flow>,
         delivery: Delivery,
     },
+    /// To all shards, this one included: mail of it is stopped.
+    Hold {
+        scope: Scope,
+        hold: Hold,
+    },
+    /// A permit of a shared cap for a shard that stands in line.
+    Grant {
+        to: ShardId,
+        cell: Arc<Cell>,
+        grant: Grant,
+    },
     Report(Fact),
 }
 
@@ -132,13 +162,14 @@ impl Scheduler {
         shards: u16,
         settings: &Settings,
         body_memory: Arc<Budget>,
+        cells: Arc<CellTable>,
         now: Now,
     ) -> Self {
         Self {
             shard,
             shards,
             durability: settings.spool.outcomes,
-            policies: Policies::new(&settings.sites),
+            policies: Policies::new(settings),
             sites: Sites::default(),
             courses: Courses::default(),
             roster: Roster::new(settings),
@@ -146,7 +177,12 @@ impl Scheduler {
             entries: Entries::new(),
             records: Records::new(body_memory),
             leases: Leases::new(shard),
+            rules: rules(settings),
+            holds: Holds::default(),
+            cells,
+            parked: Parked::default(),
             wheel: Wheel::new(now.mono),
+            pace_alarms: PaceAlarms::default(),
             fired: Vec::new(),
             actions: VecDeque::new(),
             in_flight: 0,
@@ -166,7 +202,7 @@ impl Scheduler {
         let due = due.filter(|due| *due > now.mono);
         for part in self.parts(number, delivery) {
             self.courses.hold(course);
-            self.place(now, Flight { delivery: part, course }, &bearing.target.way, due);
+            self.place(now, Flight::new(part, course), &bearing.target.way, due);
         }
         self.note_if_empty(now, number);
         self.dispatch(now, number);
@@ -175,15 +211,18 @@ impl Scheduler {
     /// New settings. Looks at all sites: reloads are rare. An expiry already set stays; a lowered
     /// limit is reached as connections end.
     pub fn handle_settings(&mut self, now: Now, settings: &Settings) {
-        self.policies = Policies::new(&settings.sites);
+        self.policies = Policies::new(settings);
         self.roster.load(settings);
         self.order.handle_settings(&settings.order, &self.roster);
+        self.rules = rules(settings);
+        self.reload_cells(now);
         let numbers = self.sites.numbers();
         for number in &numbers {
             self.sites[*number].policies.clear();
         }
         for course in self.courses.iter_mut() {
-            course.policy = self.policies.of_domain(&course.domain);
+            let provider = self.sites[course.site].provider.clone();
+            course.policy = self.policies.of(&course.domain, provider.as_deref());
             self.sites[course.site].join(course.policy);
         }
         for number in numbers {
@@ -212,6 +251,10 @@ impl Scheduler {
             }
         }
         self.fired = fired;
+        if !self.stopping {
+            self.end_holds(now);
+            self.ring_paced(now);
+        }
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {
@@ -221,7 +264,10 @@ impl Scheduler {
     /// When [`Scheduler::handle_time`] should be called next.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Mono> {
-        self.wheel.next()
+        [self.wheel.next(), self.pace_alarms.next(), self.holds.next_end()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     #[must_use]
@@ -266,10 +312,10 @@ impl Scheduler {
             }
             return number;
         }
-        let policy = &self.policies[self.policies.of_domain(domain)];
-        let settings = Arc::clone(&policy.settings);
-        let pace = policy::Pace { settings, bound_by: Arc::clone(&policy.name) };
-        self.sites.add(Arc::clone(target), pace)
+        let provider = self.policies.provider_of(target, domain);
+        let policy = &self.policies[self.policies.of(domain, provider.as_deref())];
+        let pace = Pace::new(Arc::clone(&policy.settings), Arc::clone(&policy.name));
+        self.sites.add(Arc::clone(target), pace, provider)
     }
 
     /// A delivery in transactions of as many recipients as the site takes.
@@ -288,13 +334,15 @@ impl Scheduler {
         if let Some(course) = self.courses.find(number, &domain, &flow) {
             return course;
         }
-        let policy = self.policies.of_domain(&domain);
+        let provider = self.sites[number].provider.clone();
+        let policy = self.policies.of(&domain, provider.as_deref());
         let trunk = self.trunk_for(number, self.roster.pool_of(&flow));
         let leaf = self.order.hold_leaf(trunk, &flow, self.roster.weight_of(&flow.tenant));
         let cancelled_to = Wall::default();
         let site = number;
         let course = Course { domain, flow, site, leaf, policy, cancelled_to, live: 0 };
         let course = self.courses.add(course);
+        self.block_new(leaf);
         if self.sites[number].join(policy) {
             self.repace(number);
             self.trim(number);
@@ -340,4 +388,10 @@ impl Scheduler {
             site.pace = pace;
         }
     }
+}
+
+/// The rules of these settings. They were checked when they were read; if they are refused all the
+/// same, there are none.
+fn rules(settings: &Settings) -> Rules {
+    Rules::new(settings.generation, &settings.rules).unwrap_or_default()
 }

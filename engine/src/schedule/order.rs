@@ -260,6 +260,20 @@ impl Order {
         self.reseat_branch(branch);
     }
 
+    pub(super) fn block_tenant(&mut self, tenant: &str, blocked: Blocked) {
+        let of_tenant = self.branches.iter().filter(|(_, branch)| *branch.tenant == *tenant);
+        let numbers: Vec<u32> = of_tenant.map(|(key, _)| number(key)).collect();
+        numbers.into_iter().for_each(|branch| self.block_branch(branch, blocked));
+    }
+
+    pub(super) fn block_campaign(&mut self, tenant: &str, campaign: &str, blocked: Blocked) {
+        let of_it = self.leaves.iter().filter(|(_, leaf)| {
+            *leaf.campaign == *campaign && *self.branches[leaf.branch as usize].tenant == *tenant
+        });
+        let numbers: Vec<u32> = of_it.map(|(key, _)| number(key)).collect();
+        numbers.into_iter().for_each(|leaf| self.block_leaf(leaf, blocked));
+    }
+
     /// Puts a leaf where it belongs: in line if it has something to give.
     fn reseat(&mut self, number: u32) {
         let leaf = &mut self.leaves[number as usize];

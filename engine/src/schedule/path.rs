@@ -1,7 +1,12 @@
-//! What a site has to do with one source: its connections, and whether it takes mail from there.
+//! What a site has to do with one source: its connections, and how much mail it takes from there.
 
-use super::gate::Gate;
+use std::sync::Arc;
+
+use super::control::{Control, ControlSettings};
 use super::list::List;
+use super::rules::{Effects, RuleCounters};
+use crate::base::cell::{Cell, CellId};
+use crate::base::gcra::Gcra;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 
@@ -13,14 +18,25 @@ pub(super) struct Path {
     pub(super) in_use: u32,
     /// Leases that still take work.
     pub(super) working: u32,
+    /// Of these, not ready for work yet; counted only where mail is paced.
+    pub(super) opening: u32,
     pub(super) in_flight: u32,
-    /// Deliveries it was given lately, for the choice among sources by weight: halved now and then.
-    pub(super) given: u32,
-    /// Leases that gave work back unanswered. Their end may close the gate, so nothing new is
+    /// Leases that gave work back unanswered. Their end may close the door, so nothing new is
     /// tried before it is known.
     pub(super) fruitless: u32,
-    pub(super) gate: Gate,
-    /// When the alarm of its gate rings.
+    /// Deliveries it was given lately, for the choice among sources by weight: halved now and then.
+    pub(super) given: u32,
+    pub(super) control: Control,
+    /// Paces by the rate that was learned, or that a rule sets.
+    pub(super) pacer: Gcra,
+    pub(super) counters: RuleCounters,
+    pub(super) effects: Effects,
+    /// The shared cap it waits at.
+    pub(super) parked: Option<CellId>,
+    /// Provider, source, source × provider: where a cap or a rate is set. In this order they are
+    /// taken.
+    pub(super) cells: Vec<Arc<Cell>>,
+    /// When the alarm of its door, or of an effect that ends, rings.
     pub(super) armed: Mono,
     /// By shard; as many as were needed so far.
     lanes: Vec<Lane>,
@@ -40,15 +56,21 @@ impl Lane {
 }
 
 impl Path {
-    pub(super) fn new(source: u16) -> Self {
+    pub(super) fn new(source: u16, now: Mono, ceiling: u32, control: &ControlSettings) -> Self {
         Self {
             source,
             in_use: 0,
             working: 0,
+            opening: 0,
             in_flight: 0,
-            given: 0,
             fruitless: 0,
-            gate: Gate::Open,
+            given: 0,
+            control: Control::new(now, ceiling, control),
+            pacer: Gcra::default(),
+            counters: RuleCounters::default(),
+            effects: Effects::default(),
+            parked: None,
+            cells: Vec::new(),
             armed: Mono::NEVER,
             lanes: Vec::new(),
         }
@@ -64,6 +86,12 @@ impl Path {
 
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter()
+    }
+
+    /// Leases with work.
+    pub(super) fn busy(&self) -> u32 {
+        let idle: u32 = self.lanes.iter().map(|lane| lane.idle.len()).sum();
+        self.working.saturating_sub(idle)
     }
 
     /// A lease from the lists that `list` names: on the shard `near` if possible, the last used one,

@@ -1,5 +1,6 @@
 //! Leases: permits of a site lent to connections, wherever those are executed.
 
+use super::caps::Held;
 use super::list::{Linked, Links};
 use crate::base::planted::{Bug, planted};
 use crate::base::slots::Slots;
@@ -21,11 +22,21 @@ const LEASES_MAX: u32 = 1 << 20;
 pub(super) struct Flight {
     pub(super) delivery: Delivery,
     pub(super) course: u32,
+    /// When it was given to its lease.
+    pub(super) given: Mono,
+}
+
+impl Flight {
+    pub(super) fn new(delivery: Delivery, course: u32) -> Self {
+        Self { delivery, course, given: Mono::default() }
+    }
 }
 
 /// Whether a lease gets more work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mood {
+    /// It takes work once it says that it is ready.
+    Awaited,
     /// It takes work.
     Willing,
     /// It had its share or lost its connection: no more work, told to close once it has none.
@@ -64,6 +75,9 @@ pub(super) struct Lease {
     /// Deliveries it gave back untried.
     pub(super) returned: u32,
     pub(super) idle_since: Mono,
+    pub(super) opened: Mono,
+    /// What it holds of shared caps.
+    pub(super) held: Held,
 }
 
 impl Lease {
@@ -146,6 +160,8 @@ impl Leases {
             answered: 0,
             returned: 0,
             idle_since: now,
+            opened: now,
+            held: Held::default(),
         };
         if slot as usize == self.slots.len() {
             self.slots.push(None);

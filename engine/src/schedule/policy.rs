@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::model::settings::{SiteSettings, SiteTable};
+use super::control::ControlSettings;
+use crate::model::route::{Target, Way};
+use crate::model::settings::{
+    DEFAULT_SITE, ProviderMatch, ProviderSettings, Rate, Settings, SiteSettings,
+};
 
 /// The settings of one domain, or the default ones, under the name an operator gave them.
 #[derive(Debug)]
@@ -11,24 +15,56 @@ pub(super) struct Policy {
     pub(super) settings: Arc<SiteSettings>,
 }
 
-/// All policies: the default first, then those of domains, sorted by name.
+/// All policies: the default first, then those of domains, sorted by name, then those of providers.
 #[derive(Debug)]
-pub(super) struct Policies(Vec<Policy>);
+pub(super) struct Policies {
+    list: Vec<Policy>,
+    domains: usize,
+    providers: Vec<ProviderSettings>,
+}
 
 impl Policies {
-    pub(super) fn new(table: &SiteTable) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
         let own = |name: &str, settings: &SiteSettings| Policy {
             name: name.into(),
             settings: Arc::new(settings.clone()),
         };
-        let domains = table.by_domain.iter().map(|(name, settings)| own(name, settings));
-        Self(std::iter::once(own("default", &table.default)).chain(domains).collect())
+        let table = &settings.sites;
+        let mut list = vec![own(DEFAULT_SITE, &table.default)];
+        list.extend(table.by_domain.iter().map(|(name, settings)| own(name, settings)));
+        let providers = settings.providers.iter();
+        list.extend(providers.map(|one| own(&format!("provider {}", one.name), &one.site)));
+        Self { list, domains: table.by_domain.len(), providers: settings.providers.clone() }
     }
 
-    /// The number of the policy that a domain falls under.
-    pub(super) fn of_domain(&self, domain: &str) -> usize {
-        let own = self.0.get(1..).unwrap_or_default();
-        own.binary_search_by(|policy| (*policy.name).cmp(domain)).map_or(0, |index| index + 1)
+    /// The number of the policy that a domain of a provider's site falls under: its own, else that of
+    /// the provider.
+    pub(super) fn of(&self, domain: &str, provider: Option<&str>) -> usize {
+        let own = &self.list[1..=self.domains];
+        if let Ok(index) = own.binary_search_by(|policy| (*policy.name).cmp(domain)) {
+            return index + 1;
+        }
+        let place =
+            provider.and_then(|name| self.providers.iter().position(|one| *one.name == *name));
+        place.map_or(0, |place| 1 + self.domains + place)
+    }
+
+    pub(super) fn provider(&self, name: &str) -> Option<&ProviderSettings> {
+        self.providers.iter().find(|one| *one.name == *name)
+    }
+
+    /// The provider that a target of mail for `domain` belongs to: the first that matches.
+    pub(super) fn provider_of(&self, target: &Target, domain: &str) -> Option<Arc<str>> {
+        let hosts = match &target.way {
+            Way::Hosts(hosts) => &hosts[..],
+            Way::Deferred(_) | Way::Failed(_) => &[],
+        };
+        let matches = |provider: &&ProviderSettings| {
+            let ProviderMatch { mx, domains } = &provider.matches;
+            domains.iter().any(|pattern| pattern.matches(domain))
+                || hosts.iter().any(|host| mx.iter().any(|pattern| pattern.matches(&host.name)))
+        };
+        self.providers.iter().find(matches).map(|provider| (*provider.name).into())
     }
 }
 
@@ -36,7 +72,7 @@ impl std::ops::Index<usize> for Policies {
     type Output = Policy;
 
     fn index(&self, number: usize) -> &Policy {
-        &self.0[number]
+        &self.list[number]
     }
 }
 
@@ -46,6 +82,21 @@ pub(super) struct Pace {
     pub(super) settings: Arc<SiteSettings>,
     /// The domain, or "default", whose connection limit binds.
     pub(super) bound_by: Arc<str>,
+    pub(super) control: Arc<ControlSettings>,
+}
+
+impl Pace {
+    pub(super) fn new(settings: Arc<SiteSettings>, bound_by: Arc<str>) -> Self {
+        let built_in = ControlSettings::default();
+        let control = ControlSettings {
+            start_window: settings.ramp.start,
+            floor: settings.ramp.floor,
+            retry_first: settings.retry.first().copied().unwrap_or(built_in.retry_first),
+            retry_last: settings.retry.last().copied().unwrap_or(built_in.retry_last),
+            ..built_in
+        };
+        Self { settings, bound_by, control: Arc::new(control) }
+    }
 }
 
 /// The strictest of several policies: fewest connections (these bind, and their time-outs hold),
@@ -59,10 +110,20 @@ pub(super) fn strictest<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) 
             tighten(Arc::make_mut(&mut settings), other);
         }
     }
-    Some(Pace { settings, bound_by: Arc::clone(&binding.name) })
+    Some(Pace::new(settings, Arc::clone(&binding.name)))
 }
 
 fn tighten(settings: &mut SiteSettings, other: &SiteSettings) {
+    less(&mut settings.connections_per_source, other.connections_per_source);
+    less(&mut settings.connections_per_ip, other.connections_per_ip);
+    slower(&mut settings.connection_rate, other.connection_rate);
+    slower(&mut settings.message_rate, other.message_rate);
+    slower(&mut settings.byte_rate, other.byte_rate);
+    settings.recipients_per_message =
+        settings.recipients_per_message.min(other.recipients_per_message);
+    settings.ramp.start = settings.ramp.start.min(other.ramp.start);
+    settings.ramp.floor = settings.ramp.floor.min(other.ramp.floor);
+    settings.ramp.adaptive |= other.ramp.adaptive;
     settings.messages_per_connection =
         settings.messages_per_connection.min(other.messages_per_connection);
     settings.idle_timeout = settings.idle_timeout.min(other.idle_timeout);
@@ -71,11 +132,26 @@ fn tighten(settings: &mut SiteSettings, other: &SiteSettings) {
     }
 }
 
+fn less(limit: &mut Option<u32>, other: Option<u32>) {
+    *limit = limit.iter().copied().chain(other).min();
+}
+
+/// The slower of two rates; of the same speed the one with the smaller burst.
+fn slower(rate: &mut Option<Rate>, other: Option<Rate>) {
+    let speed = |rate: &Rate| {
+        let units = u128::from(rate.units) << 40;
+        (units / rate.per.as_nanos().max(1), rate.burst)
+    };
+    *rate = rate.iter().copied().chain(other).min_by_key(speed);
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use super::super::tests::whole;
     use super::*;
+    use crate::model::settings::SiteTable;
 
     #[test]
     fn the_strictest_binds_and_is_named() {
@@ -84,9 +160,9 @@ mod tests {
         let long = vec![Duration::from_secs(900)];
         let narrow = SiteSettings { connections: 3, retry: long.clone(), ..Default::default() };
         let by_domain = vec![("narrow.example".into(), narrow)];
-        let policies = Policies::new(&SiteTable { default: wide, by_domain });
-        assert_eq!(policies.of_domain("other.example"), 0);
-        let number = policies.of_domain("narrow.example");
+        let policies = Policies::new(&whole(SiteTable { default: wide, by_domain }));
+        assert_eq!(policies.of("other.example", None), 0);
+        let number = policies.of("narrow.example", None);
         let pace = strictest([&policies[0], &policies[number]].into_iter()).unwrap();
         assert_eq!(&*pace.bound_by, "narrow.example");
         assert_eq!((pace.settings.connections, pace.settings.messages_per_connection), (3, 10));
@@ -96,7 +172,7 @@ mod tests {
     #[test]
     fn a_lone_policy_is_shared_not_copied() {
         let default = SiteSettings::default();
-        let policies = Policies::new(&SiteTable { default, by_domain: Vec::new() });
+        let policies = Policies::new(&whole(SiteTable { default, by_domain: Vec::new() }));
         let pace = strictest(std::iter::once(&policies[0])).unwrap();
         assert!(Arc::ptr_eq(&pace.settings, &policies[0].settings));
     }

@@ -95,7 +95,7 @@ impl Scheduler {
         }
         site.expiry.remove(&mut self.entries.expiring(), expires, id);
         self.entries.remove(id);
-        Flight { delivery, course }
+        Flight::new(delivery, course)
     }
 
     pub(super) fn release_fifo(&mut self, now: Now, number: u32, key: FifoKey) {
@@ -134,7 +134,7 @@ impl Scheduler {
 
     /// Due again: its route may lead elsewhere by now.
     fn relocate(&mut self, now: Now, id: u32) {
-        let Flight { delivery, course } = self.remove(now, id);
+        let Flight { delivery, course, .. } = self.remove(now, id);
         let (domain, flow) = self.names_of(course);
         self.let_go(now, course);
         self.actions.push_back(Action::Relocate { domain, flow, delivery });
@@ -158,7 +158,7 @@ impl Scheduler {
 
     /// Into the slab and its expiry bucket; the caller puts it in its queue.
     fn insert(&mut self, now: Now, flight: &Flight, wait: Wait) -> u32 {
-        let Flight { delivery, course } = flight;
+        let Flight { delivery, course, .. } = flight;
         let end = expiry_bucket(now, self.expires_at(delivery, *course));
         let number = self.courses[*course].site;
         let id = self.entries.insert(Entry::new(delivery, *course, wait, end));

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::base::map::Map;
 use crate::model::flow::Flow;
-use crate::model::settings::{DEFAULT_POOL, Settings, SourceSettings, TenantSettings};
+use crate::model::settings::{
+    Caps, DEFAULT_POOL, PoolMember, Settings, SourceSettings, TenantSettings,
+};
+use crate::model::source::EgressSource;
 
 /// The number of the source, or pool, that is there without being configured.
 pub(super) const BUILT_IN: u16 = 0;
@@ -18,6 +21,8 @@ pub(super) struct Source {
     pub(super) name: Arc<str>,
     /// `None`: the kernel's choice, or a source that a reload took away.
     pub(super) settings: Option<Arc<SourceSettings>>,
+    /// The same for who connects.
+    pub(super) egress: Option<Arc<EgressSource>>,
 }
 
 /// Sources that share mail by weight.
@@ -69,12 +74,14 @@ impl Roster {
         self.sources.iter_mut().for_each(|source| source.settings = None);
         let numbers: Vec<u16> = settings.sources.iter().map(|one| self.source(&one.name)).collect();
         for (number, own) in numbers.iter().zip(&settings.sources) {
-            self.sources[usize::from(*number)].settings = Some(Arc::new(own.clone()));
+            let source = &mut self.sources[usize::from(*number)];
+            source.settings = Some(Arc::new(own.clone()));
+            source.egress = Some(Arc::new(egress_of(own)));
         }
         self.pools.iter_mut().for_each(|pool| pool.members.clear());
         for given in &settings.pools {
             let pool = self.pool(&given.name);
-            let member = |member: &crate::model::settings::PoolMember| Member {
+            let member = |member: &PoolMember| Member {
                 source: numbers.get(usize::from(member.source)).copied().unwrap_or(BUILT_IN),
                 weight: member.weight,
             };
@@ -102,7 +109,7 @@ impl Roster {
 
     fn source(&mut self, name: &str) -> u16 {
         numbered(&mut self.source_numbers, name, self.sources.len(), |name| {
-            self.sources.push(Source { name, settings: None });
+            self.sources.push(Source { name, settings: None, egress: None });
         })
     }
 
@@ -118,6 +125,11 @@ impl Roster {
 
     pub(super) fn tenant(&self, name: &str) -> Option<&Tenant> {
         self.tenants.get(name)
+    }
+
+    pub(super) fn source_caps(&self, name: &str) -> Option<&Caps> {
+        let number = self.source_numbers.get(name)?;
+        self.sources[usize::from(*number)].settings.as_ref().map(|settings| &settings.caps)
     }
 
     pub(super) fn weight_of(&self, tenant: &str) -> u16 {
@@ -138,6 +150,15 @@ impl Roster {
 
     pub(super) fn pool_name(&self, number: u16) -> &Arc<str> {
         &self.pools[usize::from(number)].name
+    }
+}
+
+fn egress_of(settings: &SourceSettings) -> EgressSource {
+    EgressSource {
+        name: settings.name.clone(),
+        address: settings.address_v4,
+        address6: settings.address_v6,
+        hostname: settings.hostname.clone(),
     }
 }
 

@@ -1,18 +1,13 @@
-//! What a reply means for a delivery, for its message and for its site.
+//! What a reply means for a delivery and for its message: outcomes on their way to the spool.
 
-use super::alarm::Kind;
 use super::expiry::expired;
-use super::gate::{Gate, Trouble};
-use super::permit::{Flight, Lease};
+use super::permit::Flight;
 use super::{Action, Scheduler};
-use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
-use crate::model::note::{
-    Attempt, Cause, Class, Complaint, Done, LeaseEnd, RecipientResult, Settlement,
-};
-use crate::model::outcome::{Enhanced, Outcome, RangeOutcome, Reply};
+use crate::model::note::{Class, RecipientResult, Settlement};
+use crate::model::outcome::{Outcome, RangeOutcome, Reply};
 use crate::model::settings::OutcomeDurability;
 use crate::shard::Fact;
 
@@ -20,182 +15,6 @@ use crate::shard::Fact;
 type Strict = Option<(ShardId, LeaseId)>;
 
 impl Scheduler {
-    /// What became of one delivery of a lease. Unknown names are of leases that have ended.
-    pub fn handle_done(&mut self, now: Now, lease: LeaseId, done: Done) {
-        let Some(slot) = self.leases.find(lease) else { return };
-        let Some(flight) = self.leases[slot].take(done.message, done.first) else { return };
-        let Lease { site: number, path, .. } = self.leases[slot];
-        self.land(number, path);
-        self.judge(now, slot, flight, done.result);
-        self.review(now, slot);
-        self.note_if_empty(now, number);
-        self.dispatch(now, number);
-    }
-
-    /// The permit of a lease is free again.
-    pub fn handle_ended(&mut self, now: Now, lease: LeaseId, why: LeaseEnd) {
-        let Some(slot) = self.leases.find(lease) else { return };
-        let number = self.leases[slot].site;
-        self.end_willingness(slot);
-        let Some(mut lease) = self.leases.end(slot) else { return };
-        let path = lease.path;
-        self.sites[number].path(path).fruitless -= u32::from(lease.is_fruitless());
-        while let Some(flight) = lease.take_last() {
-            self.land(number, path);
-            lease.returned += 1;
-            self.put_back(now, flight);
-        }
-        let freed = u32::from(!planted(Bug::PermitKept));
-        self.sites[number].in_use -= freed;
-        self.sites[number].path(path).in_use -= freed;
-        self.judge_end(now, number, &lease, why);
-        self.note_if_empty(now, number);
-        self.dispatch(now, number);
-    }
-
-    fn judge(&mut self, now: Now, slot: u32, flight: Flight, result: Attempt) {
-        let Lease { site: number, path, .. } = self.leases[slot];
-        match result {
-            Attempt::Delivered(reply) => {
-                self.note_answer(slot);
-                let attempts = flight.delivery.attempts.saturating_add(1);
-                let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
-                let strict = self.strict(slot);
-                if planted(Bug::DeliveredTwice) && flight.delivery.attempts == 0 {
-                    let delivery = Delivery { attempts: 1, ..flight.delivery.clone() };
-                    self.courses.hold(flight.course);
-                    self.put_back(now, Flight { delivery, course: flight.course });
-                }
-                if !planted(Bug::DeliveredNotSettled) {
-                    self.settle(flight.delivery, vec![outcome], strict);
-                }
-                self.let_go(now, flight.course);
-            }
-            Attempt::Mixed { recipients, complaint } => {
-                self.note_answer(slot);
-                let strict = self.strict(slot);
-                self.settle_mixed(now, flight, &recipients, strict);
-                if let Some(Complaint { cause: Cause::Throttle, reply }) = complaint {
-                    self.end_willingness(slot);
-                    self.complain(now, (number, path), Trouble::Throttled, reply);
-                }
-            }
-            // Its connection is gone or going: more work would only come back as well.
-            Attempt::NotTried => {
-                self.mark(slot, |lease| lease.returned += 1);
-                self.end_willingness(slot);
-                if planted(Bug::UntriedForgotten) {
-                    return self.let_go(now, flight.course);
-                }
-                self.put_back(now, flight);
-            }
-            Attempt::Throttled(Complaint { reply, .. }) => {
-                self.mark(slot, |lease| lease.answered += 1);
-                self.end_willingness(slot);
-                self.put_back(now, flight);
-                self.complain(now, (number, path), Trouble::Throttled, reply);
-            }
-            Attempt::Unreadable => self.set_aside(now, flight),
-        }
-    }
-
-    fn judge_end(&mut self, now: Now, number: u32, lease: &Lease, why: LeaseEnd) {
-        let path = (number, lease.path);
-        match why {
-            LeaseEnd::Unreachable(trouble) => self.blame(now, path, trouble.reply),
-            LeaseEnd::TurnedAway(trouble) => {
-                self.complain(now, path, Trouble::Throttled, trouble.reply);
-            }
-            LeaseEnd::Local(reply) => {
-                self.complain(now, path, Trouble::Local, reply);
-            }
-            LeaseEnd::Busy { ip } => {
-                let text = format!("{ip} has as many connections as it may");
-                let reply = Reply::local(451, Enhanced(4, 3, 2), &text);
-                self.complain(now, path, Trouble::Local, reply);
-            }
-            LeaseEnd::Skipped => {
-                let text = "every mail host is to be passed over for now";
-                let reply = Reply::local(451, Enhanced(4, 3, 2), text);
-                self.complain(now, path, Trouble::Local, reply);
-            }
-            LeaseEnd::Finished if lease.is_fruitless() && !self.stopping => {
-                let text = "connection ended before anything was delivered";
-                self.blame(now, path, Reply::local(451, Enhanced(4, 4, 2), text));
-            }
-            LeaseEnd::Finished => {}
-        }
-    }
-
-    /// The site does not do its work: it is left alone for a while, and the delivery in front pays
-    /// one attempt, so that each probe moves one message's own clock and shows its reason.
-    fn blame(&mut self, now: Now, (number, path): (u32, u16), reply: Reply) {
-        if !self.complain(now, (number, path), Trouble::Unreachable, reply.clone()) {
-            return;
-        }
-        let source = self.sites[number].path(path).source;
-        if let Some(id) = self.next_from(number, source) {
-            let flight = self.remove(now, id);
-            self.charge(now, flight, reply);
-        }
-    }
-
-    /// What would have gone out next from a source.
-    fn next_from(&self, number: u32, source: u16) -> Option<u32> {
-        let uses = |trunk: &&u32| {
-            let pool = self.order.trunks[**trunk as usize].pool;
-            self.roster.members(pool).iter().any(|member| member.source == source)
-        };
-        let mut trunks = self.sites[number].trunks.iter().filter(uses);
-        let leaf = trunks.find_map(|trunk| self.order.next(*trunk))?;
-        self.order.oldest(&self.entries, leaf).map(|(_, id)| id)
-    }
-
-    /// Closes the gate of a path; `false` if it was closed already.
-    fn complain(
-        &mut self,
-        now: Now,
-        (number, path): (u32, u16),
-        cause: Trouble,
-        reply: Reply,
-    ) -> bool {
-        let site = &mut self.sites[number];
-        site.last_reply = Some(reply);
-        let gate = site.paths[usize::from(path)].gate;
-        let Some(closed) = gate.close(now.mono, cause, &site.pace.settings) else { return false };
-        let Gate::Closed { until, .. } = closed else { return false };
-        if gate == Gate::Open && cause != Trouble::Local {
-            self.actions.push_back(Action::Report(Fact::SiteClosed {
-                site: site.key.name().into(),
-                cause: site.last_reply.iter().map(Reply::to_string).collect(),
-                seconds: until.since(now.mono).as_secs(),
-            }));
-        }
-        site.path(path).gate = closed;
-        self.arm(number, Kind::Gate(path), until);
-        true
-    }
-
-    pub(super) fn open_gate(&mut self, number: u32, path: u16) {
-        let path = self.sites[number].path(path);
-        path.gate = path.gate.after_wait();
-    }
-
-    /// The site said something about a delivery. While the gate is closed that proves nothing: it
-    /// belongs to the time before.
-    fn note_answer(&mut self, slot: u32) {
-        self.mark(slot, |lease| lease.answered += 1);
-        let lease = &self.leases[slot];
-        let site = &mut self.sites[lease.site];
-        site.lane(lease.shard).executed += 1;
-        let gate = &mut site.path(lease.path).gate;
-        if let Gate::Probing { .. } = gate {
-            *gate = Gate::Open;
-            let site = site.key.name().into();
-            self.actions.push_back(Action::Report(Fact::SiteOpened { site }));
-        }
-    }
-
     /// One attempt of the message's own has failed for all its recipients here.
     pub(super) fn charge(&mut self, now: Now, mut flight: Flight, reply: Reply) {
         flight.delivery.attempts = flight.delivery.attempts.saturating_add(1);
@@ -217,14 +36,14 @@ impl Scheduler {
         Outcome::Deferred { reply, next: now.wall_at(due).min(expires) }
     }
 
-    fn settle_mixed(
+    pub(super) fn settle_mixed(
         &mut self,
         now: Now,
         flight: Flight,
         results: &[RecipientResult],
         strict: Strict,
     ) {
-        let Flight { mut delivery, course } = flight;
+        let Flight { mut delivery, course, .. } = flight;
         let told = results.iter().map(|result| result.recipient);
         assert!(told.eq(delivery.recipients()), "a mixed result covers its delivery, in order");
         delivery.attempts = delivery.attempts.saturating_add(1);
@@ -258,7 +77,7 @@ impl Scheduler {
         let number = self.courses[course].site;
         self.sites[number].last_reply = Some(last.reply.clone());
         self.courses.hold(course);
-        let outcome = self.try_later(now, Flight { delivery: part, course }, last.reply.clone());
+        let outcome = self.try_later(now, Flight::new(part, course), last.reply.clone());
         each_reply(delivery, run, outcomes, |reply| match &outcome {
             Outcome::Deferred { next, .. } => Outcome::Deferred { reply, next: *next },
             _ => Outcome::Failed { reply: expired(Some(&reply)) },
@@ -266,7 +85,7 @@ impl Scheduler {
     }
 
     /// The record cannot be read: nothing is said about its recipients, it stays in the spool.
-    fn set_aside(&mut self, now: Now, flight: Flight) {
+    pub(super) fn set_aside(&mut self, now: Now, flight: Flight) {
         self.actions.push_back(Action::Report(Fact::MessageSetAside {
             message: flight.delivery.message.to_string().into(),
             cause: "its record could not be read for delivery".into(),
@@ -293,22 +112,7 @@ impl Scheduler {
         self.actions.push_back(Action::Settle { home: delivery.home, settlement });
     }
 
-    /// Notes something about a lease; its path knows how many are fruitless.
-    fn mark(&mut self, slot: u32, change: impl FnOnce(&mut Lease)) {
-        let lease = &mut self.leases[slot];
-        let path = self.sites[lease.site].path(lease.path);
-        path.fruitless -= u32::from(lease.is_fruitless());
-        change(lease);
-        path.fruitless += u32::from(lease.is_fruitless());
-    }
-
-    fn land(&mut self, number: u32, path: u16) {
-        self.sites[number].in_flight -= 1;
-        self.sites[number].path(path).in_flight -= 1;
-        self.in_flight -= 1;
-    }
-
-    fn strict(&self, slot: u32) -> Strict {
+    pub(super) fn strict(&self, slot: u32) -> Strict {
         let lease = &self.leases[slot];
         (self.durability == OutcomeDurability::Strict).then_some((lease.shard, lease.id))
     }

@@ -7,6 +7,7 @@ use slab::Slab;
 use super::alarm::Kind;
 use super::bucket::Buckets;
 use super::list::NONE;
+use super::pacing::Pacers;
 use super::path::Path;
 use super::policy::Pace;
 use super::retry::Fifos;
@@ -25,6 +26,10 @@ pub(super) struct Site {
     pub(super) serial: u32,
     pub(super) target: Arc<Target>,
     pub(super) pace: Pace,
+    /// What it belongs to.
+    pub(super) provider: Option<Arc<str>>,
+    /// Only where it has rates.
+    pub(super) pacers: Option<Box<Pacers>>,
     /// Policies of its domains: number, and how many domains fall under it.
     pub(super) policies: Vec<(usize, u32)>,
     /// By shard; as many as were needed so far.
@@ -70,16 +75,20 @@ pub(super) struct Alarms {
     pub(super) expiry: Mono,
     pub(super) idle: Mono,
     pub(super) linger: Mono,
+    /// Of the pace alarms, which are not on the wheel.
+    pub(super) pace: Mono,
 }
 
 impl Site {
-    fn new(serial: u32, target: Arc<Target>, pace: Pace) -> Self {
+    fn new(serial: u32, target: Arc<Target>, pace: Pace, provider: Option<Arc<str>>) -> Self {
         let never = Mono::NEVER;
         Self {
             key: target.site.clone(),
             serial,
             target,
             pace,
+            provider,
+            pacers: None,
             policies: Vec::new(),
             lanes: Vec::new(),
             paths: Vec::new(),
@@ -93,7 +102,13 @@ impl Site {
             fifos: Fifos::default(),
             restored: Buckets::default(),
             expiry: Buckets::default(),
-            alarms: Alarms { restored: never, expiry: never, idle: never, linger: never },
+            alarms: Alarms {
+                restored: never,
+                expiry: never,
+                idle: never,
+                linger: never,
+                pace: never,
+            },
             empty_since: never,
         }
     }
@@ -115,14 +130,14 @@ impl Site {
         self.lanes.get(usize::from(shard.0)).copied().unwrap_or_default()
     }
 
-    /// The path from a source, new if need be.
-    pub(super) fn path_from(&mut self, source: u16) -> u16 {
-        let known = self.paths.iter().position(|path| path.source == source);
-        let at = known.unwrap_or_else(|| {
-            self.paths.push(Path::new(source));
-            self.paths.len() - 1
-        });
-        u16::try_from(at).expect("paths are fewer than sources")
+    /// The path from a source, if it was ever needed here.
+    pub(super) fn path_number(&self, source: u16) -> Option<u16> {
+        let at = self.paths.iter().position(|path| path.source == source)?;
+        u16::try_from(at).ok()
+    }
+
+    pub(super) fn path_of(&self, source: u16) -> Option<&Path> {
+        self.paths.iter().find(|path| path.source == source)
     }
 
     pub(super) fn path(&mut self, number: u16) -> &mut Path {
@@ -144,7 +159,8 @@ impl Site {
 
     /// Whether mail that arrives now will soon be on its way, so that its body is worth keeping.
     pub(super) fn is_brief(&self) -> bool {
-        self.paths.is_empty() || self.paths.iter().any(|path| path.gate.is_brief())
+        self.paths.is_empty()
+            || self.paths.iter().any(|path| path.control.is_brief(&self.pace.control))
     }
 
     /// Counts a delivery given to a lease on `shard`.
@@ -174,7 +190,7 @@ impl Site {
             Kind::Restored => &mut self.alarms.restored,
             Kind::Expiry => &mut self.alarms.expiry,
             Kind::Idle => &mut self.alarms.idle,
-            Kind::Gate(path) => {
+            Kind::Path(path) => {
                 return self.paths.get_mut(usize::from(path)).map(|path| &mut path.armed);
             }
             Kind::Linger => &mut self.alarms.linger,
@@ -222,10 +238,15 @@ impl Sites {
         self.by_key.get(key).copied()
     }
 
-    pub(super) fn add(&mut self, target: Arc<Target>, pace: Pace) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        target: Arc<Target>,
+        pace: Pace,
+        provider: Option<Arc<str>>,
+    ) -> u32 {
         self.next_serial = self.next_serial.wrapping_add(1);
         let key = target.site.clone();
-        let number = self.slots.insert(Site::new(self.next_serial, target, pace));
+        let number = self.slots.insert(Site::new(self.next_serial, target, pace, provider));
         let number = u32::try_from(number).unwrap_or(NONE);
         assert!(number != NONE, "sites are fewer than deliveries");
         self.by_key.insert(key, number);

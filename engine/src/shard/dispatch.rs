@@ -8,6 +8,7 @@ use crate::base::planted::{Bug, planted};
 use crate::base::prng::Prng;
 use crate::base::time::{Mono, Now};
 use crate::egress::route::{Ask, Router};
+use crate::model::connection::ShardId;
 use crate::model::delivery::Delivery;
 use crate::model::note::{Note, Parcel};
 use crate::model::route::{Answer, Bearing, Question, Target};
@@ -200,6 +201,13 @@ impl Shard {
             Action::Relocate { domain, delivery, .. } => {
                 self.locate(now, &domain, delivery, None, out);
             }
+            Action::Hold { scope, hold } => {
+                for shard in (0..self.shards).map(ShardId) {
+                    let (scope, hold) = (scope.clone(), hold.clone());
+                    self.tell(shard, Note::Hold(Box::new((scope, hold))), out);
+                }
+            }
+            Action::Grant { to, cell, grant } => self.tell(to, Note::Grant { cell, grant }, out),
             Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),
         }
     }

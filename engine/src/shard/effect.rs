@@ -113,6 +113,13 @@ pub enum Fact {
     SiteOpened {
         site: Box<str>,
     },
+    /// The control loop, or a rule, changed how much a site gets from a source.
+    SitePaced {
+        site: Box<str>,
+        /// Empty: the kernel's choice.
+        source: Box<str>,
+        change: Box<str>,
+    },
     /// At the end of a run, or of a site's life in memory: deliveries that each shard executed for
     /// a site whose permits were lent to others.
     SiteLent {

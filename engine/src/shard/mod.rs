@@ -19,7 +19,7 @@ pub use effect::{Effect, Effects, Fact, Span};
 pub use event::{CommitId, DiskError, Event, QuestionId, ReadId};
 pub use turn::{EVENTS_PER_TURN_MAX, turn};
 
-use crate::base::cell::Budget;
+use crate::base::cell::{Budget, CellTable};
 use crate::base::planted::{Bug, planted};
 use crate::base::slots::Slots;
 use crate::base::time::{Mono, Now, SteadyWall};
@@ -56,6 +56,8 @@ pub struct ShardOptions {
     pub commits_in_flight_max: usize,
     /// Record memory of all shards together.
     pub record_memory: Arc<Budget>,
+    /// Caps that sites of several shards share.
+    pub cells: Arc<CellTable>,
     /// Decides shuffles and jitter; nothing that must be secret.
     pub seed: u64,
     /// When the process started: the same for all shards, but for the time it takes.
@@ -150,6 +152,7 @@ impl Shard {
                 options.shards,
                 &settings,
                 options.record_memory,
+                options.cells,
                 options.now,
             ),
             sending: Sending::new(&settings),
@@ -270,6 +273,14 @@ impl Shard {
                 self.scheduler.handle_ended(self.clock.now(now), lease, why);
             }
             Note::Settle(settlement) => self.settlement(now, *settlement, out),
+            Note::Ready { lease } => self.scheduler.handle_ready(self.clock.now(now), lease),
+            Note::Hold(held) => {
+                let (scope, hold) = *held;
+                self.scheduler.handle_hold(&scope, hold);
+            }
+            Note::Grant { cell, grant } => {
+                self.scheduler.handle_grant(self.clock.now(now), cell, grant);
+            }
             Note::Settled { lease } => self.lease_settled(now, lease, out),
             Note::Fetch { lease, message, place } => {
                 self.fetch_for((from, lease), message, place, out)

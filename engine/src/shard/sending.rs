@@ -335,6 +335,7 @@ impl Shard {
                 outgoing.forget_home(done.message);
                 self.tell(lease.owner, Note::Done { lease, done: Box::new(done) }, out);
             }
+            (Order::Ready, _) => self.tell(lease.owner, Note::Ready { lease }, out),
             (Order::FetchChunk { message, place }, _) => match outgoing.home_of(message) {
                 Some(home) => self.tell(home, Note::Fetch { lease, message, place }, out),
                 None => outgoing.session.handle_chunk(now, place, None),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_engine::base::cell::Budget;
+use postrider_engine::base::cell::{Budget, CellTable};
 use postrider_engine::base::time::Now;
 use postrider_engine::model::connection::ShardId;
 use postrider_engine::model::note::Note;
@@ -52,6 +52,7 @@ impl Engine {
         let shards = u16::try_from(recovered.shards.len()).expect("few shards");
         let settings = Arc::new(settings(options, shards, run));
         let budget = Arc::new(Budget::new(options.body_memory_bytes));
+        let cells = Arc::new(CellTable::new(shards));
         let mut backlogs: Vec<Vec<_>> = recovered.shards.iter().map(|_| Vec::new()).collect();
         for found in recovered.deliveries {
             backlogs[usize::from(found.delivery.home.0)].push(found);
@@ -67,6 +68,7 @@ impl Engine {
                 next_sequence: recovered.next_sequence,
                 commits_in_flight_max: options.commits_in_flight,
                 record_memory: Arc::clone(&budget),
+                cells: Arc::clone(&cells),
                 seed: seed ^ u64::from(id),
                 now,
             });

@@ -148,6 +148,9 @@ impl Session {
         self.exchange.begin(self.itinerary.remote(), std::mem::take(&mut self.phases));
         self.deadline = Mono::NEVER;
         self.awaited = self.exchange.awaited();
+        if self.exchange.is_empty() && self.owner == Owner::MaySend {
+            self.out.push(Order::Ready);
+        }
         self.carry_on(now);
     }
 

@@ -3,18 +3,10 @@
 use std::time::Duration;
 
 use super::DomainPattern;
+pub use crate::base::gcra::Rate;
 
 /// The name of the table that all others take from.
 pub const DEFAULT_SITE: &str = "default";
-
-/// At most `units` in `per` on average, and never more than `rate × w + burst` in any window w.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub units: u64,
-    pub per: Duration,
-    /// At least 1.
-    pub burst: u64,
-}
 
 /// Where a setting was made, for explain.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,149 @@
+//! Stopping mail and letting it go on: what is held stays where it is, so a hold costs the same for
+//! ten messages and for ten million.
+
+use std::collections::BTreeSet;
+
+use super::Scheduler;
+use super::limits::Hindrance;
+use super::order::Blocked;
+use super::site::Site;
+use crate::base::map::Map;
+use crate::base::time::{Mono, Now};
+use crate::model::hold::{Hold, Scope};
+
+/// Holds at once. Beyond, the operator is told no; a rule's hold replaces nothing and is not taken.
+pub const HOLDS_MAX: usize = 10_000;
+
+/// All that is held.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    by_scope: Map<Scope, Hold>,
+    ends: BTreeSet<(Mono, Scope)>,
+}
+
+impl Holds {
+    pub(super) fn get(&self, scope: &Scope) -> Option<&Hold> {
+        if self.by_scope.is_empty() {
+            return None;
+        }
+        self.by_scope.get(scope)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_scope.is_empty()
+    }
+
+    pub(super) fn next_end(&self) -> Option<Mono> {
+        self.ends.first().map(|(until, _)| *until)
+    }
+
+    fn insert(&mut self, scope: &Scope, hold: Hold) {
+        self.remove(scope);
+        if let Some(until) = hold.until {
+            self.ends.insert((until, scope.clone()));
+        }
+        self.by_scope.insert(scope.clone(), hold);
+    }
+
+    fn remove(&mut self, scope: &Scope) -> bool {
+        let Some(hold) = self.by_scope.remove(scope) else { return false };
+        if let Some(until) = hold.until {
+            self.ends.remove(&(until, scope.clone()));
+        }
+        true
+    }
+
+    fn pop_ended(&mut self, now: Mono) -> Option<Scope> {
+        let (until, _) = self.ends.first()?;
+        if *until > now {
+            return None;
+        }
+        let (_, scope) = self.ends.pop_first()?;
+        self.by_scope.remove(&scope);
+        Some(scope)
+    }
+}
+
+impl Scheduler {
+    /// Stops what `scope` names, mail to come included. What is under way goes on. A hold without an
+    /// end stays against one with an end. `false`: there are too many holds.
+    pub fn handle_hold(&mut self, scope: &Scope, hold: Hold) -> bool {
+        let known = self.holds.get(scope);
+        if known.is_some_and(|known| {
+            known.until.is_none_or(|until| Some(until) >= hold.until && hold.until.is_some())
+        }) {
+            return true;
+        }
+        if known.is_none() && self.holds.by_scope.len() >= HOLDS_MAX {
+            return false;
+        }
+        self.holds.insert(scope, hold);
+        self.block(scope, Blocked::Held);
+        true
+    }
+
+    /// Lets what `scope` names go on; whether it was held.
+    pub fn handle_release(&mut self, now: Now, scope: &Scope) -> bool {
+        let held = self.holds.remove(scope);
+        if held {
+            self.resume(now, scope);
+        }
+        held
+    }
+
+    /// Holds whose time is over.
+    pub(super) fn end_holds(&mut self, now: Now) {
+        while let Some(scope) = self.holds.pop_ended(now.mono) {
+            self.resume(now, &scope);
+        }
+    }
+
+    fn resume(&mut self, now: Now, scope: &Scope) {
+        self.block(scope, Blocked::No);
+        for number in self.sites.numbers() {
+            if self.sites[number].ready > 0 {
+                self.dispatch(now, number);
+            }
+        }
+    }
+
+    /// Looks at all tenants, or campaigns, with mail here, never at the mail.
+    fn block(&mut self, scope: &Scope, blocked: Blocked) {
+        match scope {
+            Scope::Site(_) | Scope::Source(_) => {}
+            Scope::Tenant(tenant) => self.order.block_tenant(tenant, blocked),
+            Scope::Campaign { tenant, campaign } => {
+                self.order.block_campaign(tenant, campaign, blocked);
+            }
+        }
+    }
+
+    /// Whether a new leaf, or its tenant, is held.
+    pub(super) fn block_new(&mut self, leaf: u32) {
+        if self.holds.is_empty() {
+            return;
+        }
+        let (branch, campaign) = {
+            let leaf = &self.order.leaves[leaf as usize];
+            (leaf.branch, leaf.campaign.as_ref().into())
+        };
+        let tenant: Box<str> = self.order.branches[branch as usize].tenant.as_ref().into();
+        if self.holds.get(&Scope::Tenant(tenant.clone())).is_some() {
+            self.order.block_branch(branch, Blocked::Held);
+        }
+        if self.holds.get(&Scope::Campaign { tenant, campaign }).is_some() {
+            self.order.block_leaf(leaf, Blocked::Held);
+        }
+    }
+
+    /// What an operator or a rule holds of a site, or of a source.
+    pub(super) fn held(&self, site: &Site, source: u16) -> Option<Hindrance> {
+        if self.holds.is_empty() {
+            return None;
+        }
+        let source = &self.roster.source_at(source).name;
+        let scopes = [Scope::Site(site.key.name().into()), Scope::Source((**source).into())];
+        let hold = scopes.iter().find_map(|scope| self.holds.get(scope))?;
+        Some(Hindrance::Held { by: hold.by.clone(), until: hold.until })
+    }
+}
