@@ -49,10 +49,10 @@ impl Shard {
         self.take(answer, cap_before);
     }
 
-    fn accept(&mut self, grant: Grant) {
+    /// `cap_before`: what was the cap for certain. Beside a cut it may be taken as just before it.
+    fn accept(&mut self, grant: Grant, cap_before: u32) {
         let answer = self.world.cell.accept(grant);
-        // It may have been accepted just before a cut that is done by now.
-        self.take(answer, u32::MAX);
+        self.take(answer, cap_before);
     }
 
     fn take(&mut self, answer: Answer, cap_before: u32) {
@@ -131,7 +131,7 @@ fn judge(world: &World, shards: &mut [Shard]) {
     while let Some(grant) = grants.pop().or_else(|| free_one(shards)) {
         let shard = &mut shards[usize::from(grant.to)];
         if shard.parked {
-            shard.accept(grant);
+            shard.accept(grant, world.cap.get());
         } else {
             shard.decline(grant);
         }
@@ -243,7 +243,7 @@ fn a_grant_is_declined_as_others_come() {
 fn a_grant_is_accepted_as_the_cap_is_cut_and_raised() {
     let accept: Script = |shard| {
         let grant = shard.sent.pop().unwrap();
-        shard.accept(grant);
+        shard.accept(grant, u32::MAX);
     };
     let cut_and_raise: Script = |shard| {
         shard.set_cap(0);
