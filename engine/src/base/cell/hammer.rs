@@ -1,9 +1,9 @@
 //! Real threads on one cell: what the models promise in small, counted in large.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::base::cell::atomics::{AtomicU64, Ordering};
 use crate::base::cell::{Answer, Grant, Permit, PermitsCell, SharedRate};
 use crate::base::gcra::Rate;
 use crate::base::time::Mono;

@@ -101,8 +101,7 @@ impl PermitsCell {
 
     /// Passes a grant on that nobody wants any more: its site is gone or was refused elsewhere, or
     /// the shard's mailbox is full (then it must try all it has parked again).
-    pub fn decline(&self, grant: Grant) -> Option<Grant> {
-        let Grant { .. } = grant;
+    pub fn decline(&self, _: Grant) -> Option<Grant> {
         self.pass_on()
     }
 
