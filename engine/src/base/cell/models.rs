@@ -103,7 +103,7 @@ fn check(cap: u32, prepare: fn(&mut [Shard]), scripts: &'static [(usize, Script)
         let threads: Vec<_> = scripts
             .iter()
             .map(|(number, script)| {
-                let mut shard = idle[*number].take().unwrap();
+                let mut shard = idle[*number].take().expect("one script a shard");
                 thread::spawn(move || {
                     script(&mut shard);
                     shard
@@ -111,7 +111,7 @@ fn check(cap: u32, prepare: fn(&mut [Shard]), scripts: &'static [(usize, Script)
             })
             .collect();
         let mut shards: Vec<_> = idle.into_iter().flatten().collect();
-        shards.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+        shards.extend(threads.into_iter().map(|thread| thread.join().expect("a script ends")));
         shards.sort_by_key(|shard| shard.number);
         judge(&world, &mut shards);
     });
@@ -162,7 +162,7 @@ fn grant_to_1_on_its_way(shards: &mut [Shard]) {
     shards[0].acquire();
     shards[1].acquire();
     shards[0].release();
-    let grant = shards[0].sent.pop().unwrap();
+    let grant = shards[0].sent.pop().expect("shard 1 waits");
     shards[1].sent.push(grant);
 }
 
