@@ -15,6 +15,8 @@ mod waiters;
 mod hammer;
 #[cfg(all(test, feature = "loom"))]
 mod models;
+#[cfg(all(test, not(feature = "loom")))]
+mod schedules;
 
 pub use budget::Budget;
 pub use permits::{Answer, CAP_MAX, Grant, Permit, PermitsCell};

@@ -101,8 +101,7 @@ impl PermitsCell {
 
     /// Passes a grant on that nobody wants any more: its site is gone or was refused elsewhere, or
     /// the shard's mailbox is full (then it must try all it has parked again).
-    pub fn decline(&self, grant: Grant) -> Option<Grant> {
-        let Grant { .. } = grant;
+    pub fn decline(&self, _: Grant) -> Option<Grant> {
         self.pass_on()
     }
 
@@ -246,4 +245,127 @@ impl Word {
 
 fn narrow(field: u64) -> u32 {
     u32::try_from(field).unwrap_or(u32::MAX)
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    fn taken(answer: Answer) -> Permit {
+        match answer {
+            Answer::Taken(permit) => permit,
+            Answer::Parked => panic!("there was room"),
+        }
+    }
+
+    fn fill(cell: &PermitsCell, count: u32) -> Vec<Permit> {
+        (0..count).map(|_| taken(cell.acquire(0))).collect()
+    }
+
+    #[test]
+    fn a_freed_permit_goes_to_the_next_in_line_without_becoming_room() {
+        let cell = PermitsCell::new(3, Some(1));
+        let permit = taken(cell.acquire(0));
+        assert_eq!(cell.acquire(2), Answer::Parked);
+        assert_eq!(cell.acquire(1), Answer::Parked);
+        let grant = cell.release(permit).unwrap();
+        assert_eq!((grant.to, cell.in_use()), (1, 1));
+        assert_eq!(cell.acquire(0), Answer::Parked, "no one gets in between");
+        let permit = taken(cell.accept(grant));
+        assert_eq!(cell.release(permit), Some(Grant { to: 2 }));
+    }
+
+    #[test]
+    fn a_permit_nobody_waits_for_is_room() {
+        let cell = PermitsCell::new(1, Some(1));
+        let permit = taken(cell.acquire(0));
+        assert_eq!(cell.release(permit), None);
+        assert_eq!((cell.in_use(), cell.cap()), (0, Some(1)));
+    }
+
+    #[test]
+    fn a_declined_grant_is_passed_on_and_then_freed() {
+        let cell = PermitsCell::new(3, Some(1));
+        let permit = taken(cell.acquire(0));
+        assert_eq!(cell.acquire(1), Answer::Parked);
+        assert_eq!(cell.acquire(2), Answer::Parked);
+        let grant = cell.release(permit).unwrap();
+        let grant = cell.decline(grant).unwrap();
+        assert_eq!(grant.to, 2);
+        assert_eq!(cell.decline(grant), None);
+        assert_eq!(cell.in_use(), 0);
+    }
+
+    #[test]
+    fn a_lower_cap_lets_nobody_in_until_it_is_kept() {
+        let cell = PermitsCell::new(2, Some(3));
+        let mut permits = fill(&cell, 3);
+        assert_eq!(cell.set_cap(Some(1)), []);
+        assert_eq!(cell.acquire(1), Answer::Parked);
+        assert_eq!(cell.release(permits.remove(0)), None);
+        assert_eq!(cell.release(permits.remove(0)), None);
+        assert_eq!(cell.in_use(), 1);
+        assert_eq!(cell.release(permits.remove(0)), Some(Grant { to: 1 }));
+    }
+
+    #[test]
+    fn a_grant_that_a_cut_overtakes_waits_again() {
+        let cell = PermitsCell::new(2, Some(2));
+        let mut permits = fill(&cell, 2);
+        assert_eq!(cell.acquire(1), Answer::Parked);
+        let grant = cell.release(permits.remove(0)).unwrap();
+        assert_eq!(cell.set_cap(Some(1)), []);
+        assert_eq!(cell.accept(grant), Answer::Parked);
+        assert_eq!(cell.in_use(), 1);
+        assert_eq!(cell.release(permits.remove(0)), Some(Grant { to: 1 }));
+    }
+
+    #[test]
+    fn a_higher_cap_grants_its_room_to_those_who_wait() {
+        let cell = PermitsCell::new(4, Some(0));
+        for shard in 0..4 {
+            assert_eq!(cell.acquire(shard), Answer::Parked);
+        }
+        let granted: Vec<_> = cell.set_cap(Some(3)).iter().map(|grant| grant.to).collect();
+        assert_eq!((granted, cell.in_use(), cell.waiting()), (vec![0, 1, 2], 3, 1));
+        assert_eq!(cell.set_cap(None), [Grant { to: 3 }]);
+        assert!(!cell.is_stuck());
+    }
+
+    #[test]
+    fn without_a_cap_nothing_is_counted_until_it_is_adopted() {
+        let cell = PermitsCell::new(1, None);
+        let mut permits = fill(&cell, 2);
+        assert_eq!((cell.in_use(), cell.cap()), (0, None));
+        cell.adopt(&mut permits[0]);
+        assert_eq!(cell.in_use(), 0, "there is no cap to count for");
+        assert_eq!(cell.set_cap(Some(1)), []);
+        permits.iter_mut().for_each(|permit| cell.adopt(permit));
+        permits.iter_mut().for_each(|permit| cell.adopt(permit));
+        assert_eq!(cell.in_use(), 2);
+        assert_eq!(cell.acquire(0), Answer::Parked);
+        assert_eq!(cell.release(permits.remove(0)), None);
+        assert_eq!(cell.release(permits.remove(0)), Some(Grant { to: 0 }));
+    }
+
+    #[test]
+    fn a_permit_taken_without_a_cap_goes_back_uncounted() {
+        let cell = PermitsCell::new(1, None);
+        let free = taken(cell.acquire(0));
+        assert_eq!(cell.set_cap(Some(CAP_MAX)), []);
+        let counted = taken(cell.acquire(0));
+        assert_eq!(cell.release(free), None);
+        assert_eq!(cell.in_use(), 1);
+        assert_eq!(cell.release(counted), None);
+    }
+
+    #[test]
+    fn who_left_the_line_gets_nothing() {
+        let cell = PermitsCell::new(2, Some(1));
+        let permit = taken(cell.acquire(0));
+        assert_eq!(cell.acquire(1), Answer::Parked);
+        cell.leave(1);
+        assert_eq!(cell.release(permit), None);
+        assert_eq!(cell.in_use(), 0);
+    }
 }

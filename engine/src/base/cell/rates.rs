@@ -69,3 +69,24 @@ impl Default for SharedRate {
         Self::new()
     }
 }
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+    use crate::base::gcra::Gcra;
+
+    #[test]
+    fn one_shard_alone_is_paced_as_by_its_own() {
+        let (rate, slower) = (Rate::per_second(7, 3), Rate::per_second(2, 3));
+        let (shared, mut own) = (SharedRate::new(), Gcra::default());
+        for step in 0..200 {
+            let now = Mono(5 + step * 70_000_000);
+            assert_eq!(shared.take(now, &rate, step % 4), own.take(now, &rate, step % 4));
+            assert_eq!(shared.ready_at(now, &rate, 2), own.ready_at(now, &rate, 2));
+            assert_eq!(shared.is_rested(now), own.is_rested(now));
+        }
+        shared.retune(Mono(0), &rate, &slower);
+        own.retune(Mono(0), &rate, &slower);
+        assert_eq!(shared.ready_at(Mono(0), &slower, 1), own.ready_at(Mono(0), &slower, 1));
+    }
+}

@@ -200,3 +200,93 @@ impl CellKey {
         matches!(self, Self::RemoteIp(_) | Self::Tenant(_))
     }
 }
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+    use crate::base::cell::permits::Answer;
+    use crate::base::gcra::Rate;
+
+    const NOW: Mono = Mono(1_000);
+
+    fn remote(number: u32) -> CellKey {
+        CellKey::RemoteIp(IpAddr::from(number.to_be_bytes()))
+    }
+
+    fn small(passing_max: usize) -> CellTable {
+        CellTable { passing_max, ..CellTable::new(2) }
+    }
+
+    #[test]
+    fn one_name_is_one_cell_and_a_source_is_no_tenant() {
+        let table = CellTable::new(2);
+        let cell = |key: CellKey| table.cell(&key, Some(1), NOW).unwrap();
+        let source = cell(CellKey::Source("a".into()));
+        assert!(Arc::ptr_eq(&source, &cell(CellKey::Source("a".into()))));
+        assert_ne!(source.id(), cell(CellKey::Tenant("a".into())).id());
+        assert_ne!(source.id(), cell(CellKey::SourceProvider("a".into(), "".into())).id());
+        assert_eq!(source.permits().cap(), Some(1));
+        assert_eq!(table.all().len(), 3);
+    }
+
+    #[test]
+    fn idle_cells_make_room_and_their_number_stays_small() {
+        let table = small(10);
+        for number in 0..10_000 {
+            table.cell(&remote(number), None, NOW).unwrap();
+            assert!(table.all().len() <= 10);
+        }
+    }
+
+    #[test]
+    fn a_cell_that_is_kept_in_use_or_in_debt_is_never_reclaimed() {
+        let table = small(10);
+        let kept = table.cell(&remote(1), Some(1), NOW).unwrap();
+        let Answer::Taken(permit) =
+            table.cell(&remote(2), Some(1), NOW).unwrap().permits().acquire(0)
+        else {
+            panic!("there was room")
+        };
+        let rate = Rate::per_second(1, 1);
+        let in_debt = table.cell(&CellKey::Tenant("slow".into()), None, NOW).unwrap();
+        in_debt.rate(Measure::Messages).take(NOW, &rate, 1).unwrap();
+        let debtor = in_debt.id();
+        drop(in_debt);
+        for number in 10..1_000 {
+            table.cell(&remote(number), None, NOW).unwrap();
+        }
+        assert!(Arc::ptr_eq(&kept, &table.cell(&remote(1), None, NOW).unwrap()));
+        let used = table.cell(&remote(2), None, NOW).unwrap();
+        assert_eq!((used.permits().in_use(), used.permits().cap()), (1, Some(1)));
+        assert_eq!(used.permits().release(permit), None);
+        assert_eq!(table.cell(&CellKey::Tenant("slow".into()), None, NOW).unwrap().id(), debtor);
+        let later = Mono(2_000_000_000);
+        (1_000..1_010).for_each(|number| drop(table.cell(&remote(number), None, later).unwrap()));
+        assert_ne!(table.cell(&CellKey::Tenant("slow".into()), None, later).unwrap().id(), debtor);
+    }
+
+    #[test]
+    fn a_full_table_refuses_addresses_but_no_name_from_the_settings() {
+        let table = small(2);
+        let kept = [0, 1].map(|number| table.cell(&remote(number), None, NOW).unwrap());
+        assert_eq!(table.cell(&remote(2), None, NOW).err(), Some(TableFull));
+        assert!(table.cell(&remote(1), None, NOW).is_ok());
+        assert!(table.cell(&CellKey::Provider("p".into()), None, NOW).is_ok());
+        drop(kept);
+        assert!(table.cell(&remote(2), None, NOW).is_ok());
+    }
+
+    #[test]
+    fn new_caps_reach_the_cells_that_are_there_and_wake_who_waits() {
+        let table = CellTable::new(2);
+        let key = CellKey::Provider("p".into());
+        let cell = table.cell(&key, Some(0), NOW).unwrap();
+        assert_eq!(cell.permits().acquire(1), Answer::Parked);
+        let caps = [(key, Some(5)), (remote(1), Some(3))];
+        let grants = table.set_caps(&caps);
+        assert_eq!(grants.len(), 1);
+        assert_eq!((grants[0].0.id(), grants[0].1.to), (cell.id(), 1));
+        assert_eq!(cell.permits().cap(), Some(5));
+        assert_eq!(table.all().len(), 1, "nothing is made by it");
+    }
+}
