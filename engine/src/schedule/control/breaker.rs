@@ -1,0 +1,290 @@
+//! Whether a path takes mail at present, and how long it is left alone after trouble.
+//!
+//! ```text
+//! Open --two cohorts of trouble--> Closed --its time--> Probing --an answer--> Open
+//!                                     ^-----trouble--------'
+//! ```
+
+use std::time::Duration;
+
+use super::ControlSettings;
+use crate::base::time::Mono;
+
+/// Doublings beyond this change nothing: the longest wait was reached before.
+pub(super) const DOUBLINGS_MAX: u8 = 20;
+/// A wait up to this is over soon: bodies of mail that waits for it are worth their memory.
+const BRIEF_WAIT: Duration = Duration::from_secs(10);
+/// Parts of a cohort: one failure at a window of W counts 1/W.
+const COHORT: u32 = 1 << 20;
+/// ±20 %, so that paths closed at one moment are not probed at one moment.
+const JITTER_PERMILLE: u64 = 200;
+
+/// What closed a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::schedule) enum Trouble {
+    /// It asked to slow down, whatever was tried.
+    Throttled,
+    /// It could not be reached, or answered nothing that counts.
+    Unreachable,
+    /// Not its fault: this machine could not.
+    Local,
+}
+
+/// What a path lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::schedule) enum Door {
+    /// As much as its window and rate.
+    Open,
+    /// Nothing.
+    Closed { until: Mono, cause: Trouble },
+    /// One delivery at a time; nothing has gone well yet. What began before `since` says nothing.
+    Probing { since: Mono, cause: Trouble },
+}
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    door: Door,
+    /// Sum of 1/W over failures and refusals in a row, in parts of [`COHORT`].
+    cohorts: u32,
+    /// Closings since the last success.
+    doublings: u8,
+}
+
+impl Breaker {
+    pub(super) const OPEN: Self = Self { door: Door::Open, cohorts: 0, doublings: 0 };
+
+    /// As after a restart: a path that was in trouble is probed first.
+    pub(super) fn resume(now: Mono, doublings: u8) -> Self {
+        let doublings = doublings.min(DOUBLINGS_MAX);
+        let probing = Door::Probing { since: now, cause: Trouble::Unreachable };
+        let door = if doublings == 0 { Door::Open } else { probing };
+        Self { door, doublings, ..Self::OPEN }
+    }
+
+    pub(super) fn door(&self) -> Door {
+        self.door
+    }
+
+    pub(super) fn doublings(&self) -> u8 {
+        self.doublings
+    }
+
+    /// Whether the last thing that happened here was no failure.
+    pub(super) fn is_sound(&self) -> bool {
+        self.door == Door::Open && self.cohorts == 0
+    }
+
+    /// Whether a signal of something begun at `started` says anything about the present: what was
+    /// under way when the door closed does not, so a burst of refusals costs one doubling.
+    pub(super) fn counts(&self, started: Mono) -> bool {
+        match self.door {
+            Door::Open => true,
+            Door::Closed { .. } => false,
+            Door::Probing { since, .. } => started >= since,
+        }
+    }
+
+    /// The site answered as a site does.
+    pub(super) fn handle_answer(&mut self) {
+        *self = Self::OPEN;
+    }
+
+    /// It failed or refused, at a window of `width`. A site that takes some of what is offered is a
+    /// matter of window and rate; one that takes nothing, twice over, is left alone.
+    pub(super) fn handle_trouble(
+        &mut self,
+        now: Mono,
+        (cause, width): (Trouble, u32),
+        jitter: u64,
+        settings: &ControlSettings,
+    ) {
+        self.cohorts = self.cohorts.saturating_add(COHORT.div_ceil(width.max(1)));
+        let dead = self.cohorts >= settings.cohorts_max.saturating_mul(COHORT);
+        if dead || matches!(self.door, Door::Probing { .. }) {
+            self.close(now, cause, jitter, settings);
+        }
+    }
+
+    /// This machine lacks something; other sites may have given it back soon.
+    pub(super) fn handle_local(&mut self, now: Mono, settings: &ControlSettings) {
+        let until = now.plus(settings.local_wait);
+        self.door = Door::Closed { until, cause: Trouble::Local };
+    }
+
+    /// The time of a closed door may be over.
+    pub(super) fn handle_time(&mut self, now: Mono) {
+        if let Door::Closed { until, cause } = self.door
+            && until <= now
+        {
+            let probing = Door::Probing { since: until, cause };
+            self.door = if self.doublings == 0 { Door::Open } else { probing };
+        }
+    }
+
+    pub(super) fn next_wakeup(&self) -> Option<Mono> {
+        match self.door {
+            Door::Closed { until, .. } => Some(until),
+            Door::Open | Door::Probing { .. } => None,
+        }
+    }
+
+    /// Whether mail that arrives now will soon be on its way, so that its body is worth keeping.
+    pub(super) fn is_brief(&self, settings: &ControlSettings) -> bool {
+        match self.door {
+            Door::Open => true,
+            Door::Closed { cause, .. } | Door::Probing { cause, .. } => {
+                wait(cause, self.doublings.saturating_sub(1), settings) <= BRIEF_WAIT
+            }
+        }
+    }
+
+    fn close(&mut self, now: Mono, cause: Trouble, jitter: u64, settings: &ControlSettings) {
+        let until = now.plus(jittered(wait(cause, self.doublings, settings), jitter));
+        let doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
+        *self = Self { door: Door::Closed { until, cause }, doublings, cohorts: 0 };
+    }
+}
+
+/// The wait after `doublings` troubles, before its jitter.
+fn wait(cause: Trouble, doublings: u8, settings: &ControlSettings) -> Duration {
+    let (first, max) = match cause {
+        Trouble::Local => return settings.local_wait,
+        Trouble::Throttled => (settings.throttle_wait_first, settings.throttle_wait_max),
+        Trouble::Unreachable => (
+            settings.probe_wait_first.min(with_room(settings.retry_first)),
+            settings.probe_wait_max.min(with_room(settings.retry_last)),
+        ),
+    };
+    first.saturating_mul(1 << doublings.min(DOUBLINGS_MAX)).min(max)
+}
+
+/// A bound, less what the jitter may add: messages that retry sooner than we probe would wait for
+/// the probe.
+fn with_room(bound: Duration) -> Duration {
+    let millis = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(millis.saturating_mul(1000) / (1000 + JITTER_PERMILLE))
+}
+
+fn jittered(wait: Duration, jitter: u64) -> Duration {
+    let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+    let spread = nanos / 1000 * JITTER_PERMILLE;
+    let above = (u128::from(jitter) * u128::from(2 * spread)) >> 64;
+    Duration::from_nanos(nanos - spread + u64::try_from(above).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither earlier nor later.
+    const EVEN: u64 = 1 << 63;
+
+    fn trip(breaker: &mut Breaker, now: Mono, cause: Trouble, settings: &ControlSettings) {
+        match cause {
+            Trouble::Local => breaker.handle_local(now, settings),
+            site => breaker.handle_trouble(now, (site, 1), EVEN, settings),
+        }
+    }
+
+    fn waits(cause: Trouble, settings: &ControlSettings, rounds: usize) -> Vec<u64> {
+        let (mut breaker, mut now, mut waits) = (Breaker::OPEN, Mono(0), Vec::new());
+        while waits.len() < rounds {
+            trip(&mut breaker, now, cause, settings);
+            if let Some(until) = breaker.next_wakeup() {
+                waits.push(u64::try_from(until.since(now).as_millis()).unwrap());
+                now = until;
+                breaker.handle_time(now);
+            }
+        }
+        waits
+    }
+
+    #[test]
+    fn waits_double_up_to_their_limit() {
+        let settings = ControlSettings::default();
+        let throttled = waits(Trouble::Throttled, &settings, 11);
+        assert_eq!(throttled[..4], [1_000, 2_000, 4_000, 8_000]);
+        assert_eq!(throttled[10], 300_000);
+        let unreachable = waits(Trouble::Unreachable, &settings, 30);
+        assert_eq!(unreachable[..3], [30_000, 60_000, 120_000]);
+        assert_eq!(unreachable[29], 30 * 60_000);
+    }
+
+    #[test]
+    fn short_retries_make_short_probes() {
+        let settings = ControlSettings {
+            retry_first: Duration::from_millis(500),
+            retry_last: Duration::from_millis(700),
+            ..ControlSettings::default()
+        };
+        assert_eq!(waits(Trouble::Unreachable, &settings, 3), [416, 583, 583]);
+        for jitter in [0, EVEN, u64::MAX] {
+            let wait = jittered(wait(Trouble::Unreachable, 9, &settings), jitter);
+            assert!(wait <= settings.retry_last && wait >= Duration::from_millis(460), "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_sites_fault_doubles_nothing() {
+        let settings = ControlSettings::default();
+        assert_eq!(waits(Trouble::Local, &settings, 3), [1_000; 3]);
+        let mut breaker = Breaker::OPEN;
+        breaker.handle_local(Mono(0), &settings);
+        breaker.handle_time(breaker.next_wakeup().unwrap());
+        assert_eq!(breaker.door(), Door::Open);
+    }
+
+    #[test]
+    fn local_trouble_does_not_forget_that_a_probe_is_due() {
+        let settings = ControlSettings::default();
+        let mut breaker = Breaker::resume(Mono(0), 3);
+        breaker.handle_local(Mono(0), &settings);
+        breaker.handle_time(Mono::NEVER);
+        assert!(matches!(breaker.door(), Door::Probing { .. }));
+        assert_eq!(breaker.doublings(), 3);
+    }
+
+    #[test]
+    fn what_began_before_the_door_closed_says_nothing() {
+        let settings = ControlSettings::default();
+        let mut breaker = Breaker::OPEN;
+        trip(&mut breaker, Mono(5), Trouble::Throttled, &settings);
+        trip(&mut breaker, Mono(5), Trouble::Throttled, &settings);
+        assert!(!breaker.counts(Mono(4)));
+        let until = breaker.next_wakeup().unwrap();
+        breaker.handle_time(until);
+        assert!(!breaker.counts(Mono(5)), "nor does it decide a probe");
+        assert!(breaker.counts(until));
+    }
+
+    #[test]
+    fn it_takes_two_cohorts_in_a_row() {
+        let settings = ControlSettings::default();
+        for width in [1, 2, 5, 20, 1000] {
+            let mut breaker = Breaker::OPEN;
+            let cause = (Trouble::Unreachable, width);
+            let fail = |breaker: &mut Breaker| breaker.handle_trouble(Mono(0), cause, 0, &settings);
+            (0..width).for_each(|_| fail(&mut breaker));
+            assert_eq!(breaker.door(), Door::Open, "one cohort at {width}");
+            breaker.handle_answer();
+            (0..width).for_each(|_| fail(&mut breaker));
+            assert_eq!(breaker.door(), Door::Open, "an answer ends the row");
+            (0..width).for_each(|_| fail(&mut breaker));
+            assert!(matches!(breaker.door(), Door::Closed { .. }), "two at {width}");
+        }
+    }
+
+    #[test]
+    fn only_short_waits_are_brief() {
+        let settings = ControlSettings::default();
+        let mut breaker = Breaker::OPEN;
+        let mut brief = Vec::new();
+        for _ in 0..6 {
+            trip(&mut breaker, Mono(0), Trouble::Throttled, &settings);
+            brief.push(breaker.is_brief(&settings));
+            breaker.handle_time(Mono::NEVER);
+        }
+        assert_eq!(brief, [true, true, true, true, true, false]);
+        assert!(!Breaker::resume(Mono(0), 1).is_brief(&settings), "half a minute is not");
+    }
+}
