@@ -350,11 +350,13 @@ impl Control {
         let (width, first) = (self.window.width(), self.breaker.is_sound());
         if self.breaker.door() == Door::Open {
             let fresh = self.window.counts(seen.started);
-            let at_floor = fresh && width <= settings.floor.max(1);
+            // A narrower window did not help: at its floor, or throttled at messages once more.
+            let again = seen.stage == Stage::Message && self.window.level().is_some();
+            let futile = fresh && (again || width <= settings.floor.max(1));
             let was_free = self.pace.rate().is_none();
             let is_message = seen.stage == Stage::Message;
             let paced = (is_message || fresh)
-                && self.pace.handle_throttle(now, seen.started, at_floor, settings);
+                && self.pace.handle_throttle(now, seen.started, futile, settings);
             if paced && was_free {
                 self.window.forget_level();
             }

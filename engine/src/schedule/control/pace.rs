@@ -38,6 +38,8 @@ const PATIENCE_MAX: u8 = 5;
 /// A probe costs one step of patience, and it takes one or two to find the level again: adding
 /// three makes the probes of a level that holds ever rarer.
 const PATIENCE_STEP: u8 = 3;
+/// The first level may be far off: it is soon tried.
+const FIRST_PATIENCE: u8 = 1;
 /// Deliveries between raises, and between probes: a failed probe costs some three refusals.
 const RAISE_DELIVERIES: u32 = 16;
 const PROBE_DELIVERIES: u32 = 256;
@@ -138,13 +140,13 @@ impl Pace {
         self.rise(now, settings)
     }
 
-    /// A refusal of something begun at `started`; `at_floor`: there was no window left to cut.
+    /// A refusal of something begun at `started`; `futile`: cutting the window does not help.
     /// `true` if the rate was cut, or first set.
     pub(super) fn handle_throttle(
         &mut self,
         now: Mono,
         started: Mono,
-        at_floor: bool,
+        futile: bool,
         settings: &ControlSettings,
     ) -> bool {
         if started < self.cut {
@@ -155,7 +157,7 @@ impl Pace {
         let share = |permille| throttled * 1000 > tried * permille;
         let often = self.throttled >= REFUSALS_MIN;
         let needed = match self.rate {
-            FREE => at_floor || often && tried >= NEED_TRIES && share(NEED_PERMILLE),
+            FREE => futile || often && tried >= NEED_TRIES && share(NEED_PERMILLE),
             _ => often && share(CUT_PERMILLE),
         };
         needed && self.slow_down(now, settings)
@@ -163,14 +165,16 @@ impl Pace {
 
     fn slow_down(&mut self, now: Mono, settings: &ControlSettings) -> bool {
         let Some(measured) = self.measured(now) else { return false };
-        let level = if self.rate == FREE { measured } else { measured.min(self.rate) };
-        let part = if self.rate == FREE { FIRST_PERMILLE } else { CUT_TO_PERMILLE };
-        let trusted = self.delivered >= TRUST_MIN || self.rate == FREE;
+        let was_free = self.rate == FREE;
+        let level = if was_free { measured } else { measured.min(self.rate) };
+        let part = if was_free { FIRST_PERMILLE } else { CUT_TO_PERMILLE };
+        let trusted = self.delivered >= TRUST_MIN || was_free;
         let least = if trusted { 0 } else { self.rate / 4 };
         self.rate = scale(level, part).max(least).clamp(settings.rate_floor, settings.rate_ceiling);
         self.level = level.max(self.rate);
         self.cut = now;
-        self.patience = (self.patience + PATIENCE_STEP).min(PATIENCE_MAX);
+        let step = if was_free { FIRST_PATIENCE } else { PATIENCE_STEP };
+        self.patience = (self.patience + step).min(PATIENCE_MAX);
         self.restart_sample(now);
         true
     }

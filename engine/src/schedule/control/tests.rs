@@ -420,37 +420,28 @@ fn ideal(receiver: Receiver, per_connection: u32) -> u64 {
 
 #[test]
 fn against_a_rate_limiter_few_are_refused_and_nearly_all_is_used() {
-    for rate in [1, 5, 20, 100] {
-        for burst in [1, 10, 100] {
-            if std::env::var("ONLY").is_ok_and(|only| only != format!("{rate}/{burst}")) {
-                continue;
-            }
-            for closes_on_refusal in [false, true] {
-                let bucket = Some((rate, burst));
-                let receiver = Receiver { bucket, closes_on_refusal, ..Receiver::new() };
-                let name = format!("{rate}/s, burst {burst}, closes {closes_on_refusal}");
-                steady(&name, receiver, 1000, Some(rate));
-            }
-        }
+    for (rate, burst, closes_on_refusal) in
+        [(1, 1, true), (5, 1, false), (5, 100, true), (20, 10, false), (50, 50, true)]
+    {
+        let bucket = Some((rate, burst));
+        let receiver = Receiver { bucket, closes_on_refusal, ..Receiver::new() };
+        let name = format!("{rate}/s, burst {burst}, closes {closes_on_refusal}");
+        steady(&name, receiver, 1000, Some(rate));
     }
 }
 
 #[test]
 fn against_a_connection_cap_few_are_refused_and_nearly_all_is_used() {
-    for cap in [1, 2, 5, 20, 80] {
-        for per_connection in [1, 10, 1000] {
-            let service = 10 * MILLI * u64::from(cap);
-            let receiver = Receiver { cap, service, ..Receiver::new() };
-            let name = format!("cap {cap}, {per_connection} per connection");
-            steady(&name, receiver, per_connection, None);
-        }
+    for (cap, per_connection) in [(1, 10), (2, 1), (5, 1000), (20, 10), (80, 1), (80, 1000)] {
+        let service = 30 * MILLI * u64::from(cap);
+        let receiver = Receiver { cap, service, ..Receiver::new() };
+        let name = format!("cap {cap}, {per_connection} per connection");
+        steady(&name, receiver, per_connection, None);
     }
 }
 
 #[test]
 fn against_a_cap_that_hangs_nearly_all_is_used() {
-    for cap in [5, 20] {
-        let receiver = Receiver { cap, hangs: true, ..Receiver::new() };
-        steady(&format!("hanging cap {cap}"), receiver, 1000, None);
-    }
+    let receiver = Receiver { cap: 5, hangs: true, ..Receiver::new() };
+    steady("hanging cap", receiver, 1000, None);
 }
