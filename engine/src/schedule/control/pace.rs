@@ -21,11 +21,11 @@ const TRUST_MIN: u32 = 32;
 /// Refusals that are no accident.
 const REFUSALS_MIN: u16 = 3;
 /// Without a rate, refusals beyond this share of at least so many tries ask for one.
-const NEED_PERMILLE: u32 = 20;
+const NEED_PERMILLE: u64 = 20;
 const NEED_TRIES: u32 = 50;
-/// With a rate, refusals beyond this share cut it, and below this one let it rise.
-const CUT_PERMILLE: u32 = 10;
-const CLEAN_PERMILLE: u32 = 5;
+/// With a rate, refusals beyond this share cut it; a single one, or this share, lets it rise.
+const CUT_PERMILLE: u64 = 10;
+const CLEAN_PERMILLE: u64 = 5;
 /// The first rate, of what was measured: the sample began before the refusals, and holds what the
 /// site had saved up for us.
 const FIRST_PERMILLE: u32 = 800;
@@ -38,8 +38,6 @@ const PATIENCE_MAX: u8 = 5;
 /// A probe costs one step of patience, and it takes one or two to find the level again: adding
 /// three makes the probes of a level that holds ever rarer.
 const PATIENCE_STEP: u8 = 3;
-/// The first level may be far off: it is soon tried.
-const FIRST_PATIENCE: u8 = 1;
 /// Deliveries between raises, and between probes: a failed probe costs some three refusals.
 const RAISE_DELIVERIES: u32 = 16;
 const PROBE_DELIVERIES: u32 = 256;
@@ -154,7 +152,7 @@ impl Pace {
         }
         self.throttled = self.throttled.saturating_add(1);
         let (throttled, tried) = self.sample();
-        let share = |permille| throttled * 1000 > tried * permille;
+        let share = |permille| u64::from(throttled) * 1000 > u64::from(tried) * permille;
         let often = self.throttled >= REFUSALS_MIN;
         let needed = match self.rate {
             FREE => futile || often && tried >= NEED_TRIES && share(NEED_PERMILLE),
@@ -171,9 +169,10 @@ impl Pace {
         let trusted = self.delivered >= TRUST_MIN || was_free;
         let least = if trusted { 0 } else { self.rate / 4 };
         self.rate = scale(level, part).max(least).clamp(settings.rate_floor, settings.rate_ceiling);
-        self.level = level.max(self.rate);
+        // The first measure may hold pauses, or what the site had saved up: it is no level yet.
+        self.level = if was_free { LEVEL_NONE } else { level.max(self.rate) };
         self.cut = now;
-        let step = if was_free { FIRST_PATIENCE } else { PATIENCE_STEP };
+        let step = if was_free { 0 } else { PATIENCE_STEP };
         self.patience = (self.patience + step).min(PATIENCE_MAX);
         self.restart_sample(now);
         true
@@ -229,7 +228,8 @@ impl Pace {
     fn is_clean_and_used(&self, now: Mono) -> bool {
         let (throttled, tried) = self.sample();
         let used = self.measured(now).is_some_and(|rate| rate >= scale(self.rate, USED_PERMILLE));
-        u64::from(throttled) * 1000 <= u64::from(tried) * u64::from(CLEAN_PERMILLE) && used
+        let share = u64::from(tried) * CLEAN_PERMILLE / 1000;
+        u64::from(throttled) <= share.max(1) && used
     }
 }
 
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_comes_back_to_its_level_and_is_forgotten_in_the_end() {
+    fn a_rate_rises_where_nothing_is_refused_and_is_forgotten_in_the_end() {
         let (mut pace, mut now) = limited();
         for _ in 0..12 {
             let rate = u64::from(pace.rate().unwrap()) / 1000;
