@@ -1,4 +1,5 @@
 //! The control loop against small models of receivers, in virtual time.
+#![expect(clippy::print_stdout, reason = "the figures are for whoever tunes the loop")]
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -448,8 +449,7 @@ fn after_an_outage_of_an_hour_mail_flows_again_within_the_longest_wait_and_witho
     let receiver = Receiver { cap: 40, down: vec![(began, ended)], ..Receiver::new() };
     let mut world = World::new(receiver);
     world.run_to(began);
-    let before = world.run_to(began).delivered + world.control.window.width() as u64;
-    assert!(before >= 40, "the window had found the cap");
+    assert_eq!(world.control.permits(world.ceiling), 40, "the window had found the cap");
     let outage = world.run_to(ended);
     println!("outage: {outage:?}");
     assert!(outage.failed <= 100, "two cohorts, then single probes: {outage:?}");
@@ -477,7 +477,10 @@ fn a_door_that_is_shut_is_knocked_at_ever_more_rarely() {
     println!("shut door: {tally:?}");
     assert!(tally.refused <= 130, "two to three cohorts, then single probes: {tally:?}");
     let tally = world.run_to(to + 6 * MINUTE + MINUTE);
-    println!("shut door, after: {tally:?}");
+    let opened = doors(&world, to).last().unwrap().0;
+    let rates = world.changes.iter().filter(|(_, c)| matches!(c.what, What::Rate { .. }));
+    println!("DEBUG {:?}", rates.map(|(at, c)| (*at / SECOND, c.what)).collect::<Vec<_>>());
+    println!("shut door, after {} s: {tally:?} {:?}", (opened - to) / SECOND, world.control.explain());
     assert!(tally.delivered >= 40 * 10 * 30, "{tally:?}");
 }
 
@@ -497,6 +500,8 @@ fn a_site_that_slows_down_under_load_is_not_pressed_further() {
     let mut world = World::new(Receiver { knee: 10, ..Receiver::new() });
     world.run_to(5 * MINUTE);
     let tally = world.run_to(15 * MINUTE);
+    let leaning = |change: &Change| change.cause == Cause::Gradient && !change.is_routine();
+    assert!(world.changes.iter().any(|(_, change)| leaning(change)), "and it is told why");
     let view = world.control.explain();
     println!("tarpit: {} of {} ({view:?})", tally.delivered, 600 * 110);
     assert!(view.window <= 30, "{view:?}");
@@ -524,6 +529,7 @@ fn local_trouble_says_nothing_about_the_site() {
     let before = world.control.explain();
     world.signal(Signal::Local, Stage::Connect, MINUTE);
     assert_eq!(world.control.permits(world.ceiling), 0);
+    assert!(world.control.is_brief(&world.settings));
     world.run_to(MINUTE + SECOND);
     let after = world.control.explain();
     assert_eq!((after.window, after.door), (before.window, Door::Open));
@@ -550,4 +556,33 @@ fn a_path_at_rest_holds_no_estimators() {
     assert!(world.control.latency.is_some());
     world.control.handle_rest(Mono(world.now));
     assert!(world.control.explain().latency.is_none());
+}
+
+#[test]
+fn paths_that_fail_at_one_moment_are_not_probed_at_one_moment() {
+    let settings = ControlSettings::default();
+    let mut prng = Prng::new(3);
+    let load = Load { in_use: 0, busy: 0, waiting: 9, ceiling: 20 };
+    let seen = Seen { signal: Signal::Site, stage: Stage::Connect, started: Mono(1) };
+    let mut seconds = BTreeMap::new();
+    for _ in 0..1000 {
+        let mut control = Control::new(Mono(0), 1, &settings);
+        for _ in 0..2 {
+            control.handle_signal(Mono(1), seen, load, prng.next_u64(), &settings);
+        }
+        *seconds.entry(control.next_wakeup().unwrap().0 / SECOND).or_insert(0) += 1;
+    }
+    assert!(seconds.len() >= 12 && seconds.values().all(|paths| *paths <= 130), "{seconds:?}");
+}
+
+#[test]
+fn a_lowered_ceiling_is_kept_at_once_and_told() {
+    let mut world = World::new(Receiver::new());
+    world.run_to(MINUTE);
+    assert_eq!(world.control.permits(7), 7);
+    let load = Load { ceiling: 7, ..world.load() };
+    let seen = Seen { signal: Signal::Delivered, stage: Stage::Message, started: Mono(MINUTE) };
+    let changes = world.control.handle_signal(Mono(MINUTE), seen, load, 0, &world.settings);
+    let told: Vec<_> = changes.into_iter().map(|change| (change.what, change.cause)).collect();
+    assert_eq!(told, [(What::Window { old: 100, new: 7 }, Cause::Ceiling)]);
 }

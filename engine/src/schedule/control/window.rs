@@ -96,7 +96,7 @@ impl Window {
     /// A completion; `true` at the end of a round.
     pub(super) fn complete(&mut self) -> bool {
         self.completed = self.completed.saturating_add(1);
-        self.completed >= self.width && self.completed % self.width == 0
+        self.completed > 0 && self.completed.is_multiple_of(self.width)
     }
 
     /// A connection was greeted: there was room for one more.
