@@ -298,7 +298,7 @@ impl Control {
         if self.breaker.counts(seen.started) {
             match seen.signal {
                 Signal::Delivered | Signal::Recipient => {
-                    self.succeed(now, load, settings, &mut causes);
+                    self.succeed(now, seen, load, settings, &mut causes);
                 }
                 Signal::Content | Signal::Policy | Signal::Greylist => self.breaker.handle_answer(),
                 Signal::Throttle => self.suffer_throttle(now, seen, load, jitter, settings),
@@ -312,9 +312,16 @@ impl Control {
         self.changes(before, causes, load.in_use)
     }
 
-    fn succeed(&mut self, now: Mono, load: Load, settings: &ControlSettings, causes: &mut Causes) {
+    fn succeed(
+        &mut self,
+        now: Mono,
+        seen: Seen,
+        load: Load,
+        settings: &ControlSettings,
+        causes: &mut Causes,
+    ) {
         self.breaker.handle_answer();
-        let rise = self.pace.handle_delivered(now, load.waiting > 0, settings);
+        let rise = self.pace.handle_delivered(now, (seen.started, load.waiting > 0), settings);
         causes.rate = match rise {
             Some(Rise::Forgotten) => Cause::Forgotten,
             Some(Rise::Probed) => Cause::Probe,

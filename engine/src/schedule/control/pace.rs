@@ -16,6 +16,8 @@ const SAMPLE_TIME: Duration = Duration::from_secs(10);
 const SAMPLE_MIN: u32 = 64;
 /// Deliveries from which a measured rate means something.
 const MEASURE_MIN: u32 = 8;
+/// And the time: several times what a message takes.
+const MEASURE_TIME: Duration = Duration::from_secs(1);
 /// From this many on it is trusted, however low.
 const TRUST_MIN: u32 = 32;
 /// Refusals that are no accident.
@@ -115,11 +117,12 @@ impl Pace {
         (self.since, self.delivered, self.throttled) = (now, 0, 0);
     }
 
-    /// A delivery; `saturated`: mail was waiting for this path.
+    /// A delivery begun at `started`; `saturated`: mail was waiting for this path. What began
+    /// before the last cut is no measure of what is taken since: the door may be shut.
     pub(super) fn handle_delivered(
         &mut self,
         now: Mono,
-        saturated: bool,
+        (started, saturated): (Mono, bool),
         settings: &ControlSettings,
     ) -> Option<Rise> {
         if self.rate != FREE && now.since(self.cut) >= FORGET {
@@ -128,6 +131,9 @@ impl Pace {
         }
         if !saturated {
             self.restart_sample(now);
+            return None;
+        }
+        if started < self.cut {
             return None;
         }
         self.delivered = self.delivered.saturating_add(1);
@@ -178,14 +184,17 @@ impl Pace {
         true
     }
 
-    /// What the path took, per 1000 s; `None` if too little to tell. With a rate one delivery is
-    /// enough: less than that is a closed door, which is the breaker's matter.
+    /// What the path took, per 1000 s; `None` if too little to tell: the first deliveries of a sample
+    /// are late by what one takes. A slow path is measured by few; one that takes none has a closed
+    /// door, which is the breaker's matter.
     fn measured(&self, now: Mono) -> Option<u32> {
-        let least = if self.rate == FREE { MEASURE_MIN } else { 1 };
-        let micros = u64::try_from(now.since(self.since).as_micros()).unwrap_or(u64::MAX);
+        let elapsed = now.since(self.since);
+        let is_slow = self.rate != FREE && elapsed >= SAMPLE_TIME;
+        let least = if is_slow { 1 } else { MEASURE_MIN };
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         let per_1000_s = u64::from(self.delivered).saturating_mul(1_000_000_000) / micros.max(1);
         let measured = u32::try_from(per_1000_s).unwrap_or(u32::MAX - 1);
-        (self.delivered >= least).then_some(measured)
+        (self.delivered >= least && elapsed >= MEASURE_TIME).then_some(measured)
     }
 
     fn fade(&mut self, now: Mono) {
@@ -248,7 +257,7 @@ mod tests {
     fn deliver(pace: &mut Pace, now: &mut u64, per_second: u64, seconds: u64) {
         for _ in 0..per_second * seconds {
             *now += SECOND / per_second;
-            pace.handle_delivered(Mono(*now), true, &settings());
+            pace.handle_delivered(Mono(*now), (Mono(*now), true), &settings());
         }
     }
 
@@ -298,7 +307,7 @@ mod tests {
         let (mut pace, mut now) = (Pace::start(Mono(0)), 0);
         for _ in 0..10 {
             now += 20 * SECOND;
-            pace.handle_delivered(Mono(now), true, &settings());
+            pace.handle_delivered(Mono(now), (Mono(now), true), &settings());
         }
         assert!(pace.handle_throttle(Mono(now), Mono(now - 1), true, &settings()));
         assert_eq!(pace.rate(), Some(40), "four fifths of one in 20 s");
@@ -309,7 +318,7 @@ mod tests {
         let (mut pace, mut now) = (Pace::start(Mono(0)), 0);
         for _ in 0..100 {
             now += 3600 * SECOND;
-            pace.handle_delivered(Mono(now), false, &settings());
+            pace.handle_delivered(Mono(now), (Mono(now), false), &settings());
         }
         assert!(!pace.handle_throttle(Mono(now), Mono(now), true, &settings()));
         assert_eq!(pace.rate(), None);
@@ -335,7 +344,10 @@ mod tests {
         }
         assert!(pace.rate().unwrap() >= 94_000, "{:?}", pace.rate());
         now += 3601 * SECOND;
-        assert_eq!(pace.handle_delivered(Mono(now), true, &settings()), Some(Rise::Forgotten));
+        assert_eq!(
+            pace.handle_delivered(Mono(now), (Mono(now), true), &settings()),
+            Some(Rise::Forgotten)
+        );
         assert_eq!(pace.rate(), None);
     }
 }

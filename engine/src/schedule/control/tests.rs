@@ -478,9 +478,11 @@ fn a_door_that_is_shut_is_knocked_at_ever_more_rarely() {
     assert!(tally.refused <= 130, "two to three cohorts, then single probes: {tally:?}");
     let tally = world.run_to(to + 6 * MINUTE + MINUTE);
     let opened = doors(&world, to).last().unwrap().0;
-    let rates = world.changes.iter().filter(|(_, c)| matches!(c.what, What::Rate { .. }));
-    println!("DEBUG {:?}", rates.map(|(at, c)| (*at / SECOND, c.what)).collect::<Vec<_>>());
-    println!("shut door, after {} s: {tally:?} {:?}", (opened - to) / SECOND, world.control.explain());
+    println!(
+        "shut door, after {} s: {tally:?} {:?}",
+        (opened - to) / SECOND,
+        world.control.explain()
+    );
     assert!(tally.delivered >= 40 * 10 * 30, "{tally:?}");
 }
 
