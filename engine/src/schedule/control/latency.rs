@@ -184,7 +184,9 @@ mod tests {
         latency.take_reading(Mono(20 * minute)).unwrap();
         feed(&mut latency, &[400; 31]);
         assert_eq!(latency.take_reading(Mono(21 * minute)).unwrap().gradient(GRAIN), 500);
+        feed(&mut latency, &[400; 31]);
         latency.take_reading(Mono(36 * minute)).unwrap();
+        feed(&mut latency, &[400; 31]);
         let reading = latency.take_reading(Mono(52 * minute)).unwrap();
         assert_eq!(reading, Reading { p50: 400_000, min: 400_000 });
     }

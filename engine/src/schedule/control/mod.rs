@@ -304,7 +304,7 @@ impl Control {
         if self.breaker.counts(seen.started) {
             match seen.signal {
                 Signal::Delivered | Signal::Recipient => {
-                    self.succeed(now, load, settings, &mut causes);
+                    self.succeed(now, seen, load, settings, &mut causes);
                 }
                 Signal::Content | Signal::Policy | Signal::Greylist => self.breaker.handle_answer(),
                 Signal::Throttle => self.suffer_throttle(now, seen, load, jitter, settings),
@@ -318,9 +318,16 @@ impl Control {
         self.changes(before, causes, load.in_use)
     }
 
-    fn succeed(&mut self, now: Mono, load: Load, settings: &ControlSettings, causes: &mut Causes) {
+    fn succeed(
+        &mut self,
+        now: Mono,
+        seen: Seen,
+        load: Load,
+        settings: &ControlSettings,
+        causes: &mut Causes,
+    ) {
         self.breaker.handle_answer();
-        let rise = self.pace.handle_delivered(now, load.waiting > 0, settings);
+        let rise = self.pace.handle_delivered(now, (seen.started, load.waiting > 0), settings);
         causes.rate = match rise {
             Some(Rise::Forgotten) => Cause::Forgotten,
             Some(Rise::Probed) => Cause::Probe,
@@ -356,11 +363,13 @@ impl Control {
         let (width, first) = (self.window.width(), self.breaker.is_sound());
         if self.breaker.door() == Door::Open {
             let fresh = self.window.counts(seen.started);
-            let at_floor = fresh && width <= settings.floor.max(1);
+            // A narrower window did not help: at its floor, or throttled at messages once more.
+            let again = seen.stage == Stage::Message && self.window.level().is_some();
+            let futile = fresh && (again || width <= settings.floor.max(1));
             let was_free = self.pace.rate().is_none();
             let is_message = seen.stage == Stage::Message;
             let paced = (is_message || fresh)
-                && self.pace.handle_throttle(now, seen.started, at_floor, settings);
+                && self.pace.handle_throttle(now, seen.started, futile, settings);
             if paced && was_free {
                 self.window.forget_level();
             }

@@ -16,16 +16,18 @@ const SAMPLE_TIME: Duration = Duration::from_secs(10);
 const SAMPLE_MIN: u32 = 64;
 /// Deliveries from which a measured rate means something.
 const MEASURE_MIN: u32 = 8;
+/// And the time: several times what a message takes.
+const MEASURE_TIME: Duration = Duration::from_secs(1);
 /// From this many on it is trusted, however low.
 const TRUST_MIN: u32 = 32;
 /// Refusals that are no accident.
 const REFUSALS_MIN: u16 = 3;
 /// Without a rate, refusals beyond this share of at least so many tries ask for one.
-const NEED_PERMILLE: u32 = 20;
+const NEED_PERMILLE: u64 = 20;
 const NEED_TRIES: u32 = 50;
-/// With a rate, refusals beyond this share cut it, and below this one let it rise.
-const CUT_PERMILLE: u32 = 10;
-const CLEAN_PERMILLE: u32 = 5;
+/// With a rate, refusals beyond this share cut it; a single one, or this share, lets it rise.
+const CUT_PERMILLE: u64 = 10;
+const CLEAN_PERMILLE: u64 = 5;
 /// The first rate, of what was measured: the sample began before the refusals, and holds what the
 /// site had saved up for us.
 const FIRST_PERMILLE: u32 = 800;
@@ -115,11 +117,12 @@ impl Pace {
         (self.since, self.delivered, self.throttled) = (now, 0, 0);
     }
 
-    /// A delivery; `saturated`: mail was waiting for this path.
+    /// A delivery begun at `started`; `saturated`: mail was waiting for this path. What began
+    /// before the last cut is no measure of what is taken since: the door may be shut.
     pub(super) fn handle_delivered(
         &mut self,
         now: Mono,
-        saturated: bool,
+        (started, saturated): (Mono, bool),
         settings: &ControlSettings,
     ) -> Option<Rise> {
         if self.rate != FREE && now.since(self.cut) >= FORGET {
@@ -130,6 +133,9 @@ impl Pace {
             self.restart_sample(now);
             return None;
         }
+        if started < self.cut {
+            return None;
+        }
         self.delivered = self.delivered.saturating_add(1);
         if self.rate == FREE {
             self.fade(now);
@@ -138,13 +144,13 @@ impl Pace {
         self.rise(now, settings)
     }
 
-    /// A refusal of something begun at `started`; `at_floor`: there was no window left to cut.
+    /// A refusal of something begun at `started`; `futile`: cutting the window does not help.
     /// `true` if the rate was cut, or first set.
     pub(super) fn handle_throttle(
         &mut self,
         now: Mono,
         started: Mono,
-        at_floor: bool,
+        futile: bool,
         settings: &ControlSettings,
     ) -> bool {
         if started < self.cut {
@@ -152,10 +158,10 @@ impl Pace {
         }
         self.throttled = self.throttled.saturating_add(1);
         let (throttled, tried) = self.sample();
-        let share = |permille| throttled * 1000 > tried * permille;
+        let share = |permille| u64::from(throttled) * 1000 > u64::from(tried) * permille;
         let often = self.throttled >= REFUSALS_MIN;
         let needed = match self.rate {
-            FREE => at_floor || often && tried >= NEED_TRIES && share(NEED_PERMILLE),
+            FREE => futile || often && tried >= NEED_TRIES && share(NEED_PERMILLE),
             _ => often && share(CUT_PERMILLE),
         };
         needed && self.slow_down(now, settings)
@@ -163,26 +169,32 @@ impl Pace {
 
     fn slow_down(&mut self, now: Mono, settings: &ControlSettings) -> bool {
         let Some(measured) = self.measured(now) else { return false };
-        let level = if self.rate == FREE { measured } else { measured.min(self.rate) };
-        let part = if self.rate == FREE { FIRST_PERMILLE } else { CUT_TO_PERMILLE };
-        let trusted = self.delivered >= TRUST_MIN || self.rate == FREE;
+        let was_free = self.rate == FREE;
+        let level = if was_free { measured } else { measured.min(self.rate) };
+        let part = if was_free { FIRST_PERMILLE } else { CUT_TO_PERMILLE };
+        let trusted = self.delivered >= TRUST_MIN || was_free;
         let least = if trusted { 0 } else { self.rate / 4 };
         self.rate = scale(level, part).max(least).clamp(settings.rate_floor, settings.rate_ceiling);
-        self.level = level.max(self.rate);
+        // The first measure may hold pauses, or what the site had saved up: it is no level yet.
+        self.level = if was_free { LEVEL_NONE } else { level.max(self.rate) };
         self.cut = now;
-        self.patience = (self.patience + PATIENCE_STEP).min(PATIENCE_MAX);
+        let step = if was_free { 0 } else { PATIENCE_STEP };
+        self.patience = (self.patience + step).min(PATIENCE_MAX);
         self.restart_sample(now);
         true
     }
 
-    /// What the path took, per 1000 s; `None` if too little to tell. With a rate one delivery is
-    /// enough: less than that is a closed door, which is the breaker's matter.
+    /// What the path took, per 1000 s; `None` if too little to tell: the first deliveries of a sample
+    /// are late by what one takes. A slow path is measured by few; one that takes none has a closed
+    /// door, which is the breaker's matter.
     fn measured(&self, now: Mono) -> Option<u32> {
-        let least = if self.rate == FREE { MEASURE_MIN } else { 1 };
-        let micros = u64::try_from(now.since(self.since).as_micros()).unwrap_or(u64::MAX);
+        let elapsed = now.since(self.since);
+        let is_slow = self.rate != FREE && elapsed >= SAMPLE_TIME;
+        let least = if is_slow { 1 } else { MEASURE_MIN };
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         let per_1000_s = u64::from(self.delivered).saturating_mul(1_000_000_000) / micros.max(1);
         let measured = u32::try_from(per_1000_s).unwrap_or(u32::MAX - 1);
-        (self.delivered >= least).then_some(measured)
+        (self.delivered >= least && elapsed >= MEASURE_TIME).then_some(measured)
     }
 
     fn fade(&mut self, now: Mono) {
@@ -225,7 +237,8 @@ impl Pace {
     fn is_clean_and_used(&self, now: Mono) -> bool {
         let (throttled, tried) = self.sample();
         let used = self.measured(now).is_some_and(|rate| rate >= scale(self.rate, USED_PERMILLE));
-        u64::from(throttled) * 1000 <= u64::from(tried) * u64::from(CLEAN_PERMILLE) && used
+        let share = u64::from(tried) * CLEAN_PERMILLE / 1000;
+        u64::from(throttled) <= share.max(1) && used
     }
 }
 
@@ -244,7 +257,7 @@ mod tests {
     fn deliver(pace: &mut Pace, now: &mut u64, per_second: u64, seconds: u64) {
         for _ in 0..per_second * seconds {
             *now += SECOND / per_second;
-            pace.handle_delivered(Mono(*now), true, &settings());
+            pace.handle_delivered(Mono(*now), (Mono(*now), true), &settings());
         }
     }
 
@@ -294,7 +307,7 @@ mod tests {
         let (mut pace, mut now) = (Pace::start(Mono(0)), 0);
         for _ in 0..10 {
             now += 20 * SECOND;
-            pace.handle_delivered(Mono(now), true, &settings());
+            pace.handle_delivered(Mono(now), (Mono(now), true), &settings());
         }
         assert!(pace.handle_throttle(Mono(now), Mono(now - 1), true, &settings()));
         assert_eq!(pace.rate(), Some(40), "four fifths of one in 20 s");
@@ -305,7 +318,7 @@ mod tests {
         let (mut pace, mut now) = (Pace::start(Mono(0)), 0);
         for _ in 0..100 {
             now += 3600 * SECOND;
-            pace.handle_delivered(Mono(now), false, &settings());
+            pace.handle_delivered(Mono(now), (Mono(now), false), &settings());
         }
         assert!(!pace.handle_throttle(Mono(now), Mono(now), true, &settings()));
         assert_eq!(pace.rate(), None);
@@ -323,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_comes_back_to_its_level_and_is_forgotten_in_the_end() {
+    fn a_rate_rises_where_nothing_is_refused_and_is_forgotten_in_the_end() {
         let (mut pace, mut now) = limited();
         for _ in 0..12 {
             let rate = u64::from(pace.rate().unwrap()) / 1000;
@@ -331,7 +344,10 @@ mod tests {
         }
         assert!(pace.rate().unwrap() >= 94_000, "{:?}", pace.rate());
         now += 3601 * SECOND;
-        assert_eq!(pace.handle_delivered(Mono(now), true, &settings()), Some(Rise::Forgotten));
+        assert_eq!(
+            pace.handle_delivered(Mono(now), (Mono(now), true), &settings()),
+            Some(Rise::Forgotten)
+        );
         assert_eq!(pace.rate(), None);
     }
 }

@@ -96,7 +96,7 @@ impl Window {
     /// A completion; `true` at the end of a round.
     pub(super) fn complete(&mut self) -> bool {
         self.completed = self.completed.saturating_add(1);
-        self.completed >= self.width && self.completed % self.width == 0
+        self.completed > 0 && self.completed.is_multiple_of(self.width)
     }
 
     /// A connection was greeted: there was room for one more.
@@ -119,36 +119,39 @@ impl Window {
         }
         let below = self.level.saturating_sub(1).saturating_sub(self.width);
         if self.is_slow_start() && below > 0 {
-            self.widen(1);
+            self.widen(1, load);
             return Some(Growth::Ramp);
         }
         if below > 0 {
             let near = if self.level == LEVEL_NONE { 1 } else { below.div_ceil(APPROACH_SHARE) };
             return (self.completed >= self.width).then(|| {
-                self.widen(near.min(load.ceiling - self.width));
+                self.widen(near.min(load.ceiling - self.width), load);
                 Growth::Additive
             });
         }
-        self.probe(now)
+        self.probe(now, load)
     }
 
     /// One more than was ever granted, once it is time.
-    fn probe(&mut self, now: Mono) -> Option<Growth> {
+    fn probe(&mut self, now: Mono, load: Load) -> Option<Growth> {
         let wait = PROBE_WAIT.saturating_mul(1 << self.patience);
         if self.completed < PROBE_COMPLETIONS.max(self.width) || now.since(self.turned) < wait {
             return None;
         }
-        self.widen(1);
+        self.widen(1, load);
         self.level = if self.patience == 0 { LEVEL_NONE } else { self.width + 1 };
         self.patience = self.patience.saturating_sub(1);
         self.turned = now;
         Some(Growth::Probe)
     }
 
-    fn widen(&mut self, by: u32) {
+    fn widen(&mut self, by: u32, load: Load) {
         self.width += by;
-        self.unproven = self.unproven.saturating_add(u16::try_from(by).unwrap_or(u16::MAX));
         self.completed = 0;
+        // Connections that are still there after a cut were greeted long ago.
+        if load.in_use < self.width {
+            self.unproven = self.unproven.saturating_add(u16::try_from(by).unwrap_or(u16::MAX));
+        }
     }
 
     /// Cuts after trouble, once for all that was under way at one moment.
