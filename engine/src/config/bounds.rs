@@ -11,6 +11,9 @@ use super::places::Places;
 use super::problem::{Finding, PROBLEMS_MAX, suggest};
 use super::units::{Period, Size};
 
+/// Findings kept, of which the first [`PROBLEMS_MAX`] in the file are told. A file can hold millions.
+const FINDINGS_MAX: usize = 10_000;
+
 /// The findings so far, and the checks that add to them.
 #[derive(Debug)]
 pub(super) struct Checks<'a> {
@@ -35,7 +38,9 @@ impl<'a> Checks<'a> {
     }
 
     pub(super) fn note(&mut self, finding: Finding) {
-        self.findings.push(finding);
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
     }
 
     /// Notes a name that is not among `names`, which are sorted, and finds it otherwise.

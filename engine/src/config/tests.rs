@@ -176,6 +176,22 @@ fn a_site_takes_from_the_default_table_then_from_the_built_in_settings() {
     assert!(sites.by_domain.is_sorted_by(|(a, _), (b, _)| a < b));
 }
 
+/// The blocks of its section on the configuration are one file.
+#[test]
+fn the_readme_shows_good_settings() {
+    let readme = include_str!("../../../README.md");
+    let section = readme.split("\n## ").find(|section| section.starts_with("Configuration"));
+    let blocks = section.unwrap().split("```toml\n").skip(1);
+    let text: String = blocks.filter_map(|block| block.split("```").next()).collect();
+    let settings = good(&text);
+    assert_eq!((settings.providers.len(), settings.sources.len(), settings.rules.len()), (1, 2, 2));
+    // What it calls defaults are the defaults.
+    let default =
+        SiteSettings { origin: settings.sites.default.origin.clone(), ..Default::default() };
+    assert_eq!(settings.sites.default, default);
+    assert_eq!(settings.order, good("").order);
+}
+
 #[test]
 fn an_empty_file_is_whole() {
     let settings = good("");
