@@ -278,9 +278,9 @@ for = "1h"
  site       connections  messages each  retry after            expire  further limits
  default    20           1000           5m, 10m, 20m, 40m, 1h  5d      none
  a.example  20           1000           5m, 10m, 20m, 40m, 1h  5d      10 per source, 5 per \
-address, messages 10/s (20 at once), bytes 10MiB/s (10MiB at once)
+address, messages 10/s (20 at once), bytes 10MiB/s (10MiB at once), 100 recipients each
 
- provider  mail hosts                     domains    all together     each source    its sites
+ provider  mail hosts                    domains    all together     each source    its sites
  big       .google.com, .googlemail.com  gmail.com  200 connections  messages 50/s  20 connections
 
  source  addresses  EHLO               limits  warm-up
@@ -294,11 +294,14 @@ address, messages 10/s (20 at once), bytes 10MiB/s (10MiB at once)
  tenant  pool     weight  class           limits
  news    default  2       the listener's  7 connections
 
- rule    reply      when           where         what
- slow    slow down  each           provider big  backoff of 10m
- rule 2  ^4         over 5% of at  everywhere    suspend the tenant for 1h
-";
+ rule    reply      when                               where         what
+ slow    slow down  each                               provider big  backoff of 10m
+ rule 2  ^4         over 5% of at least 200 within 1m  everywhere    suspend the tenant for 1h
+note: no [tenant] table, so the defaults: shop
+note: no tenant sends by the pool: main
+note: in no pool, so nothing leaves by it: b
+note: several sources, with limits each, have the address: 192.0.2.1";
         let shown = summary_of(WHOLE);
-        assert!(shown.contains(expected), "{shown}");
+        assert!(shown.ends_with(expected), "{shown}");
     }
 }

@@ -74,11 +74,15 @@ fn site(name: &str, site: &SiteSettings) -> [String; 6] {
 }
 
 fn further_limits(site: &SiteSettings) -> String {
+    let built_in = SiteSettings::default();
     let mut limits = Vec::new();
     limits.extend(site.connections_per_source.map(|count| format!("{count} per source")));
     limits.extend(site.connections_per_ip.map(|count| format!("{count} per address")));
     let rates = [&site.connection_rate, &site.message_rate, &site.byte_rate];
     limits.extend(rates_of(rates.map(Option::as_ref)));
+    if site.recipients_per_message != built_in.recipients_per_message {
+        limits.push(format!("{} recipients each", site.recipients_per_message));
+    }
     if !site.ramp.adaptive {
         limits.push("not adaptive".to_owned());
     }

@@ -174,7 +174,7 @@ fn a_pool_has_each_source_once_with_a_weight() {
     );
     check(
         &pool("[{ source = \"a\", wieght = 2 }]"),
-        "postrider.toml:3:29: unknown key `wieght`: not a setting of `pool.p.sources` \
+        "postrider.toml:3:28: unknown key `wieght`: not a setting of `pool.p.sources` \
          (did you mean `weight`?)",
     );
     check(
