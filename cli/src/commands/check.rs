@@ -1,15 +1,17 @@
 //! `postrider check`: what is wrong with a settings file, or what it amounts to.
 
+mod notes;
+mod tables;
+
 use std::fmt::Display;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use postrider_engine::config::{CpuList, Period, Size};
+use postrider_engine::config::{CpuList, Size};
+use postrider_engine::model::flow::MailClass;
 use postrider_engine::model::settings::{
-    DnsSettings, DomainPattern, EgressSettings, LimitSettings, ListenerSettings, NextHop,
-    OutcomeDurability, RouteSettings, Settings, ShardChoice, SiteSettings, SiteTable,
-    SpoolSettings, TlsMode,
+    AdminSettings, DnsSettings, DomainPattern, EgressSettings, LimitSettings, ListenerSettings,
+    NextHop, OutcomeDurability, RouteSettings, Settings, ShardChoice, SpoolSettings, TlsMode,
 };
 
 use crate::flags::CheckFlags;
@@ -35,9 +37,11 @@ fn summary(settings: &Settings) -> String {
     table.add_row(["resolvers", &resolvers(&settings.dns)]);
     table.add_row(["egress", &egress(&settings.egress)]);
     table.add_row(["routes", &routes(&settings.routes)]);
-    let sites = sites(&settings.sites);
-    let notes = notes(settings).into_iter().map(|note| format!("\nnote: {note}"));
-    format!("{}\n\n{sites}{}", table.trim_fmt(), notes.collect::<String>())
+    table.add_row(["order", &order(settings.order.bulk_floor_percent)]);
+    table.add_row(["administration", &admin(settings.admin.as_ref())]);
+    let tables = tables::all(settings).join("\n\n");
+    let notes = notes::all(settings).into_iter().map(|note| format!("\nnote: {note}"));
+    format!("{}\n\n{tables}{}", table.trim_fmt(), notes.collect::<String>())
 }
 
 fn shards(choice: &ShardChoice) -> String {
@@ -60,10 +64,42 @@ fn spool(spool: &SpoolSettings) -> String {
 }
 
 fn listeners(listeners: &[ListenerSettings]) -> String {
-    lines(listeners, "none", |listener| match &*listener.relay_from {
-        [] => format!("{}, relay for nobody", listener.address),
-        networks => format!("{}, relay for {}", listener.address, joined(networks)),
+    lines(listeners, "none", |listener| {
+        let clients = match &*listener.relay_from {
+            [] => "nobody".to_owned(),
+            networks => joined(networks),
+        };
+        format!("{}, relay for {clients}{}", listener.address, mail_of(listener))
     })
+}
+
+/// Whose mail a listener takes, as far as that is said.
+fn mail_of(listener: &ListenerSettings) -> String {
+    let flow = &listener.flow;
+    let mut said = String::new();
+    for (what, name) in [("tenant", &flow.tenant), ("campaign", &flow.campaign)] {
+        if !name.is_empty() {
+            said.push_str(&format!(", {what} {name}"));
+        }
+    }
+    if flow.class != MailClass::default() {
+        said.push_str(&format!(", {}", flow.class));
+    }
+    if !listener.trust_headers_from.is_empty() {
+        said.push_str(&format!(", X- fields from {}", joined(&listener.trust_headers_from)));
+    }
+    said
+}
+
+fn order(bulk_floor_percent: u8) -> String {
+    match bulk_floor_percent {
+        0 => "transactional before bulk".to_owned(),
+        percent => format!("transactional before bulk, which gets {percent}% at least"),
+    }
+}
+
+fn admin(admin: Option<&AdminSettings>) -> String {
+    admin.map_or_else(|| "off".to_owned(), |admin| admin.socket.display().to_string())
 }
 
 fn limits(limits: &LimitSettings) -> String {
@@ -101,10 +137,7 @@ fn egress(egress: &EgressSettings) -> String {
 
 fn routes(routes: &[RouteSettings]) -> String {
     let explicit = lines(routes, "", |route| {
-        let domain = match &route.domain {
-            DomainPattern::Any => "*",
-            DomainPattern::Exact(name) | DomainPattern::Below(name) => name,
-        };
+        let domain = pattern(&route.domain);
         match &route.via {
             NextHop::Address(address) => format!("{domain} to {address}"),
             NextHop::Host(name, port) => format!("{domain} to {name}:{port}"),
@@ -117,48 +150,12 @@ fn routes(routes: &[RouteSettings]) -> String {
     }
 }
 
-fn sites(sites: &SiteTable) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["site", "connections", "messages each", "retry after", "expire"]);
-    table.add_row(site_row("default", &sites.default));
-    for (name, site) in sites.by_domain.iter().take(LINES_SHOWN_MAX) {
-        table.add_row(site_row(name, site));
+fn pattern(pattern: &DomainPattern) -> &str {
+    match pattern {
+        DomainPattern::Any => "*",
+        DomainPattern::Exact(name) | DomainPattern::Below(name) => name,
     }
-    format!("{}{}", table.trim_fmt(), more(sites.by_domain.len()))
 }
-
-fn site_row(name: &str, site: &SiteSettings) -> [String; 5] {
-    let retry: Vec<Period> = site.retry.iter().copied().map(Period).collect();
-    [
-        name.to_owned(),
-        site.connections.to_string(),
-        site.messages_per_connection.to_string(),
-        joined(&retry),
-        Period(site.expire).to_string(),
-    ]
-}
-
-/// What is allowed but may not be meant.
-fn notes(settings: &Settings) -> Vec<String> {
-    let mut notes = Vec::new();
-    if settings.listeners.is_empty() {
-        notes.push("there is no [[listen]]: `postrider run` will refuse this file".to_owned());
-    }
-    let everyone = |listener: &&ListenerSettings| {
-        listener.relay_from.iter().any(|network| network.prefix_len() == 0)
-    };
-    for listener in settings.listeners.iter().filter(everyone) {
-        notes.push(format!("{} relays for everyone who can reach it", listener.address));
-    }
-    if settings.limits.idle_timeout < RFC_IDLE_TIMEOUT {
-        notes.push("limits.idle_timeout: RFC 5321 asks for at least 5m".to_owned());
-    }
-    notes
-}
-
-/// RFC 5321 §4.5.3.2.7.
-const RFC_IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 fn lines<T>(items: &[T], none: &str, line: impl Fn(&T) -> String) -> String {
     if items.is_empty() {
@@ -191,20 +188,22 @@ mod tests {
 
     #[test]
     fn a_summary_says_what_the_defaults_amount_to() {
-        let expected = " host name  mta1.example.net
- shards     one per core
- spool      /var/lib/postrider
-            segments of 64MiB, grouped outcomes
- listeners  none
- limits     messages up to 50MiB to 1000 recipients
-            connections per shard: in as descriptors allow, out as descriptors allow
-            memory: 256MiB for bodies waiting, 64MiB per shard for mail coming in
- resolvers  the system's
- egress     port 25 of MX hosts, TLS where offered
- routes     all by MX
+        let expected = " host name       mta1.example.net
+ shards          one per core
+ spool           /var/lib/postrider
+                 segments of 64MiB, grouped outcomes
+ listeners       none
+ limits          messages up to 50MiB to 1000 recipients
+                 connections per shard: in as descriptors allow, out as descriptors allow
+                 memory: 256MiB for bodies waiting, 64MiB per shard for mail coming in
+ resolvers       the system's
+ egress          port 25 of MX hosts, TLS where offered
+ routes          all by MX
+ order           transactional before bulk, which gets 10% at least
+ administration  off
 
- site     connections  messages each  retry after            expire
- default  20           1000           5m, 10m, 20m, 40m, 1h  5d
+ site     connections  messages each  retry after            expire  further limits
+ default  20           1000           5m, 10m, 20m, 40m, 1h  5d      none
 note: there is no [[listen]]: `postrider run` will refuse this file";
         assert_eq!(summary_of(""), expected);
     }
@@ -223,5 +222,86 @@ note: there is no [[listen]]: `postrider run` will refuse this file";
         let shown = summary_of(&text);
         assert!(shown.lines().count() < 40, "{shown}");
         assert!(shown.contains("... and 40 more") && shown.contains("others by MX"), "{shown}");
+    }
+
+    const WHOLE: &str = r#"
+[[listen]]
+address = "127.0.0.1:25"
+tenant = "shop"
+class = "transactional"
+trust_headers_from = ["10.0.0.0/8"]
+[admin]
+socket = "/run/postrider/admin.sock"
+[site."a.example"]
+connections_per_source = 10
+connections_per_ip = 5
+message_rate = { rate = "10/s", burst = 20 }
+byte_rate = "10MiB/s"
+recipients_per_message = 100
+[provider.big]
+mx = [".google.com", ".googlemail.com"]
+domains = ["gmail.com"]
+connections = 200
+per_source = { message_rate = "50/s" }
+[source.a]
+address = "192.0.2.1"
+hostname = "mta-a.example.net"
+warm_up = { days = [50, 100] }
+[source.b]
+address = "192.0.2.1"
+[pool.main]
+sources = [{ source = "a", weight = 3 }]
+[pool.default]
+sources = ["a"]
+[tenant.news]
+weight = 2
+connections = 7
+[[rule]]
+name = "slow"
+reply = 'slow down'
+provider = "big"
+action = "backoff"
+wait = "10m"
+[[rule]]
+reply = '^4'
+share = "5%"
+sample = 200
+within = "1m"
+action = "suspend"
+suspend = "tenant"
+for = "1h"
+"#;
+
+    #[test]
+    fn a_summary_shows_what_is_shared_and_by_whom() {
+        let expected = "\
+ site       connections  messages each  retry after            expire  further limits
+ default    20           1000           5m, 10m, 20m, 40m, 1h  5d      none
+ a.example  20           1000           5m, 10m, 20m, 40m, 1h  5d      10 per source, 5 per \
+address, messages 10/s (20 at once), bytes 10MiB/s (10MiB at once), 100 recipients each
+
+ provider  mail hosts                    domains    all together     each source    its sites
+ big       .google.com, .googlemail.com  gmail.com  200 connections  messages 50/s  20 connections
+
+ source  addresses  EHLO               limits  warm-up
+ a       192.0.2.1  mta-a.example.net  none    2 days, 50 to 100 each
+ b       192.0.2.1  mta1.example.net   none    none
+
+ pool     sources
+ default  a
+ main     a (weight 3)
+
+ tenant  pool     weight  class           limits
+ news    default  2       the listener's  7 connections
+
+ rule    reply      when                               where         what
+ slow    slow down  each                               provider big  backoff of 10m
+ rule 2  ^4         over 5% of at least 200 within 1m  everywhere    suspend the tenant for 1h
+note: no [tenant] table, so the defaults: shop
+note: no tenant sends by the pool: main
+note: in no pool, so nothing leaves by it: b
+note: several sources, with limits each, have the address: 192.0.2.1";
+        let shown = summary_of(WHOLE);
+        assert!(shown.ends_with(expected), "{shown}");
     }
 }

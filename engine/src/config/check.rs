@@ -5,30 +5,24 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use toml::Spanned;
 
 use super::bounds::Checks;
 use super::document::{self, Document, Given, Shards};
+use super::listeners::listeners;
 use super::names;
+use super::percent::Percent;
 use super::problem::Finding;
-use super::sites;
 use super::units::{CPU_MAX, Size};
-use crate::model::flow::Flow;
+use super::{providers, rules, sites, sources, tenants};
 use crate::model::settings::{
-    DnsSettings, DomainPattern, EgressSettings, EngineSettings, LimitSettings, ListenerSettings,
+    AdminSettings, DnsSettings, DomainPattern, EgressSettings, EngineSettings, LimitSettings,
     OrderSettings, OutcomeDurability, RouteSettings, Settings, ShardChoice, SpoolSettings, TlsMode,
 };
 
 /// One shard per core, and as many cores as a CPU list can name.
 const SHARDS_MAX: u16 = 1024;
 const _: () = assert!(SHARDS_MAX as usize == CPU_MAX + 1);
-
-/// Each listener is a socket on every shard.
-const LISTENERS_MAX: usize = 64;
-
-/// Networks of one listener; searched for each client that connects.
-const NETWORKS_MAX: usize = 1024;
 
 /// Routes are tried in order, once per new domain.
 const ROUTES_MAX: usize = 10_000;
@@ -63,17 +57,27 @@ const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=minu
 const DATA_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=minutes(24 * 60);
 const DNS_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=minutes(1);
 
+/// With more, it would be the transactional mail that waits.
+const BULK_FLOOR_PERCENT: RangeInclusive<u8> = 0..=50;
+
+/// `sun_path` has 108 bytes, the last of them zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
 /// The settings; they are only good if `checks` has found nothing.
 pub(super) fn settings(
-    checks: &mut Checks,
+    checks: &mut Checks<'_>,
     document: &Document,
     system_hostname: &str,
 ) -> Settings {
     let spool = spool(checks, &document.spool);
+    let default_site = sites::default(checks, &document.site);
+    let providers = providers::providers(checks, &document.provider, &default_site);
+    let sources = sources::sources(checks, &document.source);
+    let pools = sources::pools(checks, &document.pool, &sources);
     Settings {
         generation: 0,
         hostname: hostname(checks, &document.hostname, system_hostname),
@@ -83,19 +87,19 @@ pub(super) fn settings(
         dns: dns(checks, &document.dns),
         egress: egress(checks, &document.egress),
         routes: routes(checks, &document.route),
-        sites: sites::table(checks, &document.site),
-        providers: Vec::new(),
-        sources: Vec::new(),
-        pools: Vec::new(),
-        tenants: Vec::new(),
-        rules: Vec::new(),
-        order: OrderSettings::default(),
-        admin: None,
+        sites: sites::table(checks, &document.site, &default_site),
+        tenants: tenants::tenants(checks, &document.tenant, &pools),
+        rules: rules::rules(checks, &document.rule, &providers, &sources),
+        providers,
+        sources,
+        pools,
+        order: order(checks, &document.order),
+        admin: document.admin.as_ref().and_then(|admin| self::admin(checks, admin)),
         spool,
     }
 }
 
-fn hostname(checks: &mut Checks, given: &Given<String>, system: &str) -> Box<str> {
+fn hostname(checks: &mut Checks<'_>, given: &Given<String>, system: &str) -> Box<str> {
     if let Some(given) = given {
         return checks.text("hostname", given, names::domain).unwrap_or_default();
     }
@@ -110,7 +114,7 @@ fn hostname(checks: &mut Checks, given: &Given<String>, system: &str) -> Box<str
     })
 }
 
-fn shards(checks: &mut Checks, given: &Given<Shards>) -> ShardChoice {
+fn shards(checks: &mut Checks<'_>, given: &Given<Shards>) -> ShardChoice {
     let Some(given) = given else { return ShardChoice::Auto };
     match given.get_ref() {
         Shards::Auto => ShardChoice::Auto,
@@ -122,7 +126,7 @@ fn shards(checks: &mut Checks, given: &Given<Shards>) -> ShardChoice {
     }
 }
 
-fn spool(checks: &mut Checks, given: &document::Spool) -> SpoolSettings {
+fn spool(checks: &mut Checks<'_>, given: &document::Spool) -> SpoolSettings {
     let path = given.path.as_ref().map_or("/var/lib/postrider", |path| path.get_ref());
     if let Some(place) = given.path.as_ref().filter(|_| path.is_empty() || path.contains('\0')) {
         checks.note(Finding::invalid("spool.path", place.span(), "expected a directory"));
@@ -137,7 +141,7 @@ fn spool(checks: &mut Checks, given: &document::Spool) -> SpoolSettings {
     }
 }
 
-fn segment_bytes(checks: &mut Checks, given: &Given<Size>) -> u32 {
+fn segment_bytes(checks: &mut Checks<'_>, given: &Given<Size>) -> u32 {
     let bytes = checks.size("spool.segment_size", given, SEGMENT_BYTES, SEGMENT_BYTES_DEFAULT);
     if let Some(given) = given.as_ref().filter(|_| !bytes.is_multiple_of(SEGMENT_UNIT_BYTES)) {
         let label = format!("expected a multiple of {SEGMENT_UNIT_BYTES} bytes");
@@ -146,36 +150,7 @@ fn segment_bytes(checks: &mut Checks, given: &Given<Size>) -> u32 {
     u32::try_from(bytes).expect("a segment is at most 256 MiB")
 }
 
-fn listeners(checks: &mut Checks, given: &[Spanned<document::Listen>]) -> Vec<ListenerSettings> {
-    checks.count("listeners", given, LISTENERS_MAX);
-    let mut listeners: Vec<ListenerSettings> = Vec::new();
-    for entry in given.iter().take(LISTENERS_MAX) {
-        let listen = entry.get_ref();
-        let relay_from = relay_from(checks, listen.relay_from.as_deref());
-        let Some(text) = checks.required("listen.address", &listen.address, entry) else {
-            continue;
-        };
-        let Some(address) = checks.text("listen.address", text, names::listener) else { continue };
-        if listeners.iter().any(|other| other.address == address) {
-            checks.note(Finding::invalid("listen.address", text.span(), "given twice"));
-        }
-        let (flow, trust_headers_from) = (Flow::default(), Vec::new());
-        listeners.push(ListenerSettings { address, relay_from, flow, trust_headers_from });
-    }
-    listeners
-}
-
-/// The networks that may relay; without the key only this machine, with an empty list nobody.
-fn relay_from(checks: &mut Checks, given: Option<&[Spanned<String>]>) -> Vec<IpNet> {
-    let Some(given) = given else {
-        return ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect();
-    };
-    checks.count("networks", given, NETWORKS_MAX);
-    let networks = given.iter().take(NETWORKS_MAX);
-    networks.filter_map(|net| checks.text("listen.relay_from", net, names::network)).collect()
-}
-
-fn limits(checks: &mut Checks, given: &document::Limits, segment_bytes: u32) -> LimitSettings {
+fn limits(checks: &mut Checks<'_>, given: &document::Limits, segment_bytes: u32) -> LimitSettings {
     let recipients = checks.number("limits.recipients", &given.recipients, 1..=10_000, 1000);
     let message_bytes = message_bytes(checks, &given.message_size, segment_bytes, recipients);
     LimitSettings {
@@ -206,13 +181,13 @@ fn limits(checks: &mut Checks, given: &document::Limits, segment_bytes: u32) -> 
 }
 
 /// Zero: as many as the descriptors of the process allow.
-fn connections(checks: &mut Checks, key: &str, given: &Given<i64>) -> u32 {
+fn connections(checks: &mut Checks<'_>, key: &str, given: &Given<i64>) -> u32 {
     checks.number(key, given, 0..=CONNECTIONS_MAX, 0)
 }
 
 /// A message lies in one segment, with its envelope.
 fn message_bytes(
-    checks: &mut Checks,
+    checks: &mut Checks<'_>,
     given: &Given<Size>,
     segment_bytes: u32,
     recipients: u16,
@@ -233,7 +208,7 @@ fn message_bytes(
 }
 
 /// The largest message must fit, or it could never be received.
-fn intake_bytes(checks: &mut Checks, given: &Given<Size>, message_bytes: u64) -> u64 {
+fn intake_bytes(checks: &mut Checks<'_>, given: &Given<Size>, message_bytes: u64) -> u64 {
     let default = INTAKE_MEMORY_DEFAULT.max(message_bytes);
     let bytes = checks.size("limits.intake_memory", given, MEMORY_BYTES, default);
     if let Some(given) = given.as_ref().filter(|_| bytes < message_bytes) {
@@ -243,7 +218,7 @@ fn intake_bytes(checks: &mut Checks, given: &Given<Size>, message_bytes: u64) ->
     bytes
 }
 
-fn dns(checks: &mut Checks, given: &document::Dns) -> DnsSettings {
+fn dns(checks: &mut Checks<'_>, given: &document::Dns) -> DnsSettings {
     checks.count("resolvers", &given.servers, DNS_SERVERS_MAX);
     let servers = given.servers.iter().take(DNS_SERVERS_MAX);
     DnsSettings {
@@ -254,7 +229,7 @@ fn dns(checks: &mut Checks, given: &document::Dns) -> DnsSettings {
     }
 }
 
-fn egress(checks: &mut Checks, given: &document::Egress) -> EgressSettings {
+fn egress(checks: &mut Checks<'_>, given: &document::Egress) -> EgressSettings {
     EgressSettings {
         port: checks.number("egress.port", &given.port, 1..=u16::MAX, 25),
         allow_private: given.allow_private.unwrap_or(false),
@@ -262,19 +237,19 @@ fn egress(checks: &mut Checks, given: &document::Egress) -> EgressSettings {
     }
 }
 
-fn routes(checks: &mut Checks, given: &[Spanned<document::Route>]) -> Vec<RouteSettings> {
+fn routes(checks: &mut Checks<'_>, given: &[Spanned<document::Route>]) -> Vec<RouteSettings> {
     checks.count("routes", given, ROUTES_MAX);
     let mut routes = Vec::new();
     let mut seen = BTreeSet::new();
     for entry in given.iter().take(ROUTES_MAX) {
         let route = entry.get_ref();
-        let domain = checks.required("route.domain", &route.domain, entry);
+        let domain = checks.required("route.domain", &route.domain, entry.span());
         let domain = domain.and_then(|text| {
             let pattern = checks.text("route.domain", text, names::pattern)?;
             reached(checks, &mut seen, text, &pattern);
             Some(pattern)
         });
-        let via = checks.required("route.via", &route.via, entry);
+        let via = checks.required("route.via", &route.via, entry.span());
         let via = via.and_then(|text| checks.text("route.via", text, names::next_hop));
         if let (Some(domain), Some(via)) = (domain, via) {
             routes.push(RouteSettings { domain, via });
@@ -285,7 +260,7 @@ fn routes(checks: &mut Checks, given: &[Spanned<document::Route>]) -> Vec<RouteS
 
 /// Notes a route that no mail can take: the same pattern, or `*`, stands before it.
 fn reached(
-    checks: &mut Checks,
+    checks: &mut Checks<'_>,
     seen: &mut BTreeSet<String>,
     text: &Spanned<String>,
     pattern: &DomainPattern,
@@ -301,4 +276,30 @@ fn reached(
         checks.note(finding.with_help("the first match wins: put the special routes first"));
     }
     seen.insert(name);
+}
+
+fn order(checks: &mut Checks<'_>, given: &document::Order) -> OrderSettings {
+    let default = OrderSettings::default();
+    let Some(floor) = &given.bulk_floor else { return default };
+    let percent = floor.get_ref().0;
+    if BULK_FLOOR_PERCENT.contains(&percent) {
+        return OrderSettings { bulk_floor_percent: percent };
+    }
+    let allowed = Percent(*BULK_FLOOR_PERCENT.start())..=Percent(*BULK_FLOOR_PERCENT.end());
+    checks.refuse("order.bulk_floor", floor, &allowed, default)
+}
+
+fn admin(checks: &mut Checks<'_>, given: &Spanned<document::Admin>) -> Option<AdminSettings> {
+    let socket = checks.required("admin.socket", &given.get_ref().socket, given.span())?;
+    let path: &str = socket.get_ref();
+    let label = match path.len() {
+        0 => "expected a path for a unix socket".to_owned(),
+        _ if path.contains('\0') || path.ends_with('/') => {
+            "expected a path for a unix socket".to_owned()
+        }
+        1..=SOCKET_PATH_BYTES_MAX => return Some(AdminSettings { socket: PathBuf::from(path) }),
+        _ => format!("the path of a unix socket has at most {SOCKET_PATH_BYTES_MAX} bytes"),
+    };
+    checks.note(Finding::invalid("admin.socket", socket.span(), label));
+    None
 }

@@ -1,20 +1,35 @@
 //! Settings from a file: TOML text in, checked plain values or all that is wrong with it out.
 
 mod bounds;
+mod caps;
 mod check;
 mod document;
+mod listeners;
 mod names;
+mod pattern;
+mod percent;
+mod places;
 mod problem;
+mod providers;
+mod ramp;
+mod rates;
+mod reading;
+mod rules;
 mod sites;
+mod sources;
 mod starter;
+mod tenants;
 mod units;
 
+pub use percent::Percent;
 pub use problem::{PROBLEMS_MAX, Problem, TextPlace, render};
+pub use rates::{Amount, Speed, Units};
 pub use starter::starter;
 pub use units::{CpuList, Period, Size, UnitError};
 
 use crate::model::settings::Settings;
 use bounds::Checks;
+use places::Places;
 use problem::Finding;
 
 /// The largest settings file; a larger one is some other file.
@@ -26,8 +41,8 @@ pub fn parse(text: &str, file: &str, system_hostname: &str) -> Result<Settings, 
     if text.len() > SETTINGS_BYTES_MAX {
         return Err(vec![too_large().place(file, text)]);
     }
-    let (document, findings) = document::read(text);
-    let mut checks = Checks::after_reading(findings);
+    let (document, findings) = reading::read(text);
+    let mut checks = Checks::after_reading(findings, Places::new(file, text));
     let settings = check::settings(&mut checks, &document, system_hostname);
     let mut findings = checks.findings;
     if findings.is_empty() {

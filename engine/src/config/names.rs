@@ -1,9 +1,10 @@
 //! Domains, networks and next hops as an operator writes them.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::model::flow::LABEL_MAX;
 use crate::model::settings::{DomainPattern, NextHop};
 
 /// The longest domain name (RFC 1035 §2.3.4), without the trailing dot.
@@ -63,6 +64,39 @@ pub(super) fn pattern(text: &str) -> Result<DomainPattern, String> {
         Some(parent) => Ok(DomainPattern::Below(format!(".{}", domain(parent)?).into())),
         None => Ok(DomainPattern::Exact(domain(text)?)),
     }
+}
+
+/// `example.com`, or `.example.com` for all below it; not `*`.
+pub(super) fn some_domains(text: &str) -> Result<DomainPattern, String> {
+    match pattern(text)? {
+        DomainPattern::Any => Err("expected a host or domain, or a suffix with its dot".to_owned()),
+        pattern => Ok(pattern),
+    }
+}
+
+/// What the operator calls something: it stands in logs, header fields and commands.
+pub(super) fn name(text: &str) -> Result<Box<str>, String> {
+    if text.is_empty() || text.len() > LABEL_MAX {
+        return Err(format!("a name has 1 to {LABEL_MAX} characters"));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a name is printable ASCII without spaces".to_owned());
+    }
+    Ok(text.into())
+}
+
+/// An address that can be bound and connected from.
+pub(super) fn source_address(text: &str) -> Result<IpAddr, String> {
+    let expected = "expected an address of this machine, as in \"192.0.2.1\" or \"2001:db8::1\"";
+    let address: IpAddr = text.parse().map_err(|_| expected.to_owned())?;
+    if address.to_canonical() != address {
+        return Err(format!("an IPv4 address in IPv6: write \"{}\"", address.to_canonical()));
+    }
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if address.is_unspecified() || address.is_multicast() || broadcast {
+        return Err(format!("no connection can come from {address}"));
+    }
+    Ok(address)
 }
 
 /// An address or host name with an optional port: `192.0.2.1`, `[2001:db8::1]:26`, `mx.example:26`.
@@ -192,5 +226,25 @@ mod tests {
         assert_eq!(network("10.0.0.5"), Ok("10.0.0.5/32".parse().unwrap()));
         assert!(network("10.0.0.5/8").unwrap_err().contains("10.0.0.0/8"));
         assert!(network("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn a_name_fits_a_header_field_and_a_command_line() {
+        assert_eq!(name("shop-1.eu").as_deref(), Ok("shop-1.eu"));
+        assert!(name(&"a".repeat(LABEL_MAX)).is_ok());
+        let too_long = "a".repeat(LABEL_MAX + 1);
+        for bad in ["", "a b", "a\tb", "a\u{7f}", "b\u{fc}cher", &too_long] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_an_address_that_can_be_bound() {
+        assert_eq!(source_address("192.0.2.1"), Ok("192.0.2.1".parse().unwrap()));
+        assert_eq!(source_address("2001:db8::1"), Ok("2001:db8::1".parse().unwrap()));
+        assert!(source_address("::ffff:192.0.2.1").unwrap_err().contains("\"192.0.2.1\""));
+        for bad in ["", "mta.example", "192.0.2.1:25", "0.0.0.0", "::", "224.0.0.1", "ff02::1"] {
+            assert!(source_address(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -11,6 +11,9 @@ pub const PROBLEMS_MAX: usize = 20;
 /// A name is taken for a misspelt one if at most one letter in this many is wrong, as rustc does.
 const LETTERS_PER_SLIP: usize = 3;
 
+/// Names listed where none is like the one given: more than any table has keys.
+const NAMES_SHOWN_MAX: usize = 30;
+
 /// One thing wrong with the settings. `Display` gives one line; [`render`] shows the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -43,7 +46,11 @@ pub(super) struct Finding {
 
 impl Finding {
     /// A value that cannot stand for `key`, and why.
-    pub(super) fn invalid(key: &str, span: Range<usize>, label: impl fmt::Display) -> Self {
+    pub(super) fn invalid(
+        key: impl fmt::Display,
+        span: Range<usize>,
+        label: impl fmt::Display,
+    ) -> Self {
         Self {
             span: Some(span),
             title: format!("invalid value for `{key}`"),
@@ -128,15 +135,25 @@ fn render_one(renderer: &Renderer, problem: &Problem, text: &str) -> String {
 
 /// "did you mean" the likest of `names`, or else all of them.
 pub(super) fn suggest(given: &str, names: &[&str]) -> String {
-    let likest = names
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .filter(|(slips, name)| slips * LETTERS_PER_SLIP <= given.len().max(name.len()))
-        .min_by_key(|(slips, _)| *slips);
-    match likest {
-        Some((_, name)) => format!("did you mean `{name}`?"),
-        None => format!("there are: `{}`", names.join("`, `")),
+    if let Some(name) = likest(given, names) {
+        return format!("did you mean `{name}`?");
     }
+    let shown = names[..names.len().min(NAMES_SHOWN_MAX)].join("`, `");
+    match names.len().saturating_sub(NAMES_SHOWN_MAX) {
+        _ if names.is_empty() => "there are none".to_owned(),
+        0 => format!("there are: `{shown}`"),
+        more => format!("there are: `{shown}` and {more} more"),
+    }
+}
+
+/// The name of which `given` may be a misspelling.
+pub(super) fn likest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
+    names
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(given, name), *name))
+        .filter(|(slips, name)| slips * LETTERS_PER_SLIP <= given.len().max(name.len()))
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -165,6 +182,8 @@ mod tests {
         assert_eq!(suggest("conections", &names), "did you mean `connections`?");
         assert_eq!(suggest("rerty", &names), "did you mean `retry`?");
         assert_eq!(suggest("q", &names), "there are: `connections`, `expire`, `retry`");
+        assert_eq!(suggest("q", &[]), "there are none");
+        assert!(suggest("q", &["name"; 1000]).ends_with("and 970 more"));
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Site settings: each takes from its own table, then from `[site.default]`, then the built-in ones.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::Spanned;
 
 use super::bounds::Checks;
-use super::document::{Given, Site};
+use super::caps;
+use super::document::{Given, Named, Site};
 use super::names;
 use super::problem::Finding;
+use super::ramp;
 use super::units::Period;
-use crate::model::settings::{SiteSettings, SiteTable, StageTimeouts};
+use crate::model::settings::{DEFAULT_SITE, Origin, SiteSettings, SiteTable, StageTimeouts};
 
 /// Sites with settings of their own; each is a whole set of settings in memory.
 const SITES_MAX: usize = 100_000;
@@ -21,6 +24,8 @@ const RETRIES_MAX: usize = 100;
 
 const CONNECTIONS: RangeInclusive<u32> = 1..=100_000;
 const MESSAGES_PER_CONNECTION: RangeInclusive<u32> = 1..=1_000_000;
+/// Many receivers take a hundred (RFC 5321 §4.5.3.1.8), none known to us more than a thousand.
+const RECIPIENTS_PER_MESSAGE: RangeInclusive<u16> = 1..=1000;
 const RETRY: RangeInclusive<Duration> = Duration::from_millis(100)..=days(7);
 const EXPIRE: RangeInclusive<Duration> = Duration::from_millis(100)..=days(30);
 /// Zero closes a connection as soon as it has nothing to do.
@@ -28,66 +33,144 @@ const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_s
 const STAGE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(3600);
 
-/// The name of the table that all others take from.
-const DEFAULT: &str = "default";
-
 const fn days(count: u64) -> Duration {
     Duration::from_secs(24 * 3600 * count)
 }
 
-pub(super) fn table(checks: &mut Checks, given: &BTreeMap<Spanned<String>, Site>) -> SiteTable {
-    let own = given.iter().find(|(name, _)| name.get_ref() == DEFAULT);
-    let built_in = SiteSettings::default();
-    let default =
-        own.map_or_else(|| built_in.clone(), |(_, site)| one(checks, DEFAULT, site, &built_in));
+/// Site settings as they are inherited: values that others narrow are still as written.
+pub(super) struct Inherited(SiteSettings);
+
+pub(super) fn default(checks: &mut Checks<'_>, given: &Named<Site>) -> Inherited {
+    let built_in = Inherited(SiteSettings::default());
+    let Some((name, site)) = given.iter().find(|(name, _)| name.get_ref() == DEFAULT_SITE) else {
+        return built_in;
+    };
+    let origin = checks.places.origin("site.default", &name.span());
+    Inherited(read(checks, "site.default", site, &built_in, origin))
+}
+
+pub(super) fn table(
+    checks: &mut Checks<'_>,
+    given: &Named<Site>,
+    default: &Inherited,
+) -> SiteTable {
     let mut by_domain = BTreeMap::new();
-    for (name, site) in given.iter().filter(|(name, _)| name.get_ref() != DEFAULT).take(SITES_MAX) {
-        let settings = one(checks, name.get_ref(), site, &default);
+    let own = given.iter().filter(|(name, _)| name.get_ref() != DEFAULT_SITE);
+    if let Some((first_over, _)) = own.clone().nth(SITES_MAX) {
+        let label = format!("there may be at most {SITES_MAX} sites");
+        checks.note(Finding::invalid("site", first_over.span(), label));
+    }
+    for (name, site) in own.take(SITES_MAX) {
+        let table = format_args!("site.{}", name.get_ref());
+        let origin = checks.places.origin(format!("site.\"{}\"", name.get_ref()), &name.span());
+        let settings = one(checks, table, site, default, origin);
         let Some(domain) = checks.text("site", name, names::domain) else { continue };
         if by_domain.insert(domain, settings).is_some() {
             checks.note(Finding::invalid("site", name.span(), "given twice"));
         }
     }
-    if let Some((first_over, _)) = given.iter().nth(SITES_MAX + 1) {
-        let label = format!("there may be at most {SITES_MAX} sites");
-        checks.note(Finding::invalid("site", first_over.span(), label));
-    }
-    SiteTable { default, by_domain: by_domain.into_iter().collect() }
+    SiteTable { default: default.settings(), by_domain: by_domain.into_iter().collect() }
 }
 
-fn one(checks: &mut Checks, name: &str, site: &Site, above: &SiteSettings) -> SiteSettings {
-    let key = |key: &str| format!("site.{name}.{key}");
-    let settings = SiteSettings {
-        connections: checks.number(
-            &key("connections"),
-            &site.connections,
-            CONNECTIONS,
-            above.connections,
-        ),
-        messages_per_connection: checks.number(
-            &key("messages_per_connection"),
-            &site.messages_per_connection,
-            MESSAGES_PER_CONNECTION,
-            above.messages_per_connection,
-        ),
-        retry: retry(checks, &key("retry"), &site.retry, &above.retry),
-        expire: checks.period(&key("expire"), &site.expire, &EXPIRE, above.expire),
-        idle_timeout: checks.period(
-            &key("idle_timeout"),
-            &site.idle_timeout,
-            &IDLE_TIMEOUT,
-            above.idle_timeout,
-        ),
-        timeouts: timeouts(checks, name, site, &above.timeouts),
-        ..above.clone()
-    };
-    expires_after_a_retry(checks, name, site, &settings);
+impl Inherited {
+    pub(super) fn settings(&self) -> SiteSettings {
+        ramp::narrow(self.0.clone())
+    }
+}
+
+/// The settings of one table of a site.
+pub(super) fn one(
+    checks: &mut Checks<'_>,
+    table: fmt::Arguments<'_>,
+    site: &Site,
+    above: &Inherited,
+    origin: Origin,
+) -> SiteSettings {
+    ramp::narrow(read(checks, table, site, above, origin))
+}
+
+fn read(
+    checks: &mut Checks<'_>,
+    table: impl Display + Copy,
+    site: &Site,
+    Inherited(above): &Inherited,
+    origin: Origin,
+) -> SiteSettings {
+    let mut settings = SiteSettings { origin, ..above.clone() };
+    connections(checks, table, site, &mut settings);
+    rates(checks, table, site, &mut settings);
+    ramp::read(checks, table, site, &mut settings);
+    let key = |key: &'static str| Key(table, key);
+    settings.messages_per_connection = checks.number(
+        key("messages_per_connection"),
+        &site.messages_per_connection,
+        MESSAGES_PER_CONNECTION,
+        above.messages_per_connection,
+    );
+    settings.recipients_per_message = checks.number(
+        key("recipients_per_message"),
+        &site.recipients_per_message,
+        RECIPIENTS_PER_MESSAGE,
+        above.recipients_per_message,
+    );
+    settings.retry = retry(checks, key("retry"), &site.retry, &above.retry);
+    settings.expire = checks.period(key("expire"), &site.expire, &EXPIRE, above.expire);
+    settings.idle_timeout =
+        checks.period(key("idle_timeout"), &site.idle_timeout, &IDLE_TIMEOUT, above.idle_timeout);
+    settings.timeouts = timeouts(checks, table, site, &above.timeouts);
+    expires_after_a_retry(checks, table, site, &settings);
     settings
 }
 
+/// A key by its table; only written out for a finding.
+#[derive(Clone, Copy)]
+struct Key<T>(T, &'static str);
+
+impl<T: Display> Display for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+fn connections(
+    checks: &mut Checks<'_>,
+    table: impl Display,
+    site: &Site,
+    settings: &mut SiteSettings,
+) {
+    let mut one = |key: &str, given: &Given<i64>, above: Option<u32>| match given {
+        None => above,
+        Some(_) => Some(checks.number(
+            format_args!("{table}.{key}"),
+            given,
+            CONNECTIONS,
+            *CONNECTIONS.start(),
+        )),
+    };
+    let all = one("connections", &site.connections, Some(settings.connections));
+    settings.connections = all.unwrap_or(settings.connections);
+    settings.connections_per_source = one(
+        "connections_per_source",
+        &site.connections_per_source,
+        settings.connections_per_source,
+    );
+    settings.connections_per_ip =
+        one("connections_per_ip", &site.connections_per_ip, settings.connections_per_ip);
+}
+
+fn rates(checks: &mut Checks<'_>, table: impl Display, site: &Site, settings: &mut SiteSettings) {
+    let connections =
+        caps::rate(checks, format_args!("{table}.connection_rate"), &site.connection_rate);
+    let messages = caps::rate(checks, format_args!("{table}.message_rate"), &site.message_rate);
+    let bytes = caps::rate(checks, format_args!("{table}.byte_rate"), &site.byte_rate);
+    settings.connection_rate = connections.or(settings.connection_rate);
+    settings.message_rate = messages.or(settings.message_rate);
+    settings.byte_rate = bytes.or(settings.byte_rate);
+}
+
 fn retry(
-    checks: &mut Checks,
-    key: &str,
+    checks: &mut Checks<'_>,
+    key: impl Display + Copy,
     given: &Given<Vec<Spanned<Period>>>,
     above: &[Duration],
 ) -> Vec<Duration> {
@@ -102,9 +185,14 @@ fn retry(
     waits.map(|wait| checks.one_period(key, wait, &RETRY, *RETRY.start())).collect()
 }
 
-fn timeouts(checks: &mut Checks, name: &str, site: &Site, above: &StageTimeouts) -> StageTimeouts {
+fn timeouts(
+    checks: &mut Checks<'_>,
+    table: impl Display,
+    site: &Site,
+    above: &StageTimeouts,
+) -> StageTimeouts {
     let mut stage = |key: &str, given: &Given<Period>, default: Duration| {
-        checks.period(&format!("site.{name}.{key}"), given, &STAGE_TIMEOUT, default)
+        checks.period(format_args!("{table}.{key}"), given, &STAGE_TIMEOUT, default)
     };
     StageTimeouts {
         connect: stage("connect_timeout", &site.connect_timeout, above.connect),
@@ -119,7 +207,12 @@ fn timeouts(checks: &mut Checks, name: &str, site: &Site, above: &StageTimeouts)
 }
 
 /// A message that expires before its first retry is tried only once: surely not what was meant.
-fn expires_after_a_retry(checks: &mut Checks, name: &str, site: &Site, settings: &SiteSettings) {
+fn expires_after_a_retry(
+    checks: &mut Checks<'_>,
+    table: impl Display,
+    site: &Site,
+    settings: &SiteSettings,
+) {
     let Some(first) = settings.retry.first().filter(|first| **first > settings.expire) else {
         return;
     };
@@ -131,7 +224,7 @@ fn expires_after_a_retry(checks: &mut Checks, name: &str, site: &Site, settings:
     let title = format!("mail expires after \"{}\"", Period(settings.expire));
     checks.note_relation(Finding {
         span: Some(span),
-        title: format!("site.{name}: {title}"),
+        title: format!("{table}: {title}"),
         label,
         help: Some("raise `expire`, or shorten the first wait of `retry`".to_owned()),
     });

@@ -1,8 +1,14 @@
 //! What an operator gets for a settings file, good or bad.
 
+mod providers;
+mod rules;
+mod sites;
+mod sources;
+
 use std::time::Duration;
 
 use super::*;
+use crate::model::flow::{Flow, MailClass};
 use crate::model::settings::{
     DomainPattern, NextHop, OutcomeDurability, ShardChoice, SiteSettings, TlsMode,
 };
@@ -20,6 +26,10 @@ address = "127.0.0.1:2525"
 relay_from = ["127.0.0.0/8", "::1/128"]
 [[listen]]
 address = "[::1]:2525"
+tenant = "shop"
+campaign = "autumn-1"
+class = "transactional"
+trust_headers_from = ["127.0.0.1/32"]
 [limits]
 message_size = "100MiB"
 recipients = 500
@@ -41,6 +51,10 @@ via = "relay.example:2526"
 [[route]]
 domain = "*"
 via = "127.0.0.1:2526"
+[order]
+bulk_floor = "20%"
+[admin]
+socket = "/run/postrider/admin.sock"
 [site.default]
 connections = 30
 retry = ["1m", "2m"]
@@ -84,6 +98,68 @@ fn every_key_is_read() {
     assert_eq!((settings.egress.port, settings.egress.tls), (2626, TlsMode::Off));
     assert_eq!(settings.routes[0].domain, DomainPattern::Below(".example.com".into()));
     assert_eq!(settings.routes[0].via, NextHop::Host("relay.example".into(), 2526));
+    assert_eq!(settings.order.bulk_floor_percent, 20);
+    let socket = settings.admin.map(|admin| admin.socket);
+    assert_eq!(socket, Some("/run/postrider/admin.sock".into()));
+}
+
+#[test]
+fn a_listener_says_whose_mail_it_takes() {
+    let listeners = good(WHOLE).listeners;
+    assert_eq!(listeners[0].flow, Flow::default());
+    assert_eq!(listeners[0].trust_headers_from, []);
+    assert_eq!(
+        listeners[1].flow,
+        Flow {
+            class: MailClass::Transactional,
+            tenant: "shop".into(),
+            campaign: "autumn-1".into(),
+            expire: None,
+        }
+    );
+    assert_eq!(listeners[1].trust_headers_from, ["127.0.0.1/32".parse().unwrap()]);
+    let listener = |key: &str| format!("[[listen]]\naddress = \"[::1]:25\"\n{key}\n");
+    check(
+        &listener("tenant = \"my shop\""),
+        "postrider.toml:3:10: invalid value for `listen.tenant`: \
+         a name is printable ASCII without spaces",
+    );
+    check(
+        &listener("class = \"urgent\""),
+        "postrider.toml:3:9: invalid value for `listen.class`: allowed: \"transactional\", \"bulk\" \
+         (there are: `transactional`, `bulk`)",
+    );
+    check(
+        &listener("trust_headers_from = [\"10.0.0.1/8\"]"),
+        "postrider.toml:3:23: invalid value for `listen.trust_headers_from`: \
+         an address inside a network: the network is \"10.0.0.0/8\"",
+    );
+}
+
+#[test]
+fn bulk_mail_is_left_at_most_half() {
+    check(
+        "[order]\nbulk_floor = \"51%\"\n",
+        "postrider.toml:2:14: invalid value for `order.bulk_floor`: allowed: 0% to 50%",
+    );
+    check(
+        "[order]\nbulk_floor = 10\n",
+        "postrider.toml:2:14: invalid value for `order.bulk_floor`: \
+         expected whole percent such as \"5%\", found integer `10`",
+    );
+}
+
+#[test]
+fn the_socket_of_the_administration_is_a_path_that_can_be_bound() {
+    assert_eq!(good("").admin, None);
+    check("[admin]\n", "postrider.toml:1:1: missing `admin.socket`: needed here");
+    let long = format!("[admin]\nsocket = \"/{}\"\n", "a".repeat(107));
+    check(
+        &long,
+        "postrider.toml:2:10: invalid value for `admin.socket`: \
+         the path of a unix socket has at most 107 bytes",
+    );
+    assert!(bad("[admin]\nsocket = \"/run/\"\n")[0].contains("expected a path"));
 }
 
 #[test]
@@ -94,9 +170,26 @@ fn a_site_takes_from_the_default_table_then_from_the_built_in_settings() {
     assert_eq!(own.retry, [Duration::from_secs(60), Duration::from_secs(120)]);
     assert_eq!(own.timeouts.dot, Duration::from_secs(1200));
     assert_eq!(own.timeouts.body, SiteSettings::default().timeouts.body);
-    assert_eq!(sites.for_domain("a.example"), &sites.default);
+    let bare = sites.for_domain("a.example");
+    assert_eq!(bare, &SiteSettings { origin: bare.origin.clone(), ..sites.default.clone() });
     assert_eq!(sites.for_domain("other.example").connections, 30);
     assert!(sites.by_domain.is_sorted_by(|(a, _), (b, _)| a < b));
+}
+
+/// The blocks of its section on the configuration are one file.
+#[test]
+fn the_readme_shows_good_settings() {
+    let readme = include_str!("../../../README.md");
+    let section = readme.split("\n## ").find(|section| section.starts_with("Configuration"));
+    let blocks = section.unwrap().split("```toml\n").skip(1);
+    let text: String = blocks.filter_map(|block| block.split("```").next()).collect();
+    let settings = good(&text);
+    assert_eq!((settings.providers.len(), settings.sources.len(), settings.rules.len()), (1, 2, 2));
+    // What it calls defaults are the defaults.
+    let default =
+        SiteSettings { origin: settings.sites.default.origin.clone(), ..Default::default() };
+    assert_eq!(settings.sites.default, default);
+    assert_eq!(settings.order, good("").order);
 }
 
 #[test]
@@ -197,7 +290,7 @@ fn a_domain_without_quotes_is_recognised() {
     check(
         "[site.example.com]\nconnections = 5\n",
         "postrider.toml:1:15: unknown key `com`: not a setting of `site.example` \
-         (quote a domain: [site.\"example.com\"])",
+         (quote the name: [site.\"example.com\"])",
     );
 }
 

@@ -60,6 +60,14 @@ pub enum UnitError {
     NotACpuList,
     #[error("core {0} is listed twice")]
     CpuTwice(usize),
+    #[error("expected a whole number")]
+    NotANumber,
+    #[error("expected {0}")]
+    NotARate(&'static str),
+    #[error("unknown unit of time `{0}`: use /s, /min, /h or /d")]
+    UnknownRateUnit(String),
+    #[error("expected whole percent such as \"5%\"")]
+    NotAPercentage,
     #[error("the number is too large")]
     TooLarge,
 }
@@ -198,7 +206,7 @@ impl fmt::Display for CpuList {
 }
 
 /// What the settings file gives as a string, with the words for a value of another type.
-trait Written: FromStr<Err = UnitError> {
+pub(super) trait Written: FromStr<Err = UnitError> {
     const EXPECTED: &'static str;
 
     /// A bare number, where one makes sense.
@@ -219,7 +227,8 @@ impl Written for Size {
     }
 }
 
-struct WrittenVisitor<T>(PhantomData<T>);
+/// Reads it from a string, or from a number.
+pub(super) struct WrittenVisitor<T>(pub(super) PhantomData<T>);
 
 impl<T: Written> Visitor<'_> for WrittenVisitor<T> {
     type Value = T;
