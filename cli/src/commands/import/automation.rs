@@ -1,6 +1,6 @@
 //! Rules of a `shaping.toml`: what a reply triggers, for how long.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -44,13 +44,13 @@ pub(super) fn rules(entry: &Entry<'_>, scope: &Scope, remarks: &mut Remarks) -> 
 
 /// Numbers the rules of each scope.
 pub(super) fn give_names(rules: &mut [Rule]) {
-    let mut taken = BTreeSet::new();
+    let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
     for rule in rules {
         let scope = rule.provider.as_ref().or(rule.domain.as_ref());
         let scope: String = scope.map_or("all", |name| name).chars().take(NAME_PART_MAX).collect();
-        let names = (1_u64..).map(|number| format!("{scope}-{number}"));
-        rule.name = names.skip_while(|name| taken.contains(name)).next().unwrap_or_default();
-        taken.insert(rule.name.clone());
+        let number = numbers.entry(scope.clone()).or_default();
+        *number += 1;
+        rule.name = format!("{scope}-{number}");
     }
 }
 

@@ -42,9 +42,9 @@ impl<'a> Entry<'a> {
     }
 
     /// The elements of an array; of a single value, that one.
-    pub(super) fn one_or_many(&self) -> Vec<Entry<'a>> {
+    pub(super) fn one_or_many(&self) -> Vec<Self> {
         let Some(array) = self.value.as_array() else { return vec![self.clone()] };
-        let element = |element: &'a Spanned<DeValue<'a>>| Entry {
+        let element = |element: &'a Spanned<DeValue<'a>>| Self {
             at: element.span(),
             value: element.get_ref(),
             ..self.clone()
@@ -53,7 +53,7 @@ impl<'a> Entry<'a> {
     }
 
     /// The name and content of `"Name"` or `{Name = content}`.
-    pub(super) fn variant(&self) -> Result<(&'a str, Option<Entry<'a>>), String> {
+    pub(super) fn variant(&self) -> Result<(&'a str, Option<Self>), String> {
         if let Some(name) = self.value.as_str() {
             return Ok((name, None));
         }

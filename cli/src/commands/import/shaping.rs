@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use postrider_engine::schedule::rules::RULES_MAX;
 use toml::de::DeTable;
 
 use super::automation::{self, Scope};
@@ -234,13 +235,13 @@ impl Importer {
 
     fn connections(&mut self, entry: &Entry<'_>, site: &mut Site) {
         let Some(limit) = self.or_remark(entry, entry.number(CONNECTIONS)) else { return };
-        self.limited.get_or_insert(entry.at.clone());
+        self.limited.get_or_insert_with(|| entry.at.clone());
         site.connections = Some(limit.saturating_mul(self.sources).min(*CONNECTIONS.end()));
         site.connections_per_source = (self.sources > 1).then_some(limit);
     }
 
     fn pace(&mut self, entry: &Entry<'_>) -> Option<super::target::Pace> {
-        self.limited.get_or_insert(entry.at.clone());
+        self.limited.get_or_insert_with(|| entry.at.clone());
         self.or_remark(entry, entry.pace(self.sources))
     }
 
@@ -327,6 +328,12 @@ impl Importer {
         }
         let RulesBySpecificity { domains, providers, default } = self.rules;
         target.rule = domains.into_iter().chain(providers).chain(default).collect();
+        if target.rule.len() > RULES_MAX {
+            let why =
+                format!("of {} rules: a settings file has at most {RULES_MAX}", target.rule.len());
+            remarks.leave_out(&(0..0), "the last", why);
+            target.rule.truncate(RULES_MAX);
+        }
         automation::give_names(&mut target.rule);
         Imported { target, remarks }
     }

@@ -146,9 +146,9 @@ fn a_senders_file_becomes_settings() {
         [
             "3: note: limits: limits hold for all sources together, not for each; if there are \
              several, give --sources",
-            "39: note: mx_rollup: settings of a domain hold for mail to it; to give them to all domains \
+            "37: note: mx_rollup: settings of a domain hold for mail to it; to give them to all domains \
              with the same mail hosts, make it a [provider] with these hosts",
-            "44: note: news.example: automation: action: SuspendTenant: to all domains, not only the one \
+            "42: note: news.example: automation: action: SuspendTenant: to all domains, not only the one \
              that replied",
         ]
     );
@@ -269,6 +269,9 @@ fn hostile_files_do_no_harm() {
     let many: String =
         (0..20_000).map(|at| format!("['d{at}.example']\nconnection_limit = 1\n")).collect();
     assert_eq!(import(&many, 1).unwrap().target.site.0.len(), 20_000);
+    let rules = rule("regex = 'a'\naction = 'Suspend'\nduration = '1h'").repeat(3000);
+    check_left_out(&rules, "of 3000 rules");
+    assert_eq!(import(&rules, 1).unwrap().target.rule.last().unwrap().name, "a.example-1000");
     let odd = "['default']\nconnection_limit = 999999999999999999999\nautomation = [1, 'a', [], {}]\n\
                sources = 1\nidle_timeout = 1979-05-27\n['a.example']\nautomation = 5\n\
                [provider]\nx = 1\n[provider.y]\nmatch = [1, {}, {A='b', C='d'}, {MXSuffix=5}]\n";
