@@ -60,9 +60,9 @@ pub(crate) enum ImportCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct ImportShapingFlags {
-    /// The file to read.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// The files to read, each upon those before it, as KumoMTA is given them.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
     /// How many sources the engine sends from: KumoMTA counts the limits of a site for each.
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=SOURCES_MAX))]

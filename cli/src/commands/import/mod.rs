@@ -1,6 +1,7 @@
 //! `postrider import`: settings of another mail server, as ours.
 
 mod automation;
+mod meaning;
 mod read;
 mod remarks;
 mod shaping;
@@ -22,14 +23,20 @@ const LEFT_SOMETHING_OUT: u8 = 2;
 
 /// Prints the settings to stdout, and what becomes of the rest to stderr, one line each.
 pub(crate) fn shaping(flags: &ImportShapingFlags) -> anyhow::Result<ExitCode> {
-    let file = flags.file.display();
-    let text = read(&flags.file).with_context(|| format!("cannot read {file}"))?;
-    let imported = shaping::import(&text, flags.sources)
-        .with_context(|| format!("{file} is not in the format of shaping.toml"))?;
+    let mut files = Vec::new();
+    for path in &flags.files {
+        let text = read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        files.push((path.display().to_string(), text));
+    }
+    let texts: Vec<shaping::File<'_>> =
+        files.iter().map(|(name, text)| (&**name, &**text)).collect();
+    let imported = shaping::import(&texts, flags.sources).map_err(|(name, error)| {
+        anyhow::Error::new(error).context(format!("{name} is not in the format of shaping.toml"))
+    })?;
     let settings = toml::to_string_pretty(&imported.target)?;
-    print!("# From {file}, by postrider import shaping.\n\n{settings}");
+    print!("# By postrider import shaping.\n\n{settings}");
     for remark in imported.remarks.in_file_order() {
-        eprintln!("{file}:{remark}");
+        eprintln!("{remark}");
     }
     match imported.remarks.is_anything_left_out() {
         true => Ok(ExitCode::from(LEFT_SOMETHING_OUT)),

@@ -3,16 +3,25 @@
 use std::fmt;
 use std::ops::Range;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Remarks {
-    /// Where each line of the file begins.
+    /// The names of the files read so far.
+    files: Vec<String>,
+    /// Where each line of the last file begins.
     line_starts: Vec<usize>,
     list: Vec<Remark>,
 }
 
+/// A line of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    file: usize,
+    line: usize,
+}
+
 #[derive(Debug)]
 pub(super) struct Remark {
-    line: usize,
+    place: Place,
     kind: Kind,
     /// The table and key, or what else is meant.
     what: String,
@@ -26,10 +35,16 @@ enum Kind {
 }
 
 impl Remarks {
-    pub(super) fn on(text: &str) -> Self {
+    /// What follows is about this file.
+    pub(super) fn begin(&mut self, file: &str, text: &str) {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let line_starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
-        Self { line_starts, list: Vec::new() }
+        self.line_starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        self.files.push(file.to_owned());
+    }
+
+    pub(super) fn place(&self, at: &Range<usize>) -> Place {
+        let line = self.line_starts.partition_point(|start| *start <= at.start);
+        Place { file: self.files.len().saturating_sub(1), line }
     }
 
     /// Something has no counterpart, or cannot be read.
@@ -39,7 +54,18 @@ impl Remarks {
         what: impl Into<String>,
         why: impl Into<String>,
     ) {
-        self.add(Kind::LeftOut, at, what.into(), why.into());
+        self.leave_out_at(self.place(at), what, why);
+    }
+
+    /// The same, found out only later.
+    pub(super) fn leave_out_at(
+        &mut self,
+        place: Place,
+        what: impl Into<String>,
+        why: impl Into<String>,
+    ) {
+        let (what, why) = (what.into(), why.into());
+        self.list.push(Remark { place, kind: Kind::LeftOut, what, why });
     }
 
     /// Something is carried, and the reader should know how.
@@ -49,22 +75,22 @@ impl Remarks {
         what: impl Into<String>,
         why: impl Into<String>,
     ) {
-        self.add(Kind::Note, at, what.into(), why.into());
+        let (place, what, why) = (self.place(at), what.into(), why.into());
+        self.list.push(Remark { place, kind: Kind::Note, what, why });
     }
 
     pub(super) fn is_anything_left_out(&self) -> bool {
         self.list.iter().any(|remark| remark.kind == Kind::LeftOut)
     }
 
-    pub(super) fn in_file_order(&self) -> impl Iterator<Item = &Remark> {
+    /// As lines to be printed.
+    pub(super) fn in_file_order(&self) -> impl Iterator<Item = String> {
         let mut all: Vec<&Remark> = self.list.iter().collect();
-        all.sort_by_key(|remark| remark.line);
-        all.into_iter()
-    }
-
-    fn add(&mut self, kind: Kind, at: &Range<usize>, what: String, why: String) {
-        let line = self.line_starts.partition_point(|start| *start <= at.start);
-        self.list.push(Remark { line, kind, what, why });
+        all.sort_by_key(|remark| remark.place);
+        all.into_iter().map(|remark| {
+            let file = self.files.get(remark.place.file).map_or("", |name| name);
+            format!("{file}:{}: {remark}", remark.place.line)
+        })
     }
 }
 
@@ -76,6 +102,6 @@ impl fmt::Display for Remark {
             Kind::Note => "note",
         };
         let (what, why) = (self.what.escape_debug(), self.why.replace(char::is_control, " "));
-        write!(f, "{}: {kind}: {what}: {why}", self.line)
+        write!(f, "{kind}: {what}: {why}")
     }
 }

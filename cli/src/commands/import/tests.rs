@@ -1,6 +1,6 @@
 //! Whole files: one as an operator would have it, and hostile ones.
 
-use super::shaping::import;
+use super::shaping::{Imported, import as import_files};
 
 /// A small sender's file: what is printed for it can be held against it line by line.
 const OURS: &str = r#"
@@ -121,11 +121,15 @@ for = "1h30m"
 limit = 1
 "#;
 
+fn import(text: &str, sources: u32) -> Result<Imported, String> {
+    import_files(&[("a.toml", text)], sources).map_err(|(name, error)| format!("{name}: {error}"))
+}
+
 /// The settings, the remarks, and whether something was left out.
 fn imported(text: &str, sources: u32) -> (String, Vec<String>, bool) {
     let imported = import(text, sources).unwrap();
     let settings = toml::to_string_pretty(&imported.target).unwrap();
-    let remarks = imported.remarks.in_file_order().map(ToString::to_string).collect();
+    let remarks = imported.remarks.in_file_order().collect();
     (settings, remarks, imported.remarks.is_anything_left_out())
 }
 
@@ -144,11 +148,11 @@ fn a_senders_file_becomes_settings() {
     assert_eq!(
         remarks,
         [
-            "3: note: limits: limits hold for all sources together, not for each; if there are \
+            "a.toml:3: note: limits: limits hold for all sources together, not for each; if there are \
              several, give --sources",
-            "37: note: mx_rollup: settings of a domain hold for mail to it; to give them to all domains \
+            "a.toml:37: note: mx_rollup: settings of a domain hold for mail to it; to give them to all domains \
              with the same mail hosts, make it a [provider] with these hosts",
-            "42: note: news.example: automation: action: SuspendTenant: to all domains, not only the one \
+            "a.toml:42: note: news.example: automation: action: SuspendTenant: to all domains, not only the one \
              that replied",
         ]
     );
@@ -242,6 +246,26 @@ fn patterns_that_cannot_be_joined_become_rules_of_their_own() {
 }
 
 #[test]
+fn a_later_file_adds_to_an_earlier_one() {
+    let first = "['default']\nconnection_limit = 10\nidle_timeout = '5s'\n[provider.p]\nmatch = \
+                 [{HostName='mx.example.com'}]\n['a.example']\nconnection_limit = 1";
+    let second = "['default']\nconnection_limit = 20\n[provider.p]\nconnection_limit = 3\n\
+                  ['a.example']\nreplace_base = true\nmax_deliveries_per_connection = 5\nodd = 1";
+    let imported = import_files(&[("a.toml", first), ("b.toml", second)], 1).unwrap();
+    let settings = toml::to_string(&imported.target).unwrap();
+    let expected = "[site.default]\nconnections = 20\nidle_timeout = \"5s\"\n\n\
+                    [site.\"a.example\"]\nmessages_per_connection = 5\n\n\
+                    [provider.p]\nmx = [\"mx.example.com\"]\n\n\
+                    [provider.p.site]\nconnections = 3\n";
+    assert_eq!(settings, expected);
+    let last = imported.remarks.in_file_order().last().unwrap();
+    assert!(last.starts_with("b.toml:8: left out: a.example: odd"), "{last}");
+    // A file that only adds to a provider of another is nothing without that.
+    let alone = import(second, 1).unwrap();
+    assert!(alone.target.provider.0.is_empty() && alone.remarks.is_anything_left_out());
+}
+
+#[test]
 fn a_host_belongs_to_one_provider() {
     let text = "[provider.a]\nmatch = [{HostName='mx.example.com'}, {HostName='MX.example.com'}]\n\
                 [provider.b]\nmatch = [{HostName='mx.example.com'}, {HostName='b.example.com'}]";
@@ -269,6 +293,10 @@ fn hostile_files_do_no_harm() {
     let many: String =
         (0..20_000).map(|at| format!("['d{at}.example']\nconnection_limit = 1\n")).collect();
     assert_eq!(import(&many, 1).unwrap().target.site.0.len(), 20_000);
+    let many: String = (0..1001)
+        .map(|at| format!("[provider.p{at}]\nmatch = {{HostName='m{at}.example'}}\n"))
+        .collect();
+    check_left_out(&many, "provider: p1000: there can be 1000 providers");
     let rules = rule("regex = 'a'\naction = 'Suspend'\nduration = '1h'").repeat(3000);
     check_left_out(&rules, "of 3000 rules");
     assert_eq!(import(&rules, 1).unwrap().target.rule.last().unwrap().name, "a.example-1000");
