@@ -1,4 +1,4 @@
-//! What an import says about the file: what it left out, and what is carried but means another thing.
+//! What an import says about the files: what it left out, and what means another thing here.
 
 use std::fmt;
 use std::ops::Range;
