@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Run(RunFlags),
     /// Read a settings file and say what is wrong with it, or what it amounts to.
     Check(CheckFlags),
+    /// Turn settings of another mail server into settings of ours.
+    Import(ImportFlags),
     /// Look at a spool, or move mail between spools, while no engine uses them.
     Spool(SpoolFlags),
     /// Deliver generated mail to a sink on this machine, and show how fast it went.
@@ -42,6 +44,33 @@ pub(crate) struct CheckFlags {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
 }
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportFlags {
+    #[command(subcommand)]
+    pub(crate) command: ImportCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// Read a shaping.toml of KumoMTA and print sites, providers and rules for a settings file.
+    /// What has no counterpart is told on stderr, one line each; then it exits with 2.
+    Shaping(ImportShapingFlags),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportShapingFlags {
+    /// The files to read, each upon those before it, as KumoMTA is given them.
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// How many sources the engine sends from: KumoMTA counts the limits of a site for each.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=SOURCES_MAX))]
+    pub(crate) sources: u32,
+}
+
+/// More addresses than a machine has.
+const SOURCES_MAX: i64 = 10_000;
 
 #[derive(Args, Debug)]
 pub(crate) struct SpoolFlags {
@@ -176,6 +205,13 @@ mod tests {
         assert!(parse("postrider run -c a.toml --log info,postrider_engine=debug").is_ok());
         let wrong = parse("postrider run -c a.toml --log a=loudest").map(|_| ());
         assert_eq!(wrong, Err(clap::error::ErrorKind::ValueValidation));
+    }
+
+    #[test]
+    fn an_import_names_its_file() {
+        assert!(parse("postrider import shaping a.toml --sources 4").is_ok());
+        assert!(parse("postrider import shaping").is_err() && parse("postrider import").is_err());
+        assert!(parse("postrider import shaping a.toml --sources 0").is_err());
     }
 
     #[test]

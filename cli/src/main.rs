@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use flags::{Command, Flags, SpoolCommand, SpoolFlags};
+use flags::{Command, Flags, ImportCommand, ImportFlags, SpoolCommand, SpoolFlags};
 use settings::BadSettings;
 
 /// Something is wrong with what was given or found. Wrong flags exit with 2, by clap.
@@ -28,6 +28,9 @@ fn main() -> ExitCode {
             commands::run::run(flags)
         }
         Command::Check(flags) => commands::check::run(flags),
+        Command::Import(ImportFlags { command: ImportCommand::Shaping(flags) }) => {
+            commands::import::shaping(flags)
+        }
         Command::Spool(SpoolFlags { command }) => match command {
             SpoolCommand::Check(flags) => commands::spool::check(flags),
             SpoolCommand::Export(flags) => commands::transfer::export(flags),

@@ -1,5 +1,7 @@
 //! The rules that come with the engine, on replies that large receivers gave.
 
+#![expect(clippy::unwrap_used, reason = "what cannot be read fails the test")]
+
 use std::time::Duration;
 
 use postrider_engine::base::time::Mono;
@@ -19,23 +21,23 @@ const REPLIES: &[(&str, &str, &[&str])] = &[
         "421 4.7.28 [192.0.2.1] Our system has detected an unusual rate of unsolicited mail originating \
          from your IP address. To protect our users from spam, mail sent from your IP address has been \
          temporarily rate limited. - gsmtp",
-        &["google: rate limited again and again", "google: rate limited"],
+        &["google-rate-limited-again-and-again", "google-rate-limited"],
     ),
     (
         "aspmx.l.google.com",
         "450 4.2.1 The user you are trying to contact is receiving mail too quickly. - gsmtp",
-        &["google: mailbox takes no more for now"],
+        &["google-mailbox-takes-no-more-for-now"],
     ),
     (
         "alt1.aspmx.l.google.com",
         "550 5.2.1 The user you are trying to contact is receiving mail at a rate that prevents \
          additional messages from being delivered. - gsmtp",
-        &["google: mailbox takes no more for now"],
+        &["google-mailbox-takes-no-more-for-now"],
     ),
     (
         "aspmx2.googlemail.com",
         "421 4.7.27 [192.0.2.1] Your email has been rate limited because SPF did not pass. - gsmtp",
-        &["google: sender not authenticated"],
+        &["google-sender-not-authenticated"],
     ),
     ("smtp.google.com", "550 5.1.1 The email account that you tried to reach does not exist.", &[]),
     ("smtp.google.com", "421 4.3.0 Temporary System Problem. Try again later - gsmtp", &[]),
@@ -44,48 +46,48 @@ const REPLIES: &[(&str, &str, &[&str])] = &[
         "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet \
          service provider since part of their network is on our block list (S3140).",
         &[
-            "microsoft: address blocked, send from another",
-            "microsoft: address blocked",
-            "refused by policy more often than not",
+            "microsoft-address-blocked-send-from-another",
+            "microsoft-address-blocked",
+            "refused-by-policy-more-often-than-not",
         ],
     ),
     (
         "outlook-com.olc.protection.outlook.com",
         "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to IP \
          reputation. For e-mail delivery information, see https://aka.ms/postmaster (S775)",
-        &["microsoft: limited for reputation"],
+        &["microsoft-limited-for-reputation"],
     ),
     (
         "outlook-com.olc.protection.outlook.com",
         "421 RP-003 (SNT004-MC1F1) The mail server IP connecting to Outlook.com server has exceeded the \
          connection limit allowed.",
-        &["outlook: too many connections"],
+        &["outlook-too-many-connections"],
     ),
     (
         "example-com.mail.protection.outlook.com",
         "451 4.7.500 Server busy. Please try again later from [192.0.2.1]. (S77719)",
-        &["microsoft-365: server busy"],
+        &["microsoft-365-server-busy"],
     ),
     ("example-com.j-v1.mx.microsoft", "550 5.4.1 Recipient address rejected: Access denied.", &[]),
     (
         "mta5.am0.yahoodns.net",
         "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume or \
          user complaints - 4.16.55.1; see https://postmaster.yahooinc.com/error-codes",
-        &["yahoo: deferred for volume or complaints"],
+        &["yahoo-deferred-for-volume-or-complaints"],
     ),
     (
         "mx-aol.mail.gm0.yahoodns.net",
         "421 4.7.1 [TS03] All messages from 192.0.2.1 will be permanently deferred; Retrying will NOT \
          succeed.",
-        &["yahoo: address refused for good"],
+        &["yahoo-address-refused-for-good"],
     ),
     (
         "mta7.am0.yahoodns.net",
         "553 5.7.1 [BL21] Connections will not be accepted from 192.0.2.1",
         &[
-            "yahoo: address blocked, send from another",
-            "yahoo: address blocked",
-            "refused by policy more often than not",
+            "yahoo-address-blocked-send-from-another",
+            "yahoo-address-blocked",
+            "refused-by-policy-more-often-than-not",
         ],
     ),
     ("mta7.am0.yahoodns.net", "421 Max message per connection reached, closing", &[]),
@@ -93,44 +95,40 @@ const REPLIES: &[(&str, &str, &[&str])] = &[
     (
         "mx01.mail.icloud.com",
         "421 4.7.1 Messages to someone@icloud.com deferred due to excessive volume. Try again later",
-        &["icloud: mailbox takes no more for now"],
+        &["icloud-mailbox-takes-no-more-for-now"],
     ),
     (
         "mx02.mail.icloud.com",
         "451 4.7.1 Service unavailable - try again later",
-        &["icloud: takes nothing for now"],
+        &["icloud-takes-nothing-for-now"],
     ),
     (
         "mx02.mail.icloud.com",
         "554 5.7.0 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.1",
         &[
-            "proofpoint: address blocked, send from another",
-            "proofpoint: address blocked",
-            "refused by policy more often than not",
+            "proofpoint-address-blocked-send-from-another",
+            "proofpoint-address-blocked",
+            "refused-by-policy-more-often-than-not",
         ],
     ),
-    (
-        "mx1.comcast.net",
-        "421 4.1.0 192.0.2.1 Throttled - try again later.",
-        &["comcast: throttled"],
-    ),
+    ("mx1.comcast.net", "421 4.1.0 192.0.2.1 Throttled - try again later.", &["comcast-throttled"]),
     (
         "mx2.comcast.net",
         "421 4.2.0 RL000003 192.0.2.1 has sent too much mail in the last hour",
-        &["comcast: hourly limit of the address reached"],
+        &["comcast-hourly-limit-of-the-address-reached"],
     ),
     (
         "mx2.comcast.net",
         "421 Too many sessions opened",
-        &["comcast: too many sessions", "too many connections"],
+        &["comcast-too-many-sessions", "too-many-connections"],
     ),
     (
         "mx2.comcast.net",
         "554 5.7.1 BL000010 Blocked for spam",
         &[
-            "comcast: address blocked, send from another",
-            "comcast: address blocked",
-            "refused by policy more often than not",
+            "comcast-address-blocked-send-from-another",
+            "comcast-address-blocked",
+            "refused-by-policy-more-often-than-not",
         ],
     ),
     (
@@ -138,91 +136,91 @@ const REPLIES: &[(&str, &str, &[&str])] = &[
         "421 web.de (mxweb113) Nemesis ESMTP Service not available Service unavailable Reject due to \
          policy restrictions Please try again later. Too many messages have been received in a short \
          period of time.",
-        &["gmx: too many messages", "gmx: policy, wait first"],
+        &["gmx-too-many-messages", "gmx-policy-wait-first"],
     ),
     (
         "mx00.emig.gmx.net",
         "554 gmx.net (mxgmx104) Nemesis ESMTP Service not available No SMTP service IP address is block \
          listed. For explanation visit https://postmaster.gmx.net/en/case?c=r0201",
-        &["gmx: address blocked, send from another", "gmx: address blocked"],
+        &["gmx-address-blocked-send-from-another", "gmx-address-blocked"],
     ),
     (
         "mx02.t-online.de",
         "554 IP=192.0.2.1 - None/bad reputation. Ask your postmaster for help or to contact \
          postmaster@rx.t-online.de for reset. (NOWL)",
         &[
-            "t-online: address not known or blocked, send from another",
-            "t-online: address not known or blocked",
+            "t-online-address-not-known-or-blocked-send-from-another",
+            "t-online-address-not-known-or-blocked",
         ],
     ),
     (
         "smtp-in.orange.fr",
         "421 mwinf5c04 ME Trop de connexions, veuillez verifier votre configuration. Too many \
          connections, slow down. OFR004_104 [104]",
-        &["orange: too many connections", "too many connections"],
+        &["orange-too-many-connections", "too-many-connections"],
     ),
     (
         "smtp-in.orange.fr",
         "421 mwinf5c04 ME Service refuse. Veuillez essayer plus tard. Service refused, please try later. \
          OFR_108 [108]",
-        &["orange: service refused for now"],
+        &["orange-service-refused-for-now"],
     ),
     ("smtp-in.orange.fr", "550 5.2.0 Mail rejete. Mail rejected. ofr_506 [506]", &[]),
     (
         "mx1.free.fr",
         "421 Too many spams from your IP (192.0.2.1), please visit http://postmaster.free.fr/",
-        &["free: address blocked for spam, send from another", "free: address blocked for spam"],
+        &["free-address-blocked-for-spam-send-from-another", "free-address-blocked-for-spam"],
     ),
     ("mx2.free.fr", "550 spam detected", &[]),
     (
         "mxs.mail.ru",
         "421 4.7.0 IP frequency limit exceeded",
-        &["mail.ru: too often from this address"],
+        &["mail.ru-too-often-from-this-address"],
     ),
     (
         "mx3.qq.com",
         "550 Ip frequency limited. http://service.mail.qq.com/cgi-bin/help?id=20022&no=1000725",
-        &["qq: too often, and it passes", "qq: address too often"],
+        &["qq-too-often-and-it-passes", "qq-address-too-often"],
     ),
     (
         "mx1.qq.com",
         "550 Domain frequency limited. http://service.mail.qq.com/",
-        &["qq: too often, and it passes"],
+        &["qq-too-often-and-it-passes"],
     ),
     ("mx1.qq.com", "550 Mailbox not found. http://service.mail.qq.com/", &[]),
     (
         "163mx01.mxmail.netease.com",
         "421 HL:ICC 163 gzmx1 192.0.2.1",
-        &["netease: too many connections"],
+        &["netease-too-many-connections"],
     ),
     (
         "126mx01.mxmail.netease.com",
         "421 HL:IFC 163 gzmx1 192.0.2.1",
-        &["netease: address barred for a time"],
+        &["netease-address-barred-for-a-time"],
     ),
     (
         "mx0a-00000000.pphosted.com",
         "554 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.1",
-        &["proofpoint: address blocked, send from another", "proofpoint: address blocked"],
+        &["proofpoint-address-blocked-send-from-another", "proofpoint-address-blocked"],
     ),
     (
         "eu-smtp-inbound-1.mimecast.com",
         "451 Internal resource is temporarily unavailable - \
          https://community.mimecast.com/docs/DOC-1369#451 [x.us32]",
-        &["mimecast: greylisted"],
+        &["mimecast-greylisted"],
     ),
     (
         "us-smtp-inbound-1.mimecast.com",
         "421 Unable to process connection at this time",
-        &["mimecast: under load"],
+        &["mimecast-under-load"],
     ),
     (
         "mx.small.example",
         "554 5.7.0 Too many concurrent connections from your host",
         &[
-            "too many connections, said with 5xx",
-            "too many connections",
-            "refused by policy more often than not",
+            "too-many-connections-said-with-5xx",
+            "too-many-connections",
+            "refused-by-policy-more-often-than-not",
         ],
     ),
     ("mx.small.example", "550 5.1.1 User unknown", &[]),

@@ -35,7 +35,7 @@ pub enum Restraint {
     Connections(u32),
     /// At most at this rate.
     MessageRate(Rate),
-    /// This host is passed over; if all hosts of a site are, the site waits for the first that ends.
+    /// This host is passed over; if all hosts of a site are, it waits for the first that ends.
     Host(Box<str>),
 }
 
