@@ -216,6 +216,7 @@ fn options() -> EgressOptions {
 
 fn describe(order: Order) -> String {
     match order {
+        Order::Connect { to, from: Some(from), .. } => format!("connect {to} from {from}"),
         Order::Connect { to, .. } => format!("connect {to}"),
         Order::Secure { name } => format!("secure {name}"),
         Order::Close(Close::Graceful) => "close".into(),

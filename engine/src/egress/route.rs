@@ -328,6 +328,8 @@ mod tests {
         check(&hosts, "a.net [9.9.9.9:25, [2606:4700::1]:25]; b.net [1.1.1.1:25]");
         let target = go(&router(false, &[]), &answer(&hosts));
         assert_eq!(target.site, SiteKey::MxSet("a.net,b.net".into()));
+        let Way::Hosts(found) = &target.way else { panic!("{target:?}") };
+        assert!(found.iter().map(|host| host.preference).eq([10, 20]));
         assert_eq!(target.fresh_until, Mono(0).plus(Duration::from_secs(300)));
     }
 

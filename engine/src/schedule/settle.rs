@@ -48,8 +48,13 @@ impl Scheduler {
         assert!(told.eq(delivery.recipients()), "a mixed result covers its delivery, in order");
         delivery.attempts = delivery.attempts.saturating_add(1);
         let mut outcomes = Vec::with_capacity(1);
-        for run in results.chunk_by(|one, other| one.class == other.class) {
+        let is_throttled = |result: &RecipientResult| {
+            result.class == Class::Deferred && result.cause == Cause::Throttle
+        };
+        let fate = |result: &RecipientResult| (result.class, is_throttled(result));
+        for run in results.chunk_by(|one, other| fate(one) == fate(other)) {
             match run[0].class {
+                _ if is_throttled(&run[0]) => self.put_run_back(now, (&delivery, bearing), run),
                 Class::Delivered => {
                     each_reply(&delivery, run, &mut outcomes, |reply| Outcome::Delivered { reply })
                 }
@@ -61,6 +66,20 @@ impl Scheduler {
         }
         self.settle(delivery, outcomes, strict);
         self.let_go(now, course);
+    }
+
+    /// One new delivery for a run of recipients that the site had no time for: no attempt.
+    fn put_run_back(
+        &mut self,
+        now: Now,
+        (delivery, bearing): (&Delivery, u32),
+        run: &[RecipientResult],
+    ) {
+        let (first, last) = (run[0].recipient, run[run.len() - 1].recipient);
+        let attempts = delivery.attempts.saturating_sub(1);
+        let part = Delivery { first, count: last - first + 1, attempts, ..delivery.clone() };
+        self.bearings.hold(bearing);
+        self.put_back(now, Flight { delivery: part, bearing });
     }
 
     /// One new delivery for a run of deferred recipients.

@@ -89,6 +89,10 @@ impl Walk {
                 self.talk.session.handle_work(now, next);
             }
             1 if self.given >= 4 => self.talk.session.handle_close(now),
+            2 if self.connecting && self.prng.below(8) == 0 => {
+                self.connecting = false;
+                self.talk.session.handle_busy(now);
+            }
             2 if self.connecting => {
                 self.connecting = false;
                 let result = match self.prng.below(6) {

@@ -90,3 +90,20 @@ fn bind_error(error: &io::Error) -> ConnectError {
         _ => ConnectError::Local,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port that is chosen with the address is taken whole; one chosen when the peer is known is
+    /// shared by all connections whose peers differ.
+    #[test]
+    fn a_source_takes_no_port_before_the_peer_is_known() {
+        for (to, from) in [("127.0.0.1:25", "127.0.0.2"), ("[::1]:25", "::1")] {
+            let from: IpAddr = from.parse().unwrap();
+            let socket = Socket::from(outgoing(to.parse().unwrap(), Some(from)).unwrap());
+            let own = socket.local_addr().unwrap().as_socket().unwrap();
+            assert_eq!((own.ip(), own.port()), (from, 0));
+        }
+    }
+}

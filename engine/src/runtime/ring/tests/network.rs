@@ -389,21 +389,6 @@ fn a_connect_goes_out_from_its_source() {
     }
 }
 
-/// A bind that took a port for itself would find none left.
-#[test]
-fn connections_from_one_source_share_a_port_if_their_peers_differ() {
-    let listeners: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let mut world = World::new(small());
-    let conn = world.connect_from(Some("127.0.0.2"), listeners[0].local_addr().unwrap(), SECOND);
-    world.until(|world| world.saw(&Seen::Connected(conn, Ok(()))));
-    let (_stream, from) = listeners[0].accept().unwrap();
-    // Another socket can still bind to that very port, which an early bind would have kept.
-    let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    other.set_reuse_address(true).unwrap();
-    other.bind(&from.into()).unwrap();
-    other.connect(&listeners[1].local_addr().unwrap().into()).unwrap();
-}
-
 #[test]
 fn a_refused_connect_says_so_and_retires() {
     let mut world = World::new(small());
