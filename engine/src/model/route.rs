@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::base::map::stable_hash;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
+use crate::model::flow::Flow;
 use crate::model::outcome::Reply;
 
 /// What a shard asks the resolver.
@@ -106,9 +107,11 @@ pub struct MailHost {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// A domain and where its mail goes: what a delivery carries to the owner of its site.
+/// A domain, where its mail goes, and whose mail it is: what a delivery carries to the owner of its
+/// site.
 #[derive(Clone, Debug)]
 pub struct Bearing {
     pub domain: Arc<str>,
     pub target: Arc<Target>,
+    pub flow: Arc<Flow>,
 }

@@ -1,4 +1,4 @@
-//! Domains of sites, interned: an entry carries a number instead of a name.
+//! Domains and flows of a site's mail, interned: an entry carries a number instead of names.
 
 use std::sync::Arc;
 
@@ -6,36 +6,45 @@ use slab::Slab;
 
 use super::list::NONE;
 use crate::base::map::Map;
+use crate::model::flow::Flow;
 
-/// One domain whose mail goes to one site.
+/// Mail of one flow for one domain, which goes to one site.
 #[derive(Debug)]
 pub(super) struct Course {
     pub(super) domain: Arc<str>,
+    pub(super) flow: Arc<Flow>,
     pub(super) site: u32,
     pub(super) policy: usize,
     /// Deliveries that carry this number.
     live: u32,
 }
 
-/// All domains that have a delivery here.
+/// All that have a delivery here.
 #[derive(Debug, Default)]
 pub(super) struct Bearings {
     courses: Slab<Course>,
-    numbers: Map<(u32, Arc<str>), u32>,
+    numbers: Map<(u32, Arc<str>, Arc<Flow>), u32>,
 }
 
 impl Bearings {
-    /// The number of a domain at a site, if it has deliveries there.
-    pub(super) fn find(&self, site: u32, domain: &Arc<str>) -> Option<u32> {
-        self.numbers.get(&(site, Arc::clone(domain))).copied()
+    /// The number of a flow's mail for a domain at a site, if it has deliveries there.
+    pub(super) fn find(&self, site: u32, domain: &Arc<str>, flow: &Arc<Flow>) -> Option<u32> {
+        self.numbers.get(&(site, Arc::clone(domain), Arc::clone(flow))).copied()
     }
 
-    /// A number for a domain new at this site.
-    pub(super) fn add(&mut self, site: u32, domain: Arc<str>, policy: usize) -> u32 {
-        let course = Course { domain: Arc::clone(&domain), site, policy, live: 0 };
+    /// A number for one new at this site.
+    pub(super) fn add(
+        &mut self,
+        site: u32,
+        domain: Arc<str>,
+        flow: Arc<Flow>,
+        policy: usize,
+    ) -> u32 {
+        let key = (site, Arc::clone(&domain), Arc::clone(&flow));
+        let course = Course { domain, flow, site, policy, live: 0 };
         let number = u32::try_from(self.courses.insert(course)).unwrap_or(NONE);
-        assert!(number != NONE, "domains are fewer than deliveries");
-        self.numbers.insert((site, domain), number);
+        assert!(number != NONE, "courses are fewer than deliveries");
+        self.numbers.insert(key, number);
         number
     }
 
@@ -44,7 +53,7 @@ impl Bearings {
         self.courses[number as usize].live += 1;
     }
 
-    /// One delivery fewer; hands the domain back if that was its last.
+    /// One delivery fewer; hands the course back if that was its last.
     pub(super) fn release(&mut self, number: u32) -> Option<Course> {
         let course = &mut self.courses[number as usize];
         course.live -= 1;
@@ -52,7 +61,8 @@ impl Bearings {
             return None;
         }
         let course = self.courses.remove(number as usize);
-        self.numbers.remove(&(course.site, Arc::clone(&course.domain)));
+        let key = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
+        self.numbers.remove(&key);
         Some(course)
     }
 

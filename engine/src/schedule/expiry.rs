@@ -28,11 +28,14 @@ pub(super) fn expiry_bucket(now: Now, at: Wall) -> u32 {
 }
 
 impl Scheduler {
-    /// When a delivery's own time is over: its domain's setting counts, not its site's.
+    /// When a delivery's own time is over: its domain's setting counts, not its site's, or that of
+    /// its flow if it is shorter.
     pub(super) fn expires_at(&self, delivery: &Delivery, bearing: u32) -> Wall {
-        let policy = &self.policies[self.bearings[bearing].policy];
+        let course = &self.bearings[bearing];
         let never = Duration::from_secs(100 * 365 * 24 * 3600);
-        let expire = if planted(Bug::NeverExpires) { never } else { policy.settings.expire };
+        let set = self.policies[course.policy].settings.expire;
+        let own = course.flow.expire.map_or(set, |own| own.min(set));
+        let expire = if planted(Bug::NeverExpires) { never } else { own };
         delivery.accepted.plus(expire)
     }
 

@@ -1,5 +1,7 @@
 //! Why mail for a site waits, and until when, as a small value.
 
+use std::collections::BTreeSet;
+
 use super::Scheduler;
 use super::gate::{Gate, Trouble};
 use super::site::Site;
@@ -55,7 +57,8 @@ impl Scheduler {
     #[must_use]
     pub fn explain_domain(&self, now: Now, domain: &str) -> Vec<SiteView> {
         let courses = self.bearings.iter().filter(|course| *course.domain == *domain);
-        courses.map(|course| self.view(now, &self.sites[course.site])).collect()
+        let sites: BTreeSet<u32> = courses.map(|course| course.site).collect();
+        sites.into_iter().map(|site| self.view(now, &self.sites[site])).collect()
     }
 
     fn view(&self, now: Now, site: &Site) -> SiteView {

@@ -37,6 +37,7 @@ use crate::base::time::{Mono, Now};
 use crate::base::wheel::Wheel;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
+use crate::model::flow::Flow;
 use crate::model::note::{Opening, Parcel, Settlement};
 use crate::model::outcome::{Outcome, Reply};
 use crate::model::route::{Target, Way};
@@ -96,6 +97,7 @@ pub enum Action {
     /// Due again: look its route up anew and hand it to the owner of its site.
     Relocate {
         domain: Arc<str>,
+        flow: Arc<Flow>,
         delivery: Delivery,
     },
     Report(Fact),
@@ -159,7 +161,7 @@ impl Scheduler {
             return self.fail(delivery, reply.clone());
         }
         let number = self.site_for(&bearing.target, &bearing.domain);
-        let flight = self.take_in(number, bearing.domain, delivery);
+        let flight = self.take_in(number, bearing.domain, bearing.flow, delivery);
         self.place(now, flight, &bearing.target.way, due.filter(|due| *due > now.mono));
         self.note_if_empty(now, number);
         self.dispatch(now, number);
@@ -263,19 +265,26 @@ impl Scheduler {
         self.sites.add(Arc::clone(target), pace)
     }
 
-    /// Gives a delivery the bearing of its domain; its domain's settings bind the site from now on.
-    fn take_in(&mut self, number: u32, domain: Arc<str>, delivery: Delivery) -> Flight {
-        let bearing = match self.bearings.find(number, &domain) {
+    /// Gives a delivery the bearing of its domain and flow; its domain's settings bind the site from
+    /// now on.
+    fn take_in(
+        &mut self,
+        number: u32,
+        domain: Arc<str>,
+        flow: Arc<Flow>,
+        delivery: Delivery,
+    ) -> Flight {
+        let bearing = match self.bearings.find(number, &domain, &flow) {
             Some(bearing) => bearing,
-            None => self.add_domain(number, domain),
+            None => self.add_course(number, domain, flow),
         };
         self.bearings.hold(bearing);
         Flight { delivery, bearing }
     }
 
-    fn add_domain(&mut self, number: u32, domain: Arc<str>) -> u32 {
+    fn add_course(&mut self, number: u32, domain: Arc<str>, flow: Arc<Flow>) -> u32 {
         let policy = self.policies.of_domain(&domain);
-        let bearing = self.bearings.add(number, domain, policy);
+        let bearing = self.bearings.add(number, domain, flow, policy);
         if self.sites[number].join(policy) {
             self.repace(number);
             self.trim(number);

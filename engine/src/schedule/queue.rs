@@ -1,5 +1,7 @@
 //! Into the queues of a site and out of them.
 
+use std::sync::Arc;
+
 use super::Action;
 use super::Scheduler;
 use super::alarm::Kind;
@@ -139,9 +141,10 @@ impl Scheduler {
     /// Due again: its route may lead elsewhere by now.
     fn relocate(&mut self, now: Now, id: u32) {
         let Flight { delivery, bearing } = self.remove(now, id);
-        let domain = std::sync::Arc::clone(&self.bearings[bearing].domain);
+        let course = &self.bearings[bearing];
+        let (domain, flow) = (Arc::clone(&course.domain), Arc::clone(&course.flow));
         self.let_go(now, bearing);
-        self.actions.push_back(Action::Relocate { domain, delivery });
+        self.actions.push_back(Action::Relocate { domain, flow, delivery });
     }
 
     fn arm_restored(&mut self, number: u32) {

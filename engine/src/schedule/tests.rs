@@ -112,12 +112,22 @@ impl World {
     }
 
     fn hand_in(&mut self, domain: Arc<str>, delivery: Delivery, due: Option<Mono>) {
+        self.hand_in_of(domain, Arc::default(), delivery, due);
+    }
+
+    fn hand_in_of(
+        &mut self,
+        domain: Arc<str>,
+        flow: Arc<Flow>,
+        delivery: Delivery,
+        due: Option<Mono>,
+    ) {
         let site = match &self.way {
             Way::Hosts(_) => SiteKey::MxSet("mx.example".into()),
             _ => SiteKey::Unroutable((*domain).into()),
         };
         let target = Target { site, way: self.way.clone(), fresh_until: self.now.mono };
-        let bearing = Bearing { domain, target: Arc::new(target) };
+        let bearing = Bearing { domain, target: Arc::new(target), flow };
         let parcel = Parcel { bearing, delivery };
         self.scheduler.handle_parcel(self.now, parcel, &self.table, due);
         self.carry_out();
@@ -134,10 +144,10 @@ impl World {
                     connection.closing = true;
                 }
                 Action::Settle { settlement, .. } => self.settled(settlement),
-                Action::Relocate { domain, delivery } => {
+                Action::Relocate { domain, flow, delivery } => {
                     assert!(delivery.record.is_none(), "a deferred delivery keeps no body");
                     self.relocated.push((self.now.mono, delivery.message));
-                    self.hand_in(domain, delivery, None);
+                    self.hand_in_of(domain, flow, delivery, None);
                 }
                 Action::Report(fact) => self.facts.push(fact),
             }

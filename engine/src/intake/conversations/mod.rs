@@ -50,13 +50,19 @@ fn settings() -> IntakeSettings {
         recipients: 100,
         idle_timeout: Duration::from_secs(300),
         data_timeout: Duration::from_secs(600),
+        flows: Vec::new(),
+        classes: Vec::new(),
     }
 }
 
 impl Bench {
     fn with(settings: IntakeSettings, relay_allowed: bool) -> Self {
+        let peer = "192.0.2.9:4321".parse().unwrap();
+        Self::of(settings, Client { peer, listener: 2, relay_allowed, labels_trusted: false })
+    }
+
+    fn of(settings: IntakeSettings, client: Client) -> Self {
         let now = Now::default();
-        let client = Client { peer: "192.0.2.9:4321".parse().unwrap(), listener: 2, relay_allowed };
         let mut bench = Self {
             session: Session::new(Arc::new(settings), client, now),
             admission: Admission::new(100_000_000),
