@@ -85,6 +85,10 @@ impl World {
 
     /// Hands in a fresh message.
     fn send(&mut self, domain: &str, home: u16, count: u16) -> MessageId {
+        self.send_of(domain, Flow::default(), home, count)
+    }
+
+    fn send_of(&mut self, domain: &str, flow: Flow, home: u16, count: u16) -> MessageId {
         self.next_message += 1;
         let message = MessageId::new(SegmentSeq(1), u32::try_from(self.next_message).unwrap());
         for recipient in 0..count {
@@ -101,7 +105,7 @@ impl World {
             accepted: self.now.wall,
             record: Some(RecordInMemory { block, at: 0 }),
         };
-        self.hand_in(domain.into(), delivery, None);
+        self.hand_in_of(domain.into(), Arc::new(flow), delivery, None);
         message
     }
 
@@ -495,6 +499,47 @@ fn expiry_comes_neither_early_nor_more_than_a_bucket_late() {
     assert!(world.failed(message).is_none());
     world.pass(62 * SECOND);
     assert!(world.failed(message).is_some());
+}
+
+#[test]
+fn the_shorter_expiry_counts() {
+    let mut world =
+        World::new(1, SiteSettings { connections: 0, expire: 60 * MINUTE, ..settings() });
+    let expiring = |expire| Flow { expire: Some(expire), ..Flow::default() };
+    let short = world.send_of("a.example", expiring(10 * MINUTE), 0, 1);
+    let long = world.send_of("a.example", expiring(90 * MINUTE), 0, 1);
+    world.pass(10 * MINUTE - SECOND);
+    assert!(world.failed(short).is_none());
+    world.pass(3 * SECOND);
+    assert!(world.failed(short).is_some() && world.failed(long).is_none());
+    world.pass(51 * MINUTE);
+    assert!(world.failed(long).is_some());
+}
+
+/// A retry comes back with the flow it had: the model hands it in again as it was handed out.
+#[test]
+fn mail_keeps_its_flow_through_retries() {
+    let mut world = World::new(1, settings());
+    let flow = |tenant: &str| Flow { tenant: tenant.into(), ..Flow::default() };
+    for tenant in ["a", "b", "a", ""] {
+        world.send_of("a.example", flow(tenant), 0, 1);
+    }
+    let tenants = |world: &World| {
+        let mut tenants: Vec<_> =
+            world.scheduler.bearings.iter().map(|course| course.flow.tenant.to_string()).collect();
+        tenants.sort();
+        tenants
+    };
+    assert_eq!(tenants(&world), ["", "a", "b"]);
+    for _ in 0..4 {
+        let busy = world.connections.iter().position(|one| !one.work.is_empty()).unwrap();
+        world.done(busy, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+    }
+    world.pass(60 * MINUTE);
+    assert_eq!(
+        (world.relocated.len(), tenants(&world)),
+        (4, ["", "a", "b"].map(Into::into).into())
+    );
 }
 
 #[test]

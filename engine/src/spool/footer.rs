@@ -354,6 +354,7 @@ mod tests {
     use crate::model::outcome::{Outcome, RangeOutcome, Reply};
     use crate::spool::message::DomainRange;
     use crate::spool::outcomes::append_entry;
+    use crate::wire::envelope::{Envelope, Origin};
 
     fn outcomes() -> Vec<u8> {
         let mut payload = Vec::new();
@@ -370,6 +371,16 @@ mod tests {
         payload
     }
 
+    fn envelope(tenant: &str) -> Vec<u8> {
+        let mut envelope = Envelope::default();
+        envelope.add_recipient("a@a.example");
+        envelope.set_labels(Labels { tenant, ..Labels::default() });
+        let origin = Origin { peer: ([192, 0, 2, 1], 25).into(), listener: 0, accepted: Wall(1) };
+        let mut bytes = Vec::new();
+        envelope.encode("client.example", origin, &mut bytes);
+        bytes
+    }
+
     fn footer() -> FooterBuilder {
         let mut footer = FooterBuilder::default();
         for ordinal in 0..3u16 {
@@ -379,7 +390,7 @@ mod tests {
             ];
             let chunks = [ChunkRef { segment: SegmentSeq(4), offset: 4160, bytes: 9 }];
             let parts = MessageParts {
-                envelope: b"",
+                envelope: &envelope(if ordinal > 0 { "acme" } else { "" }),
                 recipients: ordinal + 2,
                 groups: &groups,
                 trace: b"",
@@ -403,6 +414,17 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_are_none_make_the_index_none() {
+        let mut payload = payload();
+        let at = memchr::memmem::find(&payload, b"bulk").unwrap();
+        payload[at] = b'B';
+        let view = FooterView::parse(&payload).unwrap();
+        let domains = view.domains().unwrap();
+        let read: Vec<_> = view.messages(SegmentSeq(5), &domains).collect();
+        assert!(read[0].is_some() && read[1].is_none() && read[2].is_none());
+    }
+
+    #[test]
     fn a_footer_reads_back() {
         let payload = payload();
         let view = FooterView::parse(&payload).unwrap();
@@ -413,6 +435,9 @@ mod tests {
         assert_eq!(messages[1].chunks.len(), 1);
         assert!(messages[2].chunks.is_empty());
         assert_eq!((messages[2].recipients, messages[2].accepted), (4, Wall(2)));
+        let labels: Vec<_> = messages.iter().map(|message| message.labels.as_deref()).collect();
+        assert_eq!(labels, [None, Some("bulk\n\nacme\n"), Some("bulk\n\nacme\n")]);
+        assert_eq!(domains.len(), 3, "equal flows are named once");
         let marks: Vec<_> = view.marks().map(|mark| (mark.offset, mark.listed)).collect();
         assert_eq!(marks, [(8256, 3), (9280, 0)]);
     }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use postrider_engine::base::cell::Budget;
 use postrider_engine::base::time::Now;
 use postrider_engine::model::connection::ShardId;
+use postrider_engine::model::flow::Flow;
 use postrider_engine::model::note::Note;
 use postrider_engine::model::settings::{
     DnsSettings, DomainPattern, EgressSettings, EngineSettings, LimitSettings, ListenerSettings,
-    NextHop, OutcomeDurability, RouteSettings, Settings, ShardChoice, SiteSettings, SiteTable,
-    SpoolSettings, StageTimeouts, TlsMode,
+    NextHop, OrderSettings, OutcomeDurability, RouteSettings, Settings, ShardChoice, SiteSettings,
+    SiteTable, SpoolSettings, TlsMode,
 };
 use postrider_engine::shard::{Effects, Event, Shard, ShardOptions};
 use postrider_engine::spool::plan::Recovered;
@@ -116,6 +117,8 @@ fn settings(options: &Options, shards: u16, generation: u32) -> Settings {
         listeners: vec![ListenerSettings {
             address: ([10, 0, 0, 1], PORT).into(),
             relay_from: vec!["10.0.0.0/8".parse().expect("a network")],
+            flow: Flow::default(),
+            trust_headers_from: vec!["10.200.0.0/30".parse().expect("a network")],
         }],
         limits: limits(options),
         dns: DnsSettings { servers: Vec::new(), timeout: Duration::from_secs(5) },
@@ -126,7 +129,20 @@ fn settings(options: &Options, shards: u16, generation: u32) -> Settings {
         },
         routes: options.groups.iter().filter(|group| group.is_routed).flat_map(routes).collect(),
         sites: sites(options),
+        providers: Vec::new(),
+        sources: Vec::new(),
+        pools: Vec::new(),
+        tenants: Vec::new(),
+        rules: Vec::new(),
+        order: OrderSettings::default(),
+        admin: None,
     }
+}
+
+/// Whether what the mail of a client says of whose it is counts.
+#[must_use]
+pub fn trusts(client: usize) -> bool {
+    client < 4
 }
 
 fn routes(group: &Group) -> Vec<RouteSettings> {
@@ -148,7 +164,7 @@ fn sites(options: &Options) -> SiteTable {
             retry: group.retry.iter().map(|wait| Duration::from_nanos(*wait)).collect(),
             expire,
             idle_timeout: Duration::from_secs(5),
-            timeouts: StageTimeouts::default(),
+            ..SiteSettings::default()
         };
         let named = |domain: &String| (domain.as_str().into(), settings.clone());
         by_domain.extend(group.domains.iter().map(named));

@@ -1,5 +1,6 @@
 //! Whole conversations with a session, cut at every byte.
 
+mod labels;
 mod limits;
 mod order;
 mod text;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::time::{Mono, Now, Wall};
+use crate::model::flow::Flow;
 use crate::model::message::{MessageId, SegmentSeq};
 use crate::wire::envelope::{EnvelopeFlags, EnvelopeView};
 
@@ -21,6 +23,7 @@ struct Mail {
     sender: String,
     recipients: Vec<String>,
     flags: EnvelopeFlags,
+    flow: Flow,
     text: Vec<u8>,
 }
 
@@ -161,6 +164,7 @@ fn mail(message: &Message<'_>, chunks: Vec<u8>) -> Mail {
         sender: view.sender().to_owned(),
         recipients: view.recipients(0..view.count()).map(str::to_owned).collect(),
         flags: view.flags(),
+        flow: view.flow(),
         text: [&chunks, message.body].concat(),
     }
 }
