@@ -8,13 +8,15 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use postrider_tests::sim::options::{LATER_FROM, Size};
+use postrider_tests::sim::options::{LABELS_FROM, LATER_FROM, Size};
 use postrider_tests::sim::run::{Outcome, Telling, run};
 
 /// Worlds that are the same in every run of the tests.
 const FIXED: Range<u64> = 0..200;
 /// The same, with the later troubles; in 100212 a damaged message is read.
 const FIXED_LATER: Range<u64> = LATER_FROM..LATER_FROM + 220;
+/// The same, with headers that say whose mail it is.
+const FIXED_LABELS: Range<u64> = LABELS_FROM..LABELS_FROM + 100;
 /// Worlds nobody has seen before, if `FRESH_VAR` does not say how many; 0: none.
 const FRESH: u64 = 500;
 const FRESH_VAR: &str = "POSTRIDER_SIM_FRESH";
@@ -33,8 +35,8 @@ fn recorded_worlds_keep_every_promise() {
 /// And every checker has something to judge: one that sees nothing would be green for ever.
 #[test]
 fn fixed_worlds_keep_every_promise() {
-    let judged = check(FIXED.chain(FIXED_LATER).collect());
-    assert_eq!(judged.len(), 11);
+    let judged = check(FIXED.chain(FIXED_LATER).chain(FIXED_LABELS).collect());
+    assert_eq!(judged.len(), 12);
     assert!(judged.values().all(|times| *times > 0), "{judged:?}");
 }
 

@@ -1,14 +1,22 @@
 //! `postrider spool check`: what lies in a spool, and what a start would make of it.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 use postrider_engine::config::Size;
-use postrider_engine::runtime::inspect::{SegmentReport, SpoolReport, Then, Waiting, inspect};
+use postrider_engine::runtime::inspect::{
+    Labelled, SegmentReport, SpoolReport, Then, Waiting, inspect,
+};
 use postrider_engine::spool::recovery::ScanState;
 
 use crate::flags::SpoolCheckFlags;
 
+/// Tenants, and campaigns, that are named: what fits a line or two.
+const LABELS_SHOWN_MAX: usize = 10;
+/// The same where programs read it.
+const LABELS_JSON_MAX: usize = 1000;
 /// Damage, or a file that does not belong there.
 const FOUND_DAMAGE: u8 = 1;
 
@@ -24,6 +32,7 @@ pub(crate) fn check(flags: &SpoolCheckFlags) -> anyhow::Result<ExitCode> {
 
 fn text(report: &SpoolReport) -> String {
     let mut lines = vec![totals(report)];
+    lines.extend(labels(&report.labelled));
     if report.segments.iter().any(|segment| segment.then != Then::Reuse) {
         lines.push(format!("\n{}\n", table(report).trim_fmt()));
     }
@@ -42,6 +51,34 @@ fn text(report: &SpoolReport) -> String {
     lines.extend(report.findings.iter().map(ToString::to_string));
     lines.push(if report.is_sound() { "sound" } else { "not sound: see above" }.to_owned());
     lines.join("\n") + "\n"
+}
+
+/// Whose the messages are, in two lines at most.
+fn labels(labelled: &[Labelled]) -> Vec<String> {
+    let mut tenants: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in labelled.iter().filter(|one| !one.tenant.is_empty()) {
+        *tenants.entry(&one.tenant).or_default() += one.messages;
+    }
+    let mut tenants: Vec<_> =
+        tenants.into_iter().map(|(name, messages)| (name.to_owned(), messages)).collect();
+    tenants.sort_by_key(|(_, messages)| Reverse(*messages));
+    let campaigns = labelled.iter().filter(|one| !one.campaign.is_empty()).map(|one| {
+        let of = if one.tenant.is_empty() { String::new() } else { format!(" of {}", one.tenant) };
+        (format!("{}{of}", one.campaign), one.messages)
+    });
+    let lines = [("tenants", tenants), ("campaigns", campaigns.collect())];
+    let lines = lines.into_iter().filter(|(_, counts)| !counts.is_empty());
+    lines.map(|(what, counts)| format!("{what}: {}", first_of(&counts))).collect()
+}
+
+fn first_of(counts: &[(String, usize)]) -> String {
+    let shown = counts.iter().take(LABELS_SHOWN_MAX);
+    let shown: Vec<_> = shown.map(|(name, messages)| format!("{name} {messages}")).collect();
+    let more = match counts.len() - shown.len() {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    shown.join(", ") + &more
 }
 
 fn totals(report: &SpoolReport) -> String {
@@ -113,6 +150,7 @@ fn json(report: &SpoolReport, sample: usize) -> serde_json::Value {
         "messages": report.messages,
         "deliveries": report.deliveries,
         "recipients": report.recipients,
+        "labelled": report.labelled.iter().take(LABELS_JSON_MAX).map(labelled_json).collect::<Vec<_>>(),
         "deferred": report.deferred(),
         "sample": sample,
         "segments": segments,
@@ -120,6 +158,14 @@ fn json(report: &SpoolReport, sample: usize) -> serde_json::Value {
         "refused": refused,
         "unfinished": report.unfinished,
         "findings": findings,
+    })
+}
+
+fn labelled_json(labelled: &Labelled) -> serde_json::Value {
+    serde_json::json!({
+        "tenant": labelled.tenant,
+        "campaign": labelled.campaign,
+        "messages": labelled.messages,
     })
 }
 

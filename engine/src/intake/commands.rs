@@ -84,7 +84,7 @@ impl Session {
             return self.refuse(reply::TOO_LARGE, admission);
         }
         let mut draft = admission.take_draft();
-        if let Err(busy) = draft.open(params.size, admission) {
+        if let Err(busy) = draft.open(params.size, self.client.labels_trusted, admission) {
             admission.take_back(draft);
             return self.reply(busy.reply());
         }

@@ -3,8 +3,9 @@
 use super::admission::{Admission, Busy};
 use super::reply;
 use crate::base::time::Mono;
-use crate::wire::envelope::{Envelope, EnvelopeFlags};
-use crate::wire::header::{HOPS_MAX, HopCount};
+use crate::wire::envelope::{Envelope, EnvelopeFlags, Labels};
+use crate::wire::header_scan::{HOPS_MAX, HeaderScan};
+use crate::wire::label_fields::{FieldFlaw, LabelFields};
 use crate::wire::smtp::text::TextFacts;
 
 /// Text beyond this is handed out as it arrives: what one session holds is bounded, and a commit
@@ -27,12 +28,14 @@ pub(super) struct Draft {
     handed: usize,
     /// Bytes that left `body` as chunks.
     chunked: u64,
-    /// All text so far.
+    /// All text so far, with what was taken out of it.
     total: u64,
     reserved: u64,
     /// How much of `reserved` is beyond the budget.
     overdrawn: u64,
-    hops: HopCount,
+    header: HeaderScan,
+    /// Some byte of what stayed is above 127.
+    eight_bit: bool,
     fate: Fate,
 }
 
@@ -48,13 +51,16 @@ enum Fate {
 }
 
 impl Draft {
-    /// Reserves room for a message that may measure `size`.
+    /// Reserves room for a message that may measure `size`. `reads_labels`: what its header says of
+    /// its flow counts.
     pub(super) fn open(
         &mut self,
         size: Option<u64>,
+        reads_labels: bool,
         admission: &mut Admission,
     ) -> Result<(), Busy> {
         admission.admit_mail()?;
+        self.header = HeaderScan::new(reads_labels);
         let wanted = size.unwrap_or(RESERVE_BYTES).clamp(RESERVE_BYTES, CHUNK_BYTES as u64);
         // A large message can do with less: it is handed out in smaller chunks.
         let room = [wanted, RESERVE_BYTES].into_iter().find(|bytes| admission.reserve(*bytes));
@@ -84,9 +90,11 @@ impl Draft {
         self.repay(admission);
         let from = self.body.len();
         let (result, facts) = read(&mut self.body);
-        let added = &self.body[from..];
-        self.total = self.total.saturating_add(added.len() as u64);
-        self.hops.feed(added);
+        self.total = self.total.saturating_add((self.body.len() - from) as u64);
+        // Of what was held, some may be dropped, and what follows moves there.
+        let from_held = from - self.header.held();
+        self.header.feed(&mut self.body, from);
+        self.eight_bit |= !self.body[from_held..].is_ascii();
         if self.fate == Fate::Doomed || self.verdict(facts, limit).is_some() {
             self.doom();
         } else {
@@ -110,9 +118,23 @@ impl Draft {
         }
         match facts.flaw {
             Some(flaw) => Some(flaw.reply()),
-            None if self.hops.hops() > HOPS_MAX => Some(reply::LOOP),
-            None => None,
+            None if self.header.hops() > HOPS_MAX => Some(reply::LOOP),
+            None => self.header.flaw().map(FieldFlaw::reply),
         }
+    }
+
+    /// The text has ended: what was held stays. Whether what stayed ends where a line would begin,
+    /// though the text did not.
+    pub(super) fn end_text(&mut self) -> bool {
+        self.header.finish()
+    }
+
+    /// Notes in the envelope the flow that follows from what the header says of it, if that counts.
+    pub(super) fn label<'a>(
+        &'a mut self,
+        labels: impl FnOnce(Option<&'a LabelFields>) -> Labels<'a>,
+    ) {
+        self.envelope.set_labels(labels(self.header.labels()));
     }
 
     /// Notes in the envelope what the way out must know, and ends the text.
@@ -121,7 +143,7 @@ impl Draft {
     /// every stored text can also be sent with DATA.
     pub(super) fn seal(&mut self, facts: TextFacts, ends_with_crlf: bool) {
         let flags = self.envelope.flags();
-        let flags = flags.with(EnvelopeFlags::HAS_8BIT, facts.eight_bit);
+        let flags = flags.with(EnvelopeFlags::HAS_8BIT, self.eight_bit);
         self.envelope.set_flags(flags.with(EnvelopeFlags::LEADING_DOTS, facts.leading_dots));
         if !ends_with_crlf {
             self.body.extend_from_slice(b"\r\n");
@@ -131,15 +153,15 @@ impl Draft {
     /// Whether a piece should be written before anything else.
     pub(super) fn is_chunk_due(&self) -> bool {
         match self.fate {
-            Fate::Kept => self.body.len() > CHUNK_BYTES,
-            Fate::Short => !self.body.is_empty(),
+            Fate::Kept => self.settled() > CHUNK_BYTES,
+            Fate::Short => self.settled() > 0,
             Fate::Doomed => false,
         }
     }
 
     /// The next piece to write. Lent until [`Draft::forget_handed`].
     pub(super) fn lend_chunk(&mut self) -> &[u8] {
-        self.handed = self.body.len().min(CHUNK_BYTES);
+        self.handed = self.settled().min(CHUNK_BYTES);
         &self.body[..self.handed]
     }
 
@@ -149,7 +171,7 @@ impl Draft {
             self.chunked += self.handed as u64;
             self.body.drain(..std::mem::take(&mut self.handed));
         }
-        if self.fate == Fate::Short && self.body.is_empty() {
+        if self.fate == Fate::Short && self.settled() == 0 {
             self.fate = Fate::Kept;
         }
     }
@@ -180,8 +202,14 @@ impl Draft {
         reserved
     }
 
+    /// Bytes of `body` that stay whatever comes.
+    fn settled(&self) -> usize {
+        self.body.len() - self.header.held()
+    }
+
     fn doom(&mut self) {
         self.fate = Fate::Doomed;
+        self.header.drop_held();
         self.chunked += std::mem::take(&mut self.handed) as u64;
         self.body.clear();
     }

@@ -123,10 +123,13 @@ impl Session {
         ends_with_crlf: bool,
         admission: &mut Admission,
     ) {
+        let ends_line = draft.end_text() || ends_with_crlf;
         match draft.verdict(facts, self.settings.message_bytes) {
             Some(refusal) => self.refuse_message(draft, refusal, admission),
             None => {
-                draft.seal(facts, ends_with_crlf);
+                let (settings, listener) = (&self.settings, self.client.listener);
+                draft.label(|fields| settings.labels(listener, fields));
+                draft.seal(facts, ends_line);
                 self.state = State::Complete(draft);
             }
         }

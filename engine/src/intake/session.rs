@@ -33,6 +33,8 @@ pub struct Client {
     pub listener: u16,
     /// Whether it may send to any domain: see [`super::relay_allowed`].
     pub relay_allowed: bool,
+    /// Whether what its headers say of the flow counts; else they are taken out unread.
+    pub labels_trusted: bool,
 }
 
 /// The server's side of one SMTP connection.

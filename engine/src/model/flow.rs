@@ -33,6 +33,12 @@ impl MailClass {
             Self::Bulk => "bulk",
         }
     }
+
+    /// The class of this name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Transactional, Self::Bulk].into_iter().find(|class| class.name() == name)
+    }
 }
 
 impl fmt::Display for MailClass {

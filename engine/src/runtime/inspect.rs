@@ -31,6 +31,18 @@ pub struct SpoolReport {
     pub messages: usize,
     /// Those deliveries one by one, in the order in which they would be scheduled.
     pub waiting: Vec<Waiting>,
+    /// Whose those messages are, as far as anybody said; the most first.
+    pub labelled: Vec<Labelled>,
+}
+
+/// The messages of one campaign, or of a tenant that are of none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    /// Empty: none.
+    pub tenant: Box<str>,
+    /// Empty: none.
+    pub campaign: Box<str>,
+    pub messages: usize,
 }
 
 /// A delivery as a start would take it up.
@@ -162,7 +174,27 @@ pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
         recipients,
         messages: live.values().map(Vec::len).sum(),
         waiting,
+        labelled: labelled(&recovered.deliveries),
     })
+}
+
+fn labelled(deliveries: &[RecoveredDelivery]) -> Vec<Labelled> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    // Deliveries of one message follow each other.
+    for message in deliveries.chunk_by(|one, next| one.delivery.message == next.delivery.message) {
+        if let Some(flow) = &message[0].flow {
+            *counts.entry((&flow.tenant, &flow.campaign)).or_default() += 1;
+        }
+    }
+    counts.remove(&("", ""));
+    let named = counts.into_iter().map(|((tenant, campaign), messages)| Labelled {
+        tenant: tenant.into(),
+        campaign: campaign.into(),
+        messages,
+    });
+    let mut labelled: Vec<_> = named.collect();
+    labelled.sort_by_key(|one| std::cmp::Reverse(one.messages));
+    labelled
 }
 
 impl Waiting {
@@ -181,9 +213,13 @@ fn read(folder: &SpoolFolder, file: FileId) -> Result<(recovery::SegmentScan, us
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::base::time::Wall;
     use crate::model::connection::ShardId;
+    use crate::model::flow::Flow;
+    use crate::model::message::Place;
     use crate::spool::segment::new_file_headers;
 
     const BYTES: u32 = 64 << 10;
@@ -212,6 +248,44 @@ mod tests {
         assert!(!report.is_sound());
         assert_eq!(std::fs::read_dir(&segments).unwrap().count(), 4);
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "no lock is made");
+    }
+
+    #[test]
+    fn messages_are_counted_by_whose_they_are() {
+        let of = |message: u32, tenant: &str, campaign: &str| {
+            let flow = Flow { tenant: tenant.into(), campaign: campaign.into(), ..Flow::default() };
+            RecoveredDelivery {
+                domain: "a.example".into(),
+                flow: (message > 0).then(|| Arc::new(flow)),
+                delivery: Delivery {
+                    message: MessageId::new(SegmentSeq(1), message),
+                    home: ShardId(0),
+                    place: Place { segment: SegmentSeq(1), offset: 64, bytes: 64 },
+                    first: 0,
+                    count: 1,
+                    attempts: 0,
+                    accepted: Wall(1),
+                    record: None,
+                },
+                due: None,
+            }
+        };
+        let deliveries = [
+            of(0, "", ""),
+            of(1, "", ""),
+            of(2, "a", ""),
+            of(3, "b", "x"),
+            of(3, "b", "x"),
+            of(4, "b", "y"),
+            of(5, "b", "y"),
+        ];
+        let count = |tenant: &str, campaign: &str, messages| Labelled {
+            tenant: tenant.into(),
+            campaign: campaign.into(),
+            messages,
+        };
+        let expected = [count("b", "y", 2), count("a", "", 1), count("b", "x", 1)];
+        assert_eq!(labelled(&deliveries), expected);
     }
 
     #[test]

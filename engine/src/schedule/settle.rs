@@ -6,7 +6,7 @@ use super::{Action, Scheduler};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
-use crate::model::note::{Class, RecipientResult, Settlement};
+use crate::model::note::{Cause, Class, RecipientResult, Settlement};
 use crate::model::outcome::{Outcome, RangeOutcome, Reply};
 use crate::model::settings::OutcomeDurability;
 use crate::shard::Fact;
@@ -54,7 +54,7 @@ impl Scheduler {
         let fate = |result: &RecipientResult| (result.class, is_throttled(result));
         for run in results.chunk_by(|one, other| fate(one) == fate(other)) {
             match run[0].class {
-                _ if is_throttled(&run[0]) => self.put_run_back(now, (&delivery, bearing), run),
+                _ if is_throttled(&run[0]) => self.put_run_back(now, (&delivery, course), run),
                 Class::Delivered => {
                     each_reply(&delivery, run, &mut outcomes, |reply| Outcome::Delivered { reply })
                 }
@@ -72,14 +72,14 @@ impl Scheduler {
     fn put_run_back(
         &mut self,
         now: Now,
-        (delivery, bearing): (&Delivery, u32),
+        (delivery, course): (&Delivery, u32),
         run: &[RecipientResult],
     ) {
         let (first, last) = (run[0].recipient, run[run.len() - 1].recipient);
         let attempts = delivery.attempts.saturating_sub(1);
         let part = Delivery { first, count: last - first + 1, attempts, ..delivery.clone() };
-        self.bearings.hold(bearing);
-        self.put_back(now, Flight { delivery: part, bearing });
+        self.courses.hold(course);
+        self.put_back(now, Flight::new(part, course));
     }
 
     /// One new delivery for a run of deferred recipients.

@@ -10,6 +10,7 @@ use crate::base::time::{Mono, Now};
 use crate::egress::route::{Ask, Router};
 use crate::model::connection::ShardId;
 use crate::model::delivery::Delivery;
+use crate::model::flow::Flow;
 use crate::model::note::{Note, Parcel};
 use crate::model::route::{Answer, Bearing, Question, Target};
 use crate::model::settings::Settings;
@@ -29,11 +30,21 @@ pub(super) struct Routing {
     prng: Prng,
 }
 
+/// A domain and where it leads.
+type Known = (Arc<str>, Arc<Target>);
+
 /// A question under way. The deliveries that wait for it are bounded by the live messages.
 struct Asked {
     domain: Arc<str>,
     what: Question,
-    waiting: Vec<(Delivery, Option<Mono>)>,
+    waiting: Vec<Waiting>,
+}
+
+/// A delivery that is to be located. `due`: not to be tried before.
+pub(super) struct Waiting {
+    pub(super) flow: Arc<Flow>,
+    pub(super) delivery: Delivery,
+    pub(super) due: Option<Mono>,
 }
 
 impl Routing {
@@ -53,34 +64,24 @@ impl Routing {
         self.known.clear();
     }
 
-    fn fresh(&self, domain: &str, now: Now) -> Option<Bearing> {
+    fn fresh(&self, domain: &str, now: Now) -> Option<Known> {
         let (domain, target) = self.known.get_key_value(domain)?;
-        (target.fresh_until > now.mono).then(|| Bearing {
-            domain: Arc::clone(domain),
-            flow: Arc::default(),
-            target: Arc::clone(target),
-        })
+        (target.fresh_until > now.mono).then(|| (Arc::clone(domain), Arc::clone(target)))
     }
 
-    fn learn(&mut self, domain: Arc<str>, target: Target) -> Bearing {
+    fn learn(&mut self, domain: Arc<str>, target: Target) -> Known {
         if self.known.len() >= KNOWN_DOMAINS_MAX {
             self.known.clear();
         }
         let target = Arc::new(target);
         self.known.insert(Arc::clone(&domain), Arc::clone(&target));
-        Bearing { domain, flow: Arc::default(), target }
+        (domain, target)
     }
 
     /// Remembers who asks; the question to put, if it is not under way already.
-    fn wait(
-        &mut self,
-        domain: &str,
-        what: &Question,
-        delivery: Delivery,
-        due: Option<Mono>,
-    ) -> Option<QuestionId> {
+    fn wait(&mut self, domain: &str, what: &Question, waiting: Waiting) -> Option<QuestionId> {
         if let Some(asked) = self.asking.get(domain).and_then(|id| self.asked.get_mut(id)) {
-            asked.waiting.push((delivery, due));
+            asked.waiting.push(waiting);
             return None;
         }
         let question = QuestionId(self.next_question);
@@ -88,7 +89,7 @@ impl Routing {
         let domain: Arc<str> = domain.into();
         self.asking.insert(Arc::clone(&domain), question);
         let what = what.clone();
-        self.asked.insert(question, Asked { domain, what, waiting: vec![(delivery, due)] });
+        self.asked.insert(question, Asked { domain, what, waiting: vec![waiting] });
         Some(question)
     }
 
@@ -107,35 +108,21 @@ fn router(settings: &Settings) -> Router {
 
 impl Shard {
     /// Finds the way for a delivery and hands it to the owner of its site.
-    pub(super) fn locate(
-        &mut self,
-        now: Now,
-        domain: &str,
-        delivery: Delivery,
-        due: Option<Mono>,
-        out: &mut Effects,
-    ) {
-        if let Some(bearing) = self.routing.fresh(domain, now) {
-            return self.hand_over(bearing, delivery, due, out);
+    pub(super) fn locate(&mut self, now: Now, domain: &str, waiting: Waiting, out: &mut Effects) {
+        if let Some(known) = self.routing.fresh(domain, now) {
+            return self.hand_over(known, waiting, out);
         }
         match self.routing.router.ask(domain) {
             Ask::Ready(target) => {
-                let bearing = self.routing.learn(domain.into(), target);
-                self.hand_over(bearing, delivery, due, out);
+                let known = self.routing.learn(domain.into(), target);
+                self.hand_over(known, waiting, out);
             }
-            Ask::Question(what) => self.resolve(domain, what, delivery, due, out),
+            Ask::Question(what) => self.resolve(domain, what, waiting, out),
         }
     }
 
-    fn resolve(
-        &mut self,
-        domain: &str,
-        what: Question,
-        delivery: Delivery,
-        due: Option<Mono>,
-        out: &mut Effects,
-    ) {
-        if let Some(question) = self.routing.wait(domain, &what, delivery, due) {
+    fn resolve(&mut self, domain: &str, what: Question, waiting: Waiting, out: &mut Effects) {
+        if let Some(question) = self.routing.wait(domain, &what, waiting) {
             out.push(Effect::Resolve { question, what: Box::new(what) });
         }
     }
@@ -151,30 +138,25 @@ impl Shard {
         let Asked { domain, what, waiting } = asked;
         if self.routing.router.ask(&domain) != Ask::Question(what) {
             // The routes changed meanwhile: this answers another question than theirs is now.
-            for (delivery, due) in waiting {
-                self.locate(now, &domain, delivery, due, out);
+            for one in waiting {
+                self.locate(now, &domain, one, out);
             }
             return;
         }
         let routing = &mut self.routing;
         let target = routing.router.target(&domain, answer, now.mono, &mut routing.prng);
-        let bearing = routing.learn(domain, target);
+        let known = routing.learn(domain, target);
         let served = if planted(Bug::AnswerForOneOnly) { 1 } else { usize::MAX };
-        for (delivery, due) in waiting.into_iter().take(served) {
-            self.hand_over(bearing.clone(), delivery, due, out);
+        for one in waiting.into_iter().take(served) {
+            self.hand_over(known.clone(), one, out);
         }
     }
 
-    fn hand_over(
-        &mut self,
-        bearing: Bearing,
-        delivery: Delivery,
-        due: Option<Mono>,
-        out: &mut Effects,
-    ) {
+    fn hand_over(&mut self, (domain, target): Known, waiting: Waiting, out: &mut Effects) {
+        let Waiting { flow, delivery, due } = waiting;
         let is_own = planted(Bug::OwnerOfItsOwn);
-        let owner = if is_own { self.id } else { bearing.target.site.owner(self.shards) };
-        let parcel = Box::new(Parcel { bearing, delivery });
+        let owner = if is_own { self.id } else { target.site.owner(self.shards) };
+        let parcel = Box::new(Parcel { bearing: Bearing { domain, target, flow }, delivery });
         self.tell(owner, Note::Deliver { parcel, due }, out);
     }
 
@@ -198,8 +180,8 @@ impl Shard {
             Action::Settle { home, settlement } => {
                 self.tell(home, Note::Settle(Box::new(settlement)), out);
             }
-            Action::Relocate { domain, delivery, .. } => {
-                self.locate(now, &domain, delivery, None, out);
+            Action::Relocate { domain, flow, delivery } => {
+                self.locate(now, &domain, Waiting { flow, delivery, due: None }, out);
             }
             Action::Hold { scope, hold } => {
                 for shard in (0..self.shards).map(ShardId) {

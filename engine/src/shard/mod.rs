@@ -3,6 +3,7 @@
 mod dispatch;
 pub mod effect;
 pub mod event;
+mod flows;
 mod notices;
 mod reading;
 mod reception;
@@ -33,7 +34,8 @@ use crate::schedule::Scheduler;
 use crate::spool::plan::{RecoveredDelivery, RecoveredShard};
 use crate::spool::{Spool, SpoolOptions};
 
-use dispatch::Routing;
+use dispatch::{Routing, Waiting};
+use flows::Flows;
 use reading::Reads;
 pub use reception::TURNED_AWAY_MAX;
 use reception::{Incoming, Reception};
@@ -75,6 +77,7 @@ pub struct Shard {
     reception: Reception,
     spool: Spool,
     routing: Routing,
+    flows: Flows,
     scheduler: Scheduler,
     sending: Sending,
     reads: Reads,
@@ -147,6 +150,7 @@ impl Shard {
             reception: Reception::new(&settings),
             spool: Spool::new(spool, Some(options.spares)),
             routing: Routing::new(&settings, options.seed),
+            flows: Flows::default(),
             scheduler: Scheduler::new(
                 options.id,
                 options.shards,
@@ -372,7 +376,11 @@ impl Shard {
             let Some(found) = self.backlog.pop_front() else { return };
             let due = found.due.filter(|_| !planted(Bug::DueForgotten));
             let due = due.map(|due| self.clock.now(now).mono_at(due));
-            self.locate(now, &found.domain, found.delivery, due, out);
+            let flow = match &found.flow {
+                Some(flow) => self.flows.shared(flow),
+                None => self.flows.of_labels(""),
+            };
+            self.locate(now, &found.domain, Waiting { flow, delivery: found.delivery, due }, out);
             self.taken_up += 1;
             if self.backlog.is_empty() {
                 // It was as long as the spool is full; nothing comes into it again.

@@ -10,7 +10,7 @@ use crate::model::note::Settlement;
 use crate::model::outcome::{Outcome, Reply};
 use crate::report::bounce::{self, BounceReport, BouncedRecipient};
 use crate::spool::{About, MessageParts, MessageView, SpoolFull};
-use crate::wire::envelope::{Envelope, EnvelopeFlags, EnvelopeView, Origin};
+use crate::wire::envelope::{Envelope, EnvelopeFlags, EnvelopeView, Labels, Origin};
 
 use super::reception::domain_ranges;
 
@@ -34,7 +34,8 @@ impl Shard {
             return None;
         }
         let text = self.report_text(now, settlement, &view, &envelope, bytes);
-        Some(Notice { to: envelope.sender().into(), text })
+        let tenant = self.flows.of_labels(envelope.labels()).tenant.clone();
+        Some(Notice { to: envelope.sender().into(), tenant, text })
     }
 
     /// RFC 5321 §4.5.5: nothing is sent about a message with the null sender.
@@ -90,6 +91,8 @@ impl Shard {
     ) -> Result<(), SpoolFull> {
         let mut envelope = Envelope::default();
         envelope.add_recipient(&notice.to);
+        // Bulk, without a campaign: nobody waits for it, and a failing campaign holds up no other.
+        envelope.set_labels(Labels { tenant: &notice.tenant, ..Labels::default() });
         // It quotes a stranger's header, whose lines may begin with a dot.
         envelope.set_flags(EnvelopeFlags::default().with(EnvelopeFlags::LEADING_DOTS, true));
         let nowhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::{Effect, Effects, Role, Shard, Timer, Way};
 use crate::base::time::{Mono, Now};
 use crate::intake::{
@@ -176,9 +178,14 @@ impl Shard {
         }
         self.counters.connections_in += 1;
         self.reception.connections += 1;
-        let networks = self.settings.listeners.get(usize::from(listener));
-        let relay_allowed = networks.is_some_and(|one| relay_allowed(peer.ip(), &one.relay_from));
-        let client = Client { peer, listener, relay_allowed };
+        let came_by = self.settings.listeners.get(usize::from(listener));
+        let is_in = |networks: &[IpNet]| relay_allowed(peer.ip(), networks);
+        let client = Client {
+            peer,
+            listener,
+            relay_allowed: came_by.is_some_and(|one| is_in(&one.relay_from)),
+            labels_trusted: came_by.is_some_and(|one| is_in(&one.trust_headers_from)),
+        };
         let incoming = Incoming {
             session: Session::new(Arc::clone(&self.reception.settings), client, now),
             chunks: Vec::new(),

@@ -1,7 +1,9 @@
 //! The spool of a shard: commits ordered, durable messages scheduled, outcomes and notices written.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use super::dispatch::Waiting;
 use super::{Effect, Effects, Fact, Shard};
 use crate::base::map::Map;
 use crate::base::planted::{Bug, planted};
@@ -23,6 +25,8 @@ const NOTICE_TOKENS: u64 = (u32::MAX as u64) << 32;
 #[derive(Clone)]
 pub(super) struct Notice {
     pub(super) to: Box<str>,
+    /// Of the message it reports on.
+    pub(super) tenant: Box<str>,
     pub(super) text: Vec<u8>,
 }
 
@@ -171,6 +175,7 @@ impl Shard {
         };
         self.counters.recipients_accepted += u64::from(view.recipients);
         let own = record.on_its_own(view.record_bytes);
+        let flow = self.flows.of_labels(envelope.labels());
         for group in envelope.groups() {
             let delivery = Delivery {
                 message: id,
@@ -182,7 +187,8 @@ impl Shard {
                 accepted: self.clock.now(now).wall,
                 record: Some(own.clone()),
             };
-            self.locate(now, group.domain, delivery, None, out);
+            let waiting = Waiting { flow: Arc::clone(&flow), delivery, due: None };
+            self.locate(now, group.domain, waiting, out);
         }
     }
 

@@ -4,8 +4,9 @@
 //! counts   0 4 messages   4 4 groups   8 4 chunks   12 4 marks   16 4 domains   20 4 name bytes
 //! then     message ... | group ... | chunk ... | mark ... | domain ... | names | outcome ...
 //! message  0 8 id   8 8 accepted   16 4 offset   20 4 record bytes   24 4 first group
-//!          28 4 first chunk   32 2 groups   34 2 chunks   36 2 recipients   38 2 zero
-//! group    0 4 domain   4 2 first   6 2 count
+//!          28 4 first chunk   32 2 groups   34 2 chunks   36 2 recipients
+//!          38 2 1: the group behind its own, which is not counted, names its flow; else 0
+//! group    0 4 domain   4 2 first   6 2 count; for a flow its labels in place of a domain, and zeros
 //! chunk    as in message.rs
 //! mark     0 4 offset   4 4 record bytes   8 1 kind   9 3 zero
 //!         12 4 outcomes of this record that are listed: all, or none
@@ -15,7 +16,8 @@
 //! ```
 //! Marks name the records a restart reads in full: Outcomes that are not listed, Copy, State, Fence.
 //! Outcomes are listed in the order of their marks, without the replies, which stay where they are.
-//! A reader that knows no lists reads the records, and finds the same.
+//! A reader that knows no lists reads the records, and finds the same; one that knows no flows finds
+//! all but those.
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use super::record::Kind;
 use crate::base::map::Map;
 use crate::base::time::Wall;
 use crate::model::message::{MessageId, Place, SegmentSeq};
+use crate::wire::envelope::{Labels, labels_of};
 
 const COUNTS_BYTES: usize = 24;
 const MESSAGE_BYTES: usize = 40;
@@ -66,12 +69,14 @@ impl FooterBuilder {
         put(&mut entry, 32, &len16(parts.groups.len()).to_le_bytes());
         put(&mut entry, 34, &len16(parts.chunks.len()).to_le_bytes());
         put(&mut entry, 36, &parts.recipients.to_le_bytes());
+        let labels = labels_of(parts.envelope).unwrap_or_default();
+        put(&mut entry, HAS_FLOW_AT, &u16::from(!labels.is_empty()).to_le_bytes());
         self.messages.extend_from_slice(&entry);
         for group in parts.groups {
-            let domain = self.domain(group.domain);
-            self.groups.extend_from_slice(&domain.to_le_bytes());
-            self.groups.extend_from_slice(&group.first.to_le_bytes());
-            self.groups.extend_from_slice(&group.count.to_le_bytes());
+            self.add_group(group.domain, group.first, group.count);
+        }
+        if !labels.is_empty() {
+            self.add_group(labels, 0, 0);
         }
         for chunk in parts.chunks {
             self.chunks.extend_from_slice(&chunk.to_bytes());
@@ -134,6 +139,13 @@ impl FooterBuilder {
         [&self.messages, &self.groups, &self.chunks, &self.marks, &self.ends, &self.names]
     }
 
+    fn add_group(&mut self, name: &str, first: u16, count: u16) {
+        let domain = self.domain(name);
+        self.groups.extend_from_slice(&domain.to_le_bytes());
+        self.groups.extend_from_slice(&first.to_le_bytes());
+        self.groups.extend_from_slice(&count.to_le_bytes());
+    }
+
     fn domain(&mut self, name: &str) -> u32 {
         if let Some(domain) = self.domains.get(name) {
             return *domain;
@@ -146,6 +158,8 @@ impl FooterBuilder {
     }
 }
 
+/// Where a message tells whether its flow is named.
+const HAS_FLOW_AT: usize = 38;
 /// Where a mark tells how many outcomes are listed.
 const LISTED_AT: usize = 12;
 
@@ -186,6 +200,8 @@ pub(super) struct FooterMessage {
     pub(super) recipients: u16,
     pub(super) groups: Vec<(Arc<str>, u16, u16)>,
     pub(super) chunks: Vec<ChunkRef>,
+    /// Its labels, if it has any.
+    pub(super) labels: Option<Arc<str>>,
 }
 
 /// A record that a restart reads in full, unless its outcomes are listed.
@@ -279,6 +295,16 @@ impl<'a> FooterView<'a> {
         let place = Place { segment, offset: u32_at(entry, 16)?, bytes: u32_at(entry, 20)? };
         let groups = part(self.groups, u32_at(entry, 24)?, u16_at(entry, 32)?, GROUP_BYTES)?;
         let chunks = part(self.chunks, u32_at(entry, 28)?, u16_at(entry, 34)?, CHUNK_BYTES)?;
+        let labels = match u16_at(entry, HAS_FLOW_AT)? {
+            0 => None,
+            _ => {
+                let behind = u32_at(entry, 24)?.checked_add(u32::from(u16_at(entry, 32)?))?;
+                let (labels, _, _) =
+                    of_domain(domains, part(self.groups, behind, 1, GROUP_BYTES)?)?;
+                Labels::parse(&labels)?;
+                Some(labels)
+            }
+        };
         Some(FooterMessage {
             id: MessageId(u64_at(entry, 0)?),
             place,
@@ -289,6 +315,7 @@ impl<'a> FooterView<'a> {
                 .map(|group| of_domain(domains, group))
                 .collect::<Option<_>>()?,
             chunks: chunks.chunks_exact(CHUNK_BYTES).filter_map(ChunkRef::from_bytes).collect(),
+            labels,
         })
     }
 }
@@ -327,6 +354,7 @@ mod tests {
     use crate::model::outcome::{Outcome, RangeOutcome, Reply};
     use crate::spool::message::DomainRange;
     use crate::spool::outcomes::append_entry;
+    use crate::wire::envelope::{Envelope, Origin};
 
     fn outcomes() -> Vec<u8> {
         let mut payload = Vec::new();
@@ -343,6 +371,16 @@ mod tests {
         payload
     }
 
+    fn envelope(tenant: &str) -> Vec<u8> {
+        let mut envelope = Envelope::default();
+        envelope.add_recipient("a@a.example");
+        envelope.set_labels(Labels { tenant, ..Labels::default() });
+        let origin = Origin { peer: ([192, 0, 2, 1], 25).into(), listener: 0, accepted: Wall(1) };
+        let mut bytes = Vec::new();
+        envelope.encode("client.example", origin, &mut bytes);
+        bytes
+    }
+
     fn footer() -> FooterBuilder {
         let mut footer = FooterBuilder::default();
         for ordinal in 0..3u16 {
@@ -352,7 +390,7 @@ mod tests {
             ];
             let chunks = [ChunkRef { segment: SegmentSeq(4), offset: 4160, bytes: 9 }];
             let parts = MessageParts {
-                envelope: b"",
+                envelope: &envelope(if ordinal > 0 { "acme" } else { "" }),
                 recipients: ordinal + 2,
                 groups: &groups,
                 trace: b"",
@@ -376,6 +414,17 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_are_none_make_the_index_none() {
+        let mut payload = payload();
+        let at = memchr::memmem::find(&payload, b"bulk").unwrap();
+        payload[at] = b'B';
+        let view = FooterView::parse(&payload).unwrap();
+        let domains = view.domains().unwrap();
+        let read: Vec<_> = view.messages(SegmentSeq(5), &domains).collect();
+        assert!(read[0].is_some() && read[1].is_none() && read[2].is_none());
+    }
+
+    #[test]
     fn a_footer_reads_back() {
         let payload = payload();
         let view = FooterView::parse(&payload).unwrap();
@@ -386,6 +435,9 @@ mod tests {
         assert_eq!(messages[1].chunks.len(), 1);
         assert!(messages[2].chunks.is_empty());
         assert_eq!((messages[2].recipients, messages[2].accepted), (4, Wall(2)));
+        let labels: Vec<_> = messages.iter().map(|message| message.labels.as_deref()).collect();
+        assert_eq!(labels, [None, Some("bulk\n\nacme\n"), Some("bulk\n\nacme\n")]);
+        assert_eq!(domains.len(), 3, "equal flows are named once");
         let marks: Vec<_> = view.marks().map(|mark| (mark.offset, mark.listed)).collect();
         assert_eq!(marks, [(8256, 3), (9280, 0)]);
     }

@@ -164,6 +164,7 @@ fn told(files: &[Vec<u8>]) -> String {
     }
     let scans = (0..).zip(files).map(|(file, bytes)| scan(FileId(file), bytes, groups_of).unwrap());
     let recovered = plan(scans.collect(), 1);
+    assert!(recovered.deliveries.iter().all(|found| found.flow.is_none()), "nobody said any");
     writeln!(told, "recovered, next sequence {}", recovered.next_sequence).unwrap();
     for found in &recovered.deliveries {
         let (at, delivery) = (found.delivery.place, &found.delivery);

@@ -16,7 +16,9 @@ use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
 use crate::model::delivery::Delivery;
+use crate::model::flow::Flow;
 use crate::model::message::{MessageId, Place, SegmentSeq};
+use crate::wire::envelope::Labels;
 
 /// What all shards start with.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ impl RecoveredShard {
 #[derive(Debug)]
 pub struct RecoveredDelivery {
     pub domain: Arc<str>,
+    /// `None`: the flow that says nothing.
+    pub flow: Option<Arc<Flow>>,
     pub delivery: Delivery,
     /// `None`: at once.
     pub due: Option<Wall>,
@@ -104,6 +108,7 @@ pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
         refers: BTreeMap::new(),
         leaders: BTreeMap::new(),
         homes: BTreeMap::new(),
+        flows: Map::default(),
     };
     plan.sort_segments(scans);
     plan.gather_fences();
@@ -151,6 +156,7 @@ struct Plan {
     /// Segments that must go to one shard are bound: each names an older one of its set, or itself.
     leaders: BTreeMap<SegmentSeq, SegmentSeq>,
     homes: BTreeMap<SegmentSeq, ShardId>,
+    flows: Map<Arc<str>, Arc<Flow>>,
 }
 
 impl Plan {
@@ -358,15 +364,27 @@ impl Plan {
                 return self.recovered.findings.push(Finding::Damaged { file, place, message });
             }
         }
+        let flow = message.labels.as_ref().and_then(|labels| self.flow(labels));
         for (domain, first, count) in &message.groups {
             for run in &runs {
                 if let Some(part) = common(run, *first, *count) {
-                    self.recovered.deliveries.push(delivery(&message, home, domain, part));
+                    let delivery = delivery(&message, home, domain, flow.clone(), part);
+                    self.recovered.deliveries.push(delivery);
                 }
             }
         }
         let recovered = RecoveredMessage { id, place, runs, chunks: message.chunks, shadows };
         self.recovered.shards[usize::from(home.0)].messages.push(recovered);
+    }
+
+    /// The flow of these labels, one for all that have them.
+    fn flow(&mut self, labels: &Arc<str>) -> Option<Arc<Flow>> {
+        if let Some(flow) = self.flows.get(labels) {
+            return Some(Arc::clone(flow));
+        }
+        let flow = Arc::new(Labels::parse(labels)?.to_flow());
+        self.flows.insert(Arc::clone(labels), Arc::clone(&flow));
+        Some(flow)
     }
 
     /// The worst that is known of any piece.
@@ -484,10 +502,12 @@ fn delivery(
     message: &ScannedMessage,
     home: ShardId,
     domain: &Arc<str>,
+    flow: Option<Arc<Flow>>,
     run: PendingRun,
 ) -> RecoveredDelivery {
     RecoveredDelivery {
         domain: Arc::clone(domain),
+        flow,
         delivery: Delivery {
             message: message.id,
             home,

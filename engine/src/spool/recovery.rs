@@ -21,6 +21,7 @@ use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
 use crate::model::message::{MessageId, Place, SegmentSeq};
+use crate::wire::envelope::labels_of;
 
 /// Recipients of an envelope by domain: name, first, count.
 pub type Groups = Vec<(Arc<str>, u16, u16)>;
@@ -175,6 +176,8 @@ pub(super) struct ScannedMessage {
     /// A Copy's; a Message has none.
     pub(super) states: Option<Vec<PendingRun>>,
     pub(super) trust: Trust,
+    /// What names its flow, if it has one.
+    pub(super) labels: Option<Arc<str>>,
 }
 
 /// Whether everything that was written before a record is known to be there.
@@ -492,7 +495,8 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
 
     fn take_message(&mut self, at: u32, header: &RecordHeader, record: &[u8]) -> Option<()> {
         let view = MessageView::from_header(header).ok()?;
-        let groups = (self.groups_of)(view.envelope.of(record)?)?;
+        let envelope = view.envelope.of(record)?;
+        let groups = (self.groups_of)(envelope)?;
         if !covers(&groups, view.recipients) {
             return None;
         }
@@ -507,6 +511,7 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             chunks: view.chunks(record).collect(),
             states,
             trust: Trust::Full,
+            labels: labels_of(envelope).filter(|labels| !labels.is_empty()).map(Arc::from),
         });
         Some(())
     }
@@ -588,8 +593,9 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
 
 impl From<FooterMessage> for ScannedMessage {
     fn from(message: FooterMessage) -> Self {
-        let FooterMessage { id, place, accepted, recipients, groups, chunks } = message;
-        Self { id, place, accepted, recipients, groups, chunks, states: None, trust: Trust::Full }
+        let FooterMessage { id, place, accepted, recipients, groups, chunks, labels } = message;
+        let (states, trust) = (None, Trust::Full);
+        Self { id, place, accepted, recipients, groups, chunks, states, trust, labels }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The header block of a message: the trace field we add, the trace fields we count, its end.
+//! The header block of a message: the trace field we add, and its end.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -6,9 +6,6 @@ use std::net::SocketAddr;
 use crate::base::time::Wall;
 use crate::model::message::MessageId;
 use crate::wire::date::MailDate;
-
-/// Received fields beyond which a message goes in circles (RFC 5321 §6.3: at least 100).
-pub const HOPS_MAX: u32 = 100;
 
 /// How a message came in, as far as its Received field tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,83 +50,6 @@ pub fn header_end(message: &[u8]) -> usize {
     memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4)
 }
 
-/// Counts Received fields in text that arrives in pieces; stops at the end of the header block.
-#[derive(Clone, Debug, Default)]
-pub struct HopCount {
-    hops: u32,
-    place: Place,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Place {
-    /// In a field name of which this much agrees with `received`.
-    InName(usize),
-    /// Behind the name; blanks may stand before the colon (RFC 5322 §4.5.8).
-    BehindName,
-    /// In the rest of a line that matters no more.
-    InLine,
-    /// Behind a CR at the start of a line.
-    AtEmptyLine,
-    InBody,
-}
-
-impl Default for Place {
-    fn default() -> Self {
-        Self::InName(0)
-    }
-}
-
-impl HopCount {
-    const NAME: &'static [u8] = b"received";
-
-    /// Takes the next piece of a text whose lines end with CRLF.
-    pub fn feed(&mut self, mut piece: &[u8]) {
-        while let Some((first, rest)) = piece.split_first() {
-            match self.place {
-                Place::InBody => return,
-                Place::InLine => match memchr::memchr(b'\n', piece) {
-                    None => return,
-                    Some(at) => {
-                        piece = &piece[at + 1..];
-                        self.place = Place::InName(0);
-                    }
-                },
-                place => {
-                    self.place = self.after(place, *first);
-                    // A line end is left for the line it ends.
-                    piece = if matches!(self.place, Place::InLine) { piece } else { rest };
-                }
-            }
-        }
-    }
-
-    /// Received fields so far.
-    #[must_use]
-    pub fn hops(&self) -> u32 {
-        self.hops
-    }
-
-    fn after(&mut self, place: Place, byte: u8) -> Place {
-        match (place, byte) {
-            (Place::InName(0), b'\r') => Place::AtEmptyLine,
-            (Place::InName(len), _) if Self::NAME.get(len) == Some(&byte.to_ascii_lowercase()) => {
-                if len + 1 < Self::NAME.len() {
-                    Place::InName(len + 1)
-                } else {
-                    Place::BehindName
-                }
-            }
-            (Place::BehindName, b' ' | b'\t') => Place::BehindName,
-            (Place::BehindName, b':') => {
-                self.hops += 1;
-                Place::InLine
-            }
-            (Place::AtEmptyLine, b'\n') => Place::InBody,
-            _ => Place::InLine,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,24 +90,5 @@ mod tests {
         assert_eq!(header_end(b"\r\nbody\r\n\r\n"), 2);
         assert_eq!(header_end(b"A: b\r\n"), 6);
         assert_eq!(header_end(b""), 0);
-    }
-
-    fn check_hops(text: &str, expected: u32) {
-        for cut in 0..=text.len() {
-            let mut count = HopCount::default();
-            count.feed(&text.as_bytes()[..cut]);
-            count.feed(&text.as_bytes()[cut..]);
-            assert_eq!(count.hops(), expected, "{text:?} cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn received_fields_are_counted_in_the_header_only() {
-        check_hops("", 0);
-        check_hops("Received: a\r\n\tReceived: b\r\nRECEIVED : c\r\n\r\nReceived: d\r\n", 2);
-        check_hops("\r\nReceived: a\r\n", 0);
-        check_hops("X-Received: a\r\nReceivedBy: b\r\nReceive: c\r\nReceived\r\n", 0);
-        check_hops("Receiv\r\nReceived: b\r\nA:\r\n\r\n", 1);
-        check_hops("received:\r\nreceived:\r\nrec", 2);
     }
 }

@@ -3,4 +3,6 @@
 pub mod date;
 pub mod envelope;
 pub mod header;
+pub mod header_scan;
+pub mod label_fields;
 pub mod smtp;

@@ -17,6 +17,8 @@ pub enum Stream {
     /// Whether there are later troubles in a world, and how they go.
     Later,
     LaterCourse,
+    /// Whether clients say whose mail it is, and what.
+    Labels,
 }
 
 /// One stream of chance.

@@ -1,9 +1,12 @@
 //! Clients: sources of mail that speak SMTP with or without pipelining, and break off anywhere.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use postrider_engine::model::flow::{Flow, MailClass};
 
 use super::chance::Chance;
-use super::ledger::{Ledger, MailState, parse_id};
+use super::ledger::{Labels, Ledger, Mail, MailState, parse_id};
 use super::names::NOWHERE;
 use super::net::LinkId;
 use super::options::{Faults, Options};
@@ -140,7 +143,7 @@ impl Client {
                 ledger.recipients[recipient].is_accepted = code == 250;
             }
             Some(Expect::Data(mail)) if code == 354 => {
-                self.held.push_front((stuffed(&mut ledger.mails[mail].text), Expect::Done(mail)));
+                self.held.push_front((stuffed(&mut ledger.mails[mail]), Expect::Done(mail)));
                 if self.style.chains {
                     self.next_mail(ledger);
                 }
@@ -192,11 +195,11 @@ impl Client {
             self.hold(format!("RCPT TO:<{address}>\r\n"), Expect::Rcpt(*recipient));
         }
         if self.style.chunks {
-            let text = &mut ledger.mails[mail].text;
+            let text = ledger.mails[mail].sent();
             let mut bytes = format!("BDAT {} LAST\r\n", text.len()).into_bytes();
-            bytes.extend_from_slice(text);
+            bytes.extend(text);
             // The engine ends every text with CRLF.
-            end_line(text);
+            end_line(&mut ledger.mails[mail].text);
             self.held.push_back((bytes, Expect::Done(mail)));
         } else {
             self.hold("DATA\r\n".to_owned(), Expect::Data(mail));
@@ -220,8 +223,9 @@ impl Client {
 }
 
 /// A text as DATA sends it.
-fn stuffed(text: &mut Vec<u8>) -> Vec<u8> {
-    end_line(text);
+fn stuffed(mail: &mut Mail) -> Vec<u8> {
+    end_line(&mut mail.text);
+    let text = mail.sent();
     let mut bytes = Vec::with_capacity(text.len() + 8);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         if line.starts_with(b".") {
@@ -248,6 +252,51 @@ fn answered(mail: usize, code: u16, ledger: &mut Ledger, run: u32, doing: &mut D
         _ => MailState::PutOff { run },
     };
     doing.answered.push((mail, code));
+}
+
+/// Lets the header of a mail say whose it is. What it says counts from a trusted client only, and
+/// what that may not say is refused.
+pub fn label(mail: &mut Mail, is_trusted: bool, chance: &mut Chance) {
+    let mut flow = Flow::default();
+    let mut fields = Vec::new();
+    let mut is_bad = false;
+    for _ in 0..chance.between(1, 4) {
+        let name = *chance.pick(&["X-Tenant", "x-campaign", "X-CLASS \t", "X-Expire"]);
+        let is_first = !fields.windows(name.len()).any(|some| some == name.as_bytes());
+        let value = match (name, chance.one_in(12)) {
+            (_, true) => "\u{e9}",
+            ("X-Tenant", _) => *chance.pick(&["acme", "a b", "small"]),
+            ("x-campaign", _) => *chance.pick(&["spring", "x"]),
+            ("X-Expire", _) => "30d",
+            _ => *chance.pick(&["transactional", "Bulk"]),
+        };
+        fields.extend_from_slice(name.as_bytes());
+        let (before, behind) = *chance.pick(&[(":", ""), (": ", " \t"), (":\r\n\t ", "\r\n ")]);
+        fields.extend([before, value, behind, "\r\n"].concat().into_bytes());
+        if is_first {
+            is_bad |= value == "\u{e9}";
+            say(&mut flow, name, value);
+        }
+    }
+    let line = mail.text.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let at = if chance.one_in(2) { 0 } else { line };
+    let flow = match (is_trusted, is_bad) {
+        (true, true) => None,
+        (true, false) => Some(flow),
+        (false, _) => Some(Flow::default()),
+    };
+    mail.labels = Labels { at, fields, flow };
+}
+
+fn say(flow: &mut Flow, name: &str, value: &str) {
+    match name {
+        "X-Tenant" => flow.tenant = value.into(),
+        "x-campaign" => flow.campaign = value.into(),
+        // Longer than any mail is tried for: it changes nothing that the checkers look at.
+        "X-Expire" => flow.expire = Some(Duration::from_secs(30 * 24 * 3600)),
+        _ if value == "transactional" => flow.class = MailClass::Transactional,
+        _ => {}
+    }
 }
 
 /// A new mail for somebody.

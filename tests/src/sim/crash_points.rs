@@ -57,6 +57,7 @@ fn options() -> Options {
         groups: (0..3).map(group).collect(),
         faults: Faults::default(),
         later: Later::default(),
+        labels: 0,
     }
 }
 

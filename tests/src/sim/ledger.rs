@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use postrider_engine::model::flow::Flow;
 use postrider_engine::model::message::MessageId;
 
 /// One mail of a client. Its sender, unless null, and its recipients are its own alone.
@@ -12,9 +13,29 @@ pub struct Mail {
     pub recipients: Vec<usize>,
     /// The text as it is to be delivered, our Received field apart.
     pub text: Vec<u8>,
+    pub labels: Labels,
     pub state: MailState,
     /// As the engine named it in its 250, or in a Received field.
     pub id: Option<MessageId>,
+}
+
+/// What the header says of whose mail it is.
+#[derive(Debug, Default)]
+pub struct Labels {
+    /// Where in the text the fields stand when it is sent.
+    pub at: usize,
+    pub fields: Vec<u8>,
+    /// What the engine is to make of them; `None`: it must not take the mail.
+    pub flow: Option<Flow>,
+}
+
+impl Mail {
+    /// The text as its client sends it.
+    #[must_use]
+    pub fn sent(&self) -> Vec<u8> {
+        let (before, behind) = self.text.split_at(self.labels.at);
+        [before, &self.labels.fields, behind].concat()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +77,8 @@ pub struct Taking {
 pub struct Spooled {
     pub id: MessageId,
     pub sender: String,
+    /// As recovery tells it, be it by an index or by the record.
+    pub flow: Flow,
     pub pending: Vec<Pending>,
     /// If it is a report: which recipients it speaks of.
     pub reports: Vec<String>,
@@ -106,7 +129,8 @@ impl Ledger {
             recipients.push(number);
         }
         let state = MailState::Drafted;
-        self.mails.push(Mail { sender, recipients, text, state, id: None });
+        let labels = Labels { flow: Some(Flow::default()), ..Labels::default() };
+        self.mails.push(Mail { sender, recipients, text, labels, state, id: None });
         mail
     }
 

@@ -26,10 +26,20 @@ pub struct Options {
     pub groups: Vec<Group>,
     pub faults: Faults,
     pub later: Later,
+    /// Of a thousand mails, those whose header says whose mail it is; not all clients are believed.
+    pub labels: u32,
 }
 
 /// Seeds below have no later troubles, so that they stay the worlds they were when recorded.
 pub const LATER_FROM: u64 = 100_000;
+
+/// Seeds below have no such headers, for the same reason.
+pub const LABELS_FROM: u64 = 200_000;
+
+fn draw_labels(seed: u64) -> u32 {
+    let chance = &mut Chance::new(seed, Stream::Labels);
+    if seed < LABELS_FROM || chance.one_in(3) { 0 } else { rate(chance, 1000) + 100 }
+}
 
 /// Troubles that worlds did not have at first.
 #[derive(Debug, Default)]
@@ -170,6 +180,7 @@ impl Options {
             groups: (0..chance.length(1, 4)).map(|number| Group::draw(chance, number)).collect(),
             faults: Faults::draw(chance, segment_bytes),
             later: Later::draw(seed),
+            labels: draw_labels(seed),
         };
         options.later =
             std::mem::take(&mut options.later).within_reason(&options.groups, options.expire);

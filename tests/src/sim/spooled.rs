@@ -49,6 +49,7 @@ pub fn live(files: &[Vec<u8>], deliveries: &[RecoveredDelivery], clock: &Clock) 
         let message = live.entry(delivery.message).or_insert_with(|| Spooled {
             id: delivery.message,
             sender: envelope.sender().to_owned(),
+            flow: found.flow.as_deref().cloned().unwrap_or_default(),
             pending: Vec::new(),
             reports: match envelope.sender() {
                 "" => reported(view.body.of(record).unwrap_or_default()),

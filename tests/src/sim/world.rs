@@ -13,10 +13,10 @@ use postrider_engine::report::counters::Counters;
 use super::agenda::{Agenda, Due, Fault};
 use super::chance::{Chance, Stream};
 use super::checkers::{Checkers, Figures, Seen, Violation};
-use super::client::{Client, compose};
+use super::client::{Client, compose, label};
 use super::clock::{Clock, MINUTE, MS, SECOND};
 use super::disk::Disk;
-use super::engine::{Engine, slots_max};
+use super::engine::{Engine, slots_max, trusts};
 use super::host::{Host, Mark, Talk};
 use super::ledger::Ledger;
 use super::limit::Limit;
@@ -63,6 +63,7 @@ pub struct World {
     /// Of each group.
     limits: Vec<Limit>,
     later_chance: Chance,
+    label_chance: Chance,
     /// Of the runs that are over.
     counters: Counters,
     /// When the faults ended.
@@ -116,6 +117,7 @@ impl World {
             quiet: Quiet::default(),
             limits: options.groups.iter().map(|group| Limit::new(group.connections)).collect(),
             later_chance: chance(Stream::LaterCourse),
+            label_chance: chance(Stream::Labels),
             counters: Counters::default(),
             calm_since: None,
             look_every: 10 * SECOND,
@@ -143,7 +145,7 @@ impl World {
         for _ in 0..self.options.mails {
             let mail = compose(&mut self.ledger, &self.options, &mut self.workload);
             let client = self.workload.index(self.clients.len());
-            self.clients[client].to_send.push_back(mail);
+            self.give(client, mail);
         }
         let begin = self.clock.at;
         for client in 0..self.clients.len() {
@@ -154,6 +156,15 @@ impl World {
         self.agenda.add(begin + self.options.trouble_for, Due::Calm);
         self.plan_faults(begin);
         self.plan_later(begin);
+    }
+
+    /// Lets a client send a mail.
+    fn give(&mut self, client: usize, mail: usize) {
+        if self.label_chance.permille(self.options.labels) {
+            let is_trusted = trusts(client);
+            label(&mut self.ledger.mails[mail], is_trusted, &mut self.label_chance);
+        }
+        self.clients[client].to_send.push_back(mail);
     }
 
     /// Lets the mail be changed before anything is sent.

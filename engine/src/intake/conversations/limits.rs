@@ -183,7 +183,8 @@ fn a_client_that_leaves_takes_nothing_with_it() {
 
 #[test]
 fn a_client_too_many_is_told_so_and_nothing_is_read() {
-    let client = Client { peer: "[::1]:1".parse().unwrap(), listener: 0, relay_allowed: true };
+    let peer = "[::1]:1".parse().unwrap();
+    let client = Client { peer, listener: 0, relay_allowed: true, labels_trusted: false };
     let mut bench = Bench::new();
     bench.replies.clear();
     bench.session = Session::turned_away(Arc::new(settings()), client, bench.now);

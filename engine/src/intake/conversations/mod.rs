@@ -1,5 +1,6 @@
 //! Whole conversations with a session, cut at every byte.
 
+mod labels;
 mod limits;
 mod order;
 mod text;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::time::{Mono, Now, Wall};
+use crate::model::flow::Flow;
 use crate::model::message::{MessageId, SegmentSeq};
 use crate::wire::envelope::{EnvelopeFlags, EnvelopeView};
 
@@ -21,6 +23,7 @@ struct Mail {
     sender: String,
     recipients: Vec<String>,
     flags: EnvelopeFlags,
+    flow: Flow,
     text: Vec<u8>,
 }
 
@@ -50,13 +53,19 @@ fn settings() -> IntakeSettings {
         recipients: 100,
         idle_timeout: Duration::from_secs(300),
         data_timeout: Duration::from_secs(600),
+        flows: Vec::new(),
+        classes: Vec::new(),
     }
 }
 
 impl Bench {
     fn with(settings: IntakeSettings, relay_allowed: bool) -> Self {
+        let peer = "192.0.2.9:4321".parse().unwrap();
+        Self::of(settings, Client { peer, listener: 2, relay_allowed, labels_trusted: false })
+    }
+
+    fn of(settings: IntakeSettings, client: Client) -> Self {
         let now = Now::default();
-        let client = Client { peer: "192.0.2.9:4321".parse().unwrap(), listener: 2, relay_allowed };
         let mut bench = Self {
             session: Session::new(Arc::new(settings), client, now),
             admission: Admission::new(100_000_000),
@@ -155,6 +164,7 @@ fn mail(message: &Message<'_>, chunks: Vec<u8>) -> Mail {
         sender: view.sender().to_owned(),
         recipients: view.recipients(0..view.count()).map(str::to_owned).collect(),
         flags: view.flags(),
+        flow: view.flow(),
         text: [&chunks, message.body].concat(),
     }
 }

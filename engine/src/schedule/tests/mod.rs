@@ -590,6 +590,47 @@ fn expiry_comes_neither_early_nor_more_than_a_bucket_late() {
 }
 
 #[test]
+fn the_shorter_expiry_counts() {
+    let mut world =
+        World::new(1, SiteSettings { connections: 0, expire: 60 * MINUTE, ..settings() });
+    let expiring = |expire| Arc::new(Flow { expire: Some(expire), ..Flow::default() });
+    let short = world.send_as(&expiring(10 * MINUTE), "a.example", 0, 1);
+    let long = world.send_as(&expiring(90 * MINUTE), "a.example", 0, 1);
+    world.pass(10 * MINUTE - SECOND);
+    assert!(world.failed(short).is_none());
+    world.pass(3 * SECOND);
+    assert!(world.failed(short).is_some() && world.failed(long).is_none());
+    world.pass(51 * MINUTE);
+    assert!(world.failed(long).is_some());
+}
+
+/// A retry comes back with the flow it had: the model hands it in again as it was handed out.
+#[test]
+fn mail_keeps_its_flow_through_retries() {
+    let mut world = World::new(1, settings());
+    let flow = |tenant: &str| Arc::new(Flow { tenant: tenant.into(), ..Flow::default() });
+    for tenant in ["a", "b", "a", ""] {
+        world.send_as(&flow(tenant), "a.example", 0, 1);
+    }
+    let tenants = |world: &World| {
+        let mut tenants: Vec<_> =
+            world.scheduler.courses.iter().map(|course| course.flow.tenant.to_string()).collect();
+        tenants.sort();
+        tenants
+    };
+    assert_eq!(tenants(&world), ["", "a", "b"]);
+    for _ in 0..4 {
+        let busy = world.connections.iter().position(|one| !one.work.is_empty()).unwrap();
+        world.done(busy, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+    }
+    world.pass(60 * MINUTE);
+    assert_eq!(
+        (world.relocated.len(), tenants(&world)),
+        (4, ["", "a", "b"].map(Into::into).into())
+    );
+}
+
+#[test]
 fn throttling_burns_no_attempt_and_pauses_double() {
     let mut world = World::new(1, SiteSettings { connections: 1, ..settings() });
     world.send("a.example", 0, 1);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use hashbrown::HashTable;
 
-use super::{EnvelopeFlags, Origin, VERSION};
+use super::{EnvelopeFlags, Labels, Origin, VERSION};
 use crate::base::map::stable_hash;
 
 /// What an emptied builder keeps of its text for the next message: some hundred recipients.
@@ -19,6 +19,8 @@ const RECIPIENTS_KEPT: usize = 256;
 pub struct Envelope {
     sender: String,
     flags: EnvelopeFlags,
+    /// The flow in its stored form.
+    labels: String,
     /// Recipients in the order given, one behind the other.
     text: String,
     recipients: Vec<Recipient>,
@@ -60,6 +62,7 @@ impl Envelope {
     pub fn clear(&mut self) {
         self.sender.clear();
         self.flags = EnvelopeFlags::default();
+        self.labels.clear();
         self.text.clear();
         self.text.shrink_to(TEXT_BYTES_KEPT);
         self.groups.clear();
@@ -82,6 +85,12 @@ impl Envelope {
 
     pub fn set_flags(&mut self, flags: EnvelopeFlags) {
         self.flags = flags;
+    }
+
+    /// Takes names that [`super::is_name`] found to be some.
+    pub fn set_labels(&mut self, labels: Labels<'_>) {
+        self.labels.clear();
+        labels.write(&mut self.labels);
     }
 
     #[must_use]
@@ -130,10 +139,11 @@ impl Envelope {
         out.extend(origin.peer.port().to_le_bytes());
         out.extend(to_u16(self.sender.len()).to_le_bytes());
         out.extend(to_u16(helo.len()).to_le_bytes());
-        out.extend(0u16.to_le_bytes());
+        out.extend(to_u16(self.labels.len()).to_le_bytes());
         out.extend(to_u32(text_bytes).to_le_bytes());
         out.extend(self.groups.iter().flat_map(|group| group.count.to_le_bytes()));
         self.encode_recipients(helo, out);
+        out.extend_from_slice(self.labels.as_bytes());
     }
 
     fn encode_recipients(&self, helo: &str, out: &mut Vec<u8>) {

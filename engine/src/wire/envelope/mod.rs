@@ -13,16 +13,18 @@
 //! 32  client port u16
 //! 34  sender bytes u16   0: the null sender
 //! 36  helo bytes u16
-//! 38  zero u16
+//! 38  label bytes u16   0: the flow that says nothing
 //! 40  text bytes u32
 //! 44  group table        groups x u16: how many recipients each has; their sum is `recipients`
 //!  .  recipient table    recipients x u32: where each ends in the text
 //!  .  text               sender, helo, recipients; ASCII, nothing between them
+//!  .  labels             the flow, as `labels.rs` writes it; programs that know of none stop before
 //! ```
 //! Groups stand in the order in which their domains first appeared, and recipients of a group in
 //! the order in which they were given. Domains are in lower case; no recipient stands twice.
 
 mod builder;
+mod labels;
 mod view;
 
 use std::net::SocketAddr;
@@ -30,10 +32,13 @@ use std::net::SocketAddr;
 use crate::base::time::Wall;
 
 pub use builder::{Added, Envelope};
-pub use view::{EnvelopeError, EnvelopeView, RecipientGroup};
+pub use labels::{Labels, is_name};
+pub use view::{EnvelopeError, EnvelopeView, RecipientGroup, labels_of};
 
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 44;
+/// Where the header says how long the labels are.
+const LABELS_AT: usize = 38;
 
 /// What the way out must know of a body without reading it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::flow::Flow;
 
     fn domain(address: &str) -> &str {
         address.rsplit_once('@').map_or("", |(_, domain)| domain)
@@ -82,7 +88,12 @@ mod tests {
     }
 
     fn encoded(recipients: &[&str]) -> Vec<u8> {
+        encoded_with(recipients, Labels::default())
+    }
+
+    fn encoded_with(recipients: &[&str], labels: Labels<'_>) -> Vec<u8> {
         let mut envelope = Envelope::default();
+        envelope.set_labels(labels);
         envelope.set_sender("Me@Home.example");
         envelope.set_flags(EnvelopeFlags::default().with(EnvelopeFlags::LEADING_DOTS, true));
         for recipient in recipients {
@@ -116,8 +127,46 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_is_kept() {
+        let labels = Labels { tenant: "acme", campaign: "spring", ..Labels::default() };
+        let bytes = [&encoded_with(&["a@b"], labels)[..], b"message"].concat();
+        let (view, used) = EnvelopeView::parse(&bytes).unwrap();
+        assert_eq!((view.flow(), &bytes[used..]), (labels.to_flow(), &b"message"[..]));
+        assert_eq!((view.labels(), view.recipient(0)), ("bulk\n\nacme\nspring", "a@b"));
+        assert_eq!(labels_of(&bytes), Some(view.labels()));
+        let without = encoded(&["a@b"]);
+        assert_eq!(EnvelopeView::parse(&without).unwrap().0.flow(), Flow::default());
+        assert_eq!((labels_of(&without), labels_of(b"none")), (Some(""), Some("")));
+    }
+
+    /// What programs did that knew of no labels: they took no notice of the two bytes.
+    #[test]
+    fn labels_lie_behind_all_that_was_before() {
+        let labels = Labels { tenant: "acme", ..Labels::default() };
+        let mut bytes = encoded_with(&["a@b", "c@d"], labels);
+        bytes[LABELS_AT..LABELS_AT + 2].fill(0);
+        let (view, used) = EnvelopeView::parse(&bytes).unwrap();
+        assert_eq!((view.count(), view.recipient(1)), (2, "c@d"));
+        assert_eq!(&bytes[used..], b"bulk\n\nacme\n");
+    }
+
+    #[test]
+    fn labels_that_are_none_make_the_envelope_none() {
+        let labels = Labels { tenant: "acme", ..Labels::default() };
+        let bytes = encoded_with(&["a@b"], labels);
+        for (at, byte) in [(1, b'\r'), (1, 0xff), (11, b'x'), (5, b'\n'), (7, 0)] {
+            let mut changed = bytes.clone();
+            let from_end = changed.len() - at;
+            changed[from_end] = byte;
+            let parsed = EnvelopeView::parse(&changed).err();
+            assert_eq!(parsed, Some(EnvelopeError::Inconsistent), "{at} {byte}");
+        }
+    }
+
+    #[test]
     fn a_cleared_envelope_is_as_new() {
         let mut envelope = Envelope::default();
+        envelope.set_labels(Labels { tenant: "acme", ..Labels::default() });
         envelope.set_sender("x@y");
         for index in 0..1000 {
             assert_eq!(envelope.add_recipient(&format!("u{index}@d{}", index % 7)), Added::New);
@@ -126,6 +175,9 @@ mod tests {
         envelope.clear();
         assert_eq!((envelope.add_recipient("u5@d5"), envelope.count()), (Added::New, 1));
         assert_eq!(envelope.sender(), "");
+        let mut bytes = Vec::new();
+        envelope.encode("h", origin(), &mut bytes);
+        assert_eq!(EnvelopeView::parse(&bytes).unwrap().0.labels(), "");
     }
 
     #[test]
@@ -144,9 +196,11 @@ mod tests {
 
     #[test]
     fn a_cut_envelope_is_no_envelope() {
-        let bytes = encoded(&["a@b", "c@d"]);
+        let labels = Labels { tenant: "acme", ..Labels::default() };
+        let bytes = encoded_with(&["a@b", "c@d"], labels);
         for cut in 0..bytes.len() {
             assert_eq!(EnvelopeView::parse(&bytes[..cut]).err(), Some(EnvelopeError::Short));
+            assert!(cut < HEADER_BYTES || labels_of(&bytes[..cut]).is_none());
         }
     }
 
@@ -158,13 +212,15 @@ mod tests {
             let grouped: usize = view.groups().map(|group| usize::from(group.count)).sum();
             assert_eq!(grouped, usize::from(view.count()));
             assert!(text + view.sender().len() + view.helo().len() <= bytes.len());
-            let _origin = view.origin();
+            let (_origin, flow) = (view.origin(), view.flow());
+            assert_eq!(Labels::parse(view.labels()), Some(Labels::from(&flow)));
         }
     }
 
     #[test]
     fn no_changed_byte_makes_reading_panic() {
-        let bytes = encoded(&["a@b", "c@d", "e@b"]);
+        let labels = Labels { tenant: "acme", campaign: "spring", ..Labels::default() };
+        let bytes = encoded_with(&["a@b", "c@d", "e@b"], labels);
         for at in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff, bytes[at] ^ 1, bytes[at] ^ 0x10] {
                 let mut changed = bytes.clone();

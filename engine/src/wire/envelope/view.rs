@@ -3,8 +3,9 @@
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
-use super::{EnvelopeFlags, HEADER_BYTES, Origin, VERSION};
+use super::{EnvelopeFlags, HEADER_BYTES, LABELS_AT, Labels, Origin, VERSION};
 use crate::base::time::Wall;
+use crate::model::flow::Flow;
 
 /// An envelope read in place.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +14,7 @@ pub struct EnvelopeView<'a> {
     groups: &'a [[u8; 2]],
     ends: &'a [[u8; 4]],
     text: &'a str,
+    labels: &'a str,
     /// Bytes of sender and helo in front of the recipients.
     recipients_at: usize,
 }
@@ -54,12 +56,14 @@ impl<'a> EnvelopeView<'a> {
         let text_bytes = u32::from_le_bytes([header[40], header[41], header[42], header[43]]);
         let (text, rest) =
             rest.split_at_checked(text_bytes as usize).ok_or(EnvelopeError::Short)?;
-        if !text.is_ascii() {
+        let label_bytes = usize::from(u16_at(header, LABELS_AT));
+        let (labels, rest) = rest.split_at_checked(label_bytes).ok_or(EnvelopeError::Short)?;
+        let (text, labels) = (ascii(text)?, ascii(labels)?);
+        if Labels::parse(labels).is_none() {
             return Err(EnvelopeError::Inconsistent);
         }
-        let text = std::str::from_utf8(text).map_err(|_| EnvelopeError::Inconsistent)?;
         let recipients_at = usize::from(u16_at(header, 34)) + usize::from(u16_at(header, 36));
-        let view = Self { header, groups, ends, text, recipients_at };
+        let view = Self { header, groups, ends, text, labels, recipients_at };
         view.check()?;
         Ok((view, bytes.len() - rest.len()))
     }
@@ -99,6 +103,18 @@ impl<'a> EnvelopeView<'a> {
     #[must_use]
     pub fn helo(&self) -> &'a str {
         &self.text[usize::from(u16_at(self.header, 34))..self.recipients_at]
+    }
+
+    /// Whose mail it is, and how urgent.
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        Labels::parse(self.labels).unwrap_or_default().to_flow()
+    }
+
+    /// The flow in its stored form, which names it as well; empty: the flow that says nothing.
+    #[must_use]
+    pub fn labels(&self) -> &'a str {
+        self.labels
     }
 
     #[must_use]
@@ -148,6 +164,26 @@ impl<'a> EnvelopeView<'a> {
     fn end(&self, index: usize) -> usize {
         u32::from_le_bytes(self.ends[index]) as usize
     }
+}
+
+/// The labels of a stored envelope without a look at the rest of it, which must be read before
+/// anything is made of them. `None`: there should be some, and they are cut off or no text.
+#[must_use]
+pub fn labels_of(envelope: &[u8]) -> Option<&str> {
+    let Some(header) = envelope.first_chunk::<HEADER_BYTES>() else { return Some("") };
+    let bytes = usize::from(u16_at(header, LABELS_AT));
+    if bytes == 0 || header[0] != VERSION {
+        return Some("");
+    }
+    let tables = usize::from(u16_at(header, 4)) * 2 + usize::from(u16_at(header, 2)) * 4;
+    let text = u32::from_le_bytes([header[40], header[41], header[42], header[43]]);
+    let at = HEADER_BYTES + tables + text as usize;
+    std::str::from_utf8(envelope.get(at..)?.get(..bytes)?).ok()
+}
+
+fn ascii(bytes: &[u8]) -> Result<&str, EnvelopeError> {
+    let text = std::str::from_utf8(bytes).ok().filter(|text| text.is_ascii());
+    text.ok_or(EnvelopeError::Inconsistent)
 }
 
 fn domain(address: &str) -> &str {

@@ -28,8 +28,6 @@ pub struct TextFacts {
     pub flaw: Option<Flaw>,
     /// Some line begins with a dot, so sending it by DATA takes stuffing.
     pub leading_dots: bool,
-    /// Some byte is above 127.
-    pub eight_bit: bool,
 }
 
 /// What makes a text no mail (RFC 5321 §2.3.8, §4.5.2; RFC 5322 §4).
@@ -78,7 +76,6 @@ impl TextScan {
                 Place::InLine => self.in_line(&text[at..]),
             };
         }
-        self.facts.eight_bit |= !text[..at].is_ascii();
         at
     }
 
@@ -191,14 +188,5 @@ mod tests {
         // The CR counts.
         assert_eq!(flaw(&text(TEXT_LINE_BYTES_MAX - 1)), None);
         assert_eq!(flaw(&text(TEXT_LINE_BYTES_MAX)), Some(Flaw::LongLine));
-    }
-
-    #[test]
-    fn eight_bit_text_is_noticed() {
-        let mut scan = TextScan::default();
-        scan.feed(b"plain\r\n");
-        assert!(!scan.facts().eight_bit);
-        scan.feed("\u{fc}".as_bytes());
-        assert!(scan.facts().eight_bit);
     }
 }

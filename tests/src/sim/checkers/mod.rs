@@ -3,6 +3,7 @@
 mod backoff_kept;
 mod durable_first;
 mod expiry_kept;
+mod flow_kept;
 mod limits_kept;
 mod memory_bounds;
 mod no_double_report;
@@ -151,6 +152,7 @@ impl Checkers {
             Box::new(limits_kept::LimitsKept::default()),
             Box::new(backoff_kept::BackoffKept::default()),
             Box::new(expiry_kept::ExpiryKept::default()),
+            Box::new(flow_kept::FlowKept::default()),
             Box::new(only_damaged_aside::OnlyDamagedAside::default()),
             Box::new(memory_bounds::MemoryBounds::default()),
         ])

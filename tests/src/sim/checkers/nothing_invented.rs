@@ -66,6 +66,9 @@ impl NothingInvented {
         if !may_be_there {
             return Err(format!("mail {mail} was delivered, it is {:?}", sent.state));
         }
+        if sent.labels.flow.is_none() {
+            return Err(format!("mail {mail} was taken, though nobody can tell whose it is"));
+        }
         if sent.sender != taking.sender {
             return Err(format!("mail {mail} came from <{}>", taking.sender));
         }

@@ -99,6 +99,7 @@ impl Checker for OutcomesInTime {
 
 #[cfg(test)]
 mod tests {
+    use postrider_engine::model::flow::Flow;
     use postrider_engine::model::message::MessageId;
 
     use super::*;
@@ -121,7 +122,8 @@ mod tests {
         }
         let pending = vec![Pending { address: ADDRESS.to_owned(), attempts: 0, due: None }];
         let (sender, reports) = (String::new(), Vec::new());
-        let spooled = [Spooled { id: MessageId(1), sender, pending, reports }];
+        let flow = Flow::default();
+        let spooled = [Spooled { id: MessageId(1), sender, flow, pending, reports }];
         let seen = Seen::Recovered { spooled: &spooled, is_restart: true, run: 2, quiet, at: 0 };
         checker.see(&ledger, &seen)
     }

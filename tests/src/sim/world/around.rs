@@ -92,7 +92,7 @@ impl World {
             let bound = self.options.mails * 2;
             if code / 100 == 4 && self.ledger.mails.len() < bound {
                 let again = compose(&mut self.ledger, &self.options, &mut self.workload);
-                self.clients[client].to_send.push_back(again);
+                self.give(client, again);
             }
         }
         match doing.leaves {
