@@ -17,12 +17,14 @@ mod tests;
 mod world;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use figures::Figures;
+use postfix::Rounding;
 use require::Requirement;
 use scenario::{ALL, Contestant, Scenario};
 use tally::Tally;
@@ -38,6 +40,9 @@ pub(crate) struct Options {
     /// Decides arrivals, service times and all else.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Postfix's sums of feedback: as in its code, or as in its SCHEDULER_README.
+    #[arg(long, value_enum, default_value_t = Rounding::AsCoded)]
+    rounding: Rounding,
     /// Writes all figures there.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -54,8 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut judged = vec![false; options.require.len()];
     let mut report = serde_json::Map::new();
     for scenario in chosen(&options.scenario)? {
-        let runs = Contestant::ALL
-            .map(|contestant| (contestant, scenario.run(contestant, options.days, options.seed)));
+        let runs = run_all(scenario, options)?;
         let figures = runs
             .each_ref()
             .map(|(contestant, tally)| (contestant.name(), Figures::new(scenario, tally)));
@@ -79,6 +83,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     ensure!(missed.is_empty(), "missed: {}", missed.join(", "));
     Ok(())
+}
+
+/// Each contestant in a world of its own, so all at once.
+fn run_all(scenario: &Scenario, options: &Options) -> Result<[(Contestant, Tally); 4]> {
+    let run = |contestant| (contestant, scenario.run(contestant, options.days, options.seed));
+    thread::scope(|scope| {
+        let runs = Contestant::all(options.rounding)
+            .map(|contestant| scope.spawn(move || run(contestant)));
+        let runs = runs.into_iter().map(|run| run.join().map_err(|_| anyhow!("a run panicked")));
+        let runs = runs.collect::<Result<Vec<_>>>()?;
+        runs.try_into().map_err(|_| anyhow!("every contestant has one run"))
+    })
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
@@ -108,7 +124,7 @@ fn write_json(options: &Options, report: serde_json::Map<String, Value>) -> Resu
 }
 
 /// Ours and the Postfix of default settings, in one picture.
-fn draw(scenario: &Scenario, runs: &[(Contestant, Tally)], folder: &PathBuf) -> Result<()> {
+fn draw(scenario: &Scenario, runs: &[(Contestant, Tally)], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let file = folder.join(format!("{}.svg", scenario.name));
     let [(_, ours), (_, theirs), ..] = runs else { return Ok(()) };

@@ -42,8 +42,8 @@ impl FromStr for Requirement {
             .into_iter()
             .find_map(split)
             .ok_or_else(|| anyhow!("no <, <=, > or >= in it; like this: deferred<3%"))?;
-        let (number, unit) = match bound.strip_suffix('%') {
-            Some(number) => (number, 0.01),
+        let (number, parts) = match bound.strip_suffix('%') {
+            Some(number) => (number, 100.0),
             None => (bound, 1.0),
         };
         let bound: f64 = number.parse().with_context(|| format!("{bound} is no number"))?;
@@ -59,7 +59,7 @@ impl FromStr for Requirement {
             scenario,
             figure: figure.to_owned(),
             relation,
-            bound: bound * unit,
+            bound: bound / parts,
         })
     }
 }

@@ -6,7 +6,7 @@ use postrider_engine::base::time::Mono;
 
 use super::arrivals::{Arrivals, Load};
 use super::ours::Ours;
-use super::postfix::{Feedback, Postfix};
+use super::postfix::{Feedback, Postfix, Rounding};
 use super::receiver::cap::Cap;
 use super::receiver::greylist::Greylist;
 use super::receiver::limiter::Limiter;
@@ -48,30 +48,35 @@ pub(crate) struct Scenario {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Contestant {
     Ours,
-    Postfix(Feedback),
+    Postfix(Feedback, Rounding),
 }
 
 impl Contestant {
-    pub(crate) const ALL: [Self; 4] = [
-        Self::Ours,
-        Self::Postfix(Feedback::Fixed(1.0)),
-        Self::Postfix(Feedback::PerRoot),
-        Self::Postfix(Feedback::PerWindow),
-    ];
+    /// Ours first, then Postfix with its default feedback and with the two it recommends to try.
+    pub(crate) fn all(rounding: Rounding) -> [Self; 4] {
+        let postfix = |feedback| Self::Postfix(feedback, rounding);
+        [
+            Self::Ours,
+            postfix(Feedback::Fixed(1.0)),
+            postfix(Feedback::PerRoot),
+            postfix(Feedback::PerWindow),
+        ]
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "postrider",
-            Self::Postfix(Feedback::Fixed(_)) => "Postfix",
-            Self::Postfix(Feedback::PerRoot) => "Postfix 1/sqrt N",
-            Self::Postfix(Feedback::PerWindow) => "Postfix 1/N",
+            Self::Postfix(Feedback::Fixed(_), _) => "Postfix",
+            Self::Postfix(Feedback::PerRoot, _) => "Postfix 1/sqrt N",
+            Self::Postfix(Feedback::PerWindow, _) => "Postfix 1/N",
         }
     }
 
     fn sender(self, domains: u16) -> Box<dyn Sender> {
         match self {
             Self::Ours => Box::new(Ours::new(START, domains, CONNECTIONS)),
-            Self::Postfix(feedback) => {
+            Self::Postfix(feedback, rounding) => {
+                let feedback = (feedback, rounding);
                 Box::new(Postfix::new(START, domains, (INITIAL, CONNECTIONS), feedback))
             }
         }
@@ -86,6 +91,15 @@ impl Scenario {
         let tally = Tally::new(self.load.tenants, self.warm_up);
         let world = World::new(&mut *sender, &mut *provider, arrivals, tally);
         world.run(self.end(days))
+    }
+
+    /// What comes in and what the operator allows, for people.
+    pub(crate) fn setting(&self) -> String {
+        let Load { backlog, rate, domains, .. } = self.load;
+        let waiting =
+            if backlog > 0 { format!("{backlog} wait at the start; ") } else { String::new() };
+        let domains = if domains > 1 { format!(" for {domains} domains") } else { String::new() };
+        format!("{waiting}{rate} new messages/s{domains}; at most {CONNECTIONS} connections each")
     }
 
     pub(crate) fn has_tenants(&self) -> bool {
@@ -126,7 +140,6 @@ const FAST: Duration = Duration::from_millis(200);
 const BUSY: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_secs(2);
 const ONE_SECOND: Duration = Duration::from_secs(1);
-const HALF_SECOND: Duration = Duration::from_millis(500);
 /// Never ends a session by count.
 const ANY_NUMBER: u32 = u32::MAX;
 
@@ -157,9 +170,10 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "sessions",
-        title: "421 over 50 messages/s and after 100 messages a session",
-        provider: |seed| Box::new(Limiter::new(50.0, 100.0, 100, Service::new(FAST, seed))),
-        load: Load::plain(2000, 52.0),
+        title: "421 over 20 messages/s and after 100 messages a session",
+        provider: |seed| Box::new(Limiter::new(20.0, 40.0, 100, Service::new(FAST, seed))),
+        load: Load::plain(2000, 21.0),
+        length: Some(hours(12)),
         ..PLAIN
     },
     Scenario {
@@ -172,10 +186,11 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "rollup",
-        title: "421 at connect over 20 connections, 40 domains behind it",
-        provider: |seed| Box::new(Cap::new(20, Service::new(HALF_SECOND, seed))),
-        load: Load { domains: 40, ..Load::plain(2000, 44.0) },
-        service: HALF_SECOND,
+        title: "421 at connect over 10 connections, 20 domains behind it",
+        provider: |seed| Box::new(Cap::new(10, Service::new(ONE_SECOND, seed))),
+        load: Load { domains: 20, ..Load::plain(2000, 11.0) },
+        service: ONE_SECOND,
+        length: Some(hours(12)),
         ..PLAIN
     },
     Scenario {

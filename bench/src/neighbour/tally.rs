@@ -9,6 +9,8 @@ use super::receiver::{Answer, Receiver};
 use super::world::{Class, Mail, START};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Longer waits count as this: thirty days, in milliseconds.
+const LONGEST: u64 = 30 * 24 * 3600 * 1000;
 
 /// One second of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -20,6 +22,8 @@ pub(crate) struct Second {
     pub(crate) open: u32,
     /// Messages that the receiver would have taken.
     pub(crate) allowed: f64,
+    /// Connections that it would have kept open, if it counts them.
+    pub(crate) connections_allowed: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -79,6 +83,7 @@ impl Tally {
             let second = self.second();
             second.open = open;
             second.allowed = receiver.allows(start);
+            second.connections_allowed = receiver.connections(start);
             self.judge_fairness();
             self.next_second = self.next_second.plus(SECOND);
         }
@@ -178,7 +183,7 @@ fn jain(shares: impl Iterator<Item = f64> + Clone) -> f64 {
 }
 
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).unwrap_or_else(|error| panic!("three digits are allowed: {error}"))
+    Histogram::new_with_max(LONGEST, 3).unwrap_or_else(|error| panic!("sound bounds: {error}"))
 }
 
 fn millis(wait: Duration) -> u64 {

@@ -18,8 +18,8 @@ use postrider_engine::base::time::Mono;
 
 use super::receiver::Answer;
 use super::world::{Ending, Heard, Mail, Order, Sender};
-pub(crate) use window::Feedback;
 use window::Window;
+pub(crate) use window::{Feedback, Rounding};
 
 /// `qmgr_message_active_limit`.
 const ACTIVE_MAX: usize = 20_000;
@@ -83,10 +83,10 @@ impl Postfix {
         now: Mono,
         domains: u16,
         (initial, limit): (u32, u32),
-        feedback: Feedback,
+        (feedback, rounding): (Feedback, Rounding),
     ) -> Self {
         let site = |_| Site {
-            window: Window::new(initial, limit, feedback),
+            window: Window::new(initial, limit, feedback, rounding),
             todo: VecDeque::new(),
             busy: 0,
             wakes: None,

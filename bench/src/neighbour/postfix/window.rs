@@ -12,6 +12,15 @@ pub(crate) enum Feedback {
     PerRoot,
 }
 
+/// How sums of fractions are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Rounding {
+    /// As `qmgr_queue.c` has it: half a feedback of tolerance, either way.
+    AsCoded,
+    /// As SCHEDULER_README has it, and as the figures there were measured: none.
+    AsPublished,
+}
+
 /// `destination_concurrency_failed_cohort_limit`.
 const FAILED_COHORTS_MAX: f64 = 1.0;
 
@@ -25,6 +34,7 @@ pub(crate) struct Window {
     initial: u32,
     limit: u32,
     feedback: Feedback,
+    rounding: Rounding,
     cohorts_max: f64,
 }
 
@@ -39,7 +49,7 @@ impl Feedback {
 }
 
 impl Window {
-    pub(crate) fn new(initial: u32, limit: u32, feedback: Feedback) -> Self {
+    pub(crate) fn new(initial: u32, limit: u32, feedback: Feedback, rounding: Rounding) -> Self {
         Self {
             size: initial.min(limit),
             success: 0.0,
@@ -48,6 +58,7 @@ impl Window {
             initial,
             limit,
             feedback,
+            rounding,
             cohorts_max: FAILED_COHORTS_MAX,
         }
     }
@@ -71,8 +82,7 @@ impl Window {
         }
         let feedback = self.feedback.of(self.size);
         self.success += feedback;
-        // Half a feedback of tolerance for rounding, as in the code.
-        while self.success + feedback / 2.0 >= 1.0 {
+        while self.success + self.tolerance(feedback) >= 1.0 {
             self.size += 1;
             self.success -= 1.0;
             self.failure = 0.0;
@@ -92,13 +102,20 @@ impl Window {
         }
         let feedback = self.feedback.of(self.size);
         self.failure -= feedback;
-        while self.failure - feedback / 2.0 < 0.0 {
+        while self.failure - self.tolerance(feedback) < 0.0 {
             self.size = self.size.saturating_sub(1);
             self.success = 0.0;
             self.failure += 1.0;
         }
         self.size = self.size.max(1);
         false
+    }
+
+    fn tolerance(&self, feedback: f64) -> f64 {
+        match self.rounding {
+            Rounding::AsCoded => feedback / 2.0,
+            Rounding::AsPublished => 0.0,
+        }
     }
 
     /// The time of a dead destination is over, or something came through: everybody at once.
@@ -117,7 +134,7 @@ mod tests {
     const ONE: Feedback = Feedback::Fixed(1.0);
 
     fn window(initial: u32, feedback: Feedback) -> Window {
-        Window::new(initial, 1000, feedback)
+        Window::new(initial, 1000, feedback, Rounding::AsCoded)
     }
 
     fn failures_until_dead(mut window: Window) -> u32 {

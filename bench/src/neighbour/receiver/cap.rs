@@ -40,4 +40,8 @@ impl Receiver for Cap {
     fn allows(&self, _now: Mono) -> f64 {
         self.service.rate(self.max)
     }
+
+    fn connections(&self, _now: Mono) -> Option<u32> {
+        Some(self.max)
+    }
 }

@@ -30,6 +30,11 @@ pub(crate) trait Receiver {
 
     /// Messages a second that it would take now from a sender who knows all its rules.
     fn allows(&self, now: Mono) -> f64;
+
+    /// Connections that it keeps open for one address, if it counts them.
+    fn connections(&self, _now: Mono) -> Option<u32> {
+        None
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

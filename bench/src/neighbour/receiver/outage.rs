@@ -73,4 +73,8 @@ impl<R: Receiver> Receiver for Interrupted<R> {
     fn allows(&self, now: Mono) -> f64 {
         if self.outages.holds(now) { 0.0 } else { self.provider.allows(now) }
     }
+
+    fn connections(&self, now: Mono) -> Option<u32> {
+        self.provider.connections(now)
+    }
 }

@@ -84,4 +84,11 @@ impl Receiver for Phases {
             Rule::Connections(max) => self.service.rate(max),
         }
     }
+
+    fn connections(&self, now: Mono) -> Option<u32> {
+        match self.rule(now) {
+            Rule::Connections(max) => Some(max),
+            Rule::Rate(_) | Rule::Away => None,
+        }
+    }
 }
