@@ -1,5 +1,6 @@
 //! What was seen in one run, by the receiver and by a clock; the same for every sender.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -43,6 +44,8 @@ pub(crate) struct Tally {
     pub(crate) in_queue: Histogram<u64>,
     /// Milliseconds from arrival to the offer, transactional mail alone.
     pub(crate) waits: Histogram<u64>,
+    /// Transactional mail that had no turn yet.
+    unoffered: BTreeMap<u32, Mono>,
     tenants: Vec<Tenant>,
     /// Jain's index of each second in which all tenants had mail waiting, in thousandths.
     pub(crate) fairness: Histogram<u64>,
@@ -70,6 +73,7 @@ impl Tally {
             refused_last: false,
             in_queue: histogram(),
             waits: histogram(),
+            unoffered: BTreeMap::new(),
             tenants: vec![Tenant::default(); usize::from(tenants)],
             fairness: histogram(),
         }
@@ -105,6 +109,9 @@ impl Tally {
 
     pub(crate) fn arrived(&mut self, mail: &Mail) {
         self.tenants[usize::from(mail.tenant)].waiting += 1;
+        if mail.class == Class::Transactional && self.counts() {
+            self.unoffered.insert(mail.number, mail.arrival);
+        }
     }
 
     pub(crate) fn connecting(&mut self) {
@@ -133,8 +140,8 @@ impl Tally {
     }
 
     pub(crate) fn offered(&mut self, now: Mono, mail: &Mail, answer: Answer) {
-        if mail.class == Class::Transactional && self.counts() {
-            self.waits.saturating_record(millis(now.since(mail.arrival)));
+        if let Some(arrival) = self.unoffered.remove(&mail.number) {
+            self.waits.saturating_record(millis(now.since(arrival)));
         }
         if answer == Answer::Taken {
             self.refused_last = false;
@@ -152,6 +159,14 @@ impl Tally {
             self.delivered += 1;
             self.in_queue.saturating_record(millis(now.since(mail.arrival)));
         }
+    }
+
+    /// The run is over: what had no turn has waited until now.
+    pub(crate) fn end(mut self, now: Mono) -> Self {
+        for arrival in std::mem::take(&mut self.unoffered).into_values() {
+            self.waits.saturating_record(millis(now.since(arrival)));
+        }
+        self
     }
 
     fn judge_fairness(&mut self) {

@@ -20,8 +20,8 @@ use super::tally::Tally;
 pub(crate) const START: Mono = Mono(1_000_000_000_000);
 /// Both senders give up on a connect after this long (`smtp_connect_timeout`, `connect`).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// An idle receiver is this far away.
-const ROUND_TRIP: Duration = Duration::from_millis(20);
+/// A receiver is this far away.
+pub(crate) const ROUND_TRIP: Duration = Duration::from_millis(20);
 
 /// A message to one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl<'a> World<'a> {
             self.carry_out();
         }
         self.tally.pass_to(end, &*self.receiver);
-        self.tally
+        self.tally.end(end)
     }
 
     fn next_moment(&self) -> Option<Mono> {

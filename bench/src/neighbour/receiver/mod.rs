@@ -14,7 +14,7 @@ use std::time::Duration;
 use postrider_engine::base::time::Mono;
 
 use super::chance::Chance;
-use super::world::Mail;
+use super::world::{Mail, ROUND_TRIP};
 
 /// One provider, seen through one of our addresses.
 pub(crate) trait Receiver {
@@ -81,9 +81,10 @@ impl Service {
         self.chance.around(self.mean)
     }
 
-    /// Messages a second through so many connections that are never idle.
+    /// Messages a second through so many connections that are never idle: each costs a round trip
+    /// as well.
     pub(crate) fn rate(&self, connections: u32) -> f64 {
-        f64::from(connections) / self.mean.as_secs_f64()
+        f64::from(connections) / (self.mean + ROUND_TRIP).as_secs_f64()
     }
 }
 
