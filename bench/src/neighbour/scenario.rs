@@ -32,7 +32,7 @@ pub(crate) struct Scenario {
     load: Load,
     /// How long a provider works at a message.
     pub(crate) service: Duration,
-    /// Instead of the days asked for, where the question needs no day.
+    /// What counts as a day here, where the question needs none.
     length: Option<Duration>,
     pub(crate) warm_up: Duration,
     /// Whether mail always waits, so that utilisation means something.
@@ -107,7 +107,7 @@ impl Scenario {
     }
 
     fn end(&self, days: u32) -> Mono {
-        START.plus(self.length.unwrap_or(DAY * days))
+        START.plus(self.length.unwrap_or(DAY) * days)
     }
 }
 
@@ -198,6 +198,8 @@ pub(crate) const ALL: &[Scenario] = &[
         title: "421 over 20 messages/s; half of it for who goes on knocking",
         provider: |seed| Box::new(Reputation::new(20.0, 40.0, Service::new(FAST, seed))),
         load: Load::plain(2000, 22.0),
+        // A deferred queue that grows all day is tried more and more often.
+        length: Some(hours(6)),
         ..PLAIN
     },
     Scenario {
