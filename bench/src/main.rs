@@ -6,6 +6,7 @@ mod cpu;
 mod engine;
 mod figures;
 mod memory;
+mod neighbour;
 mod postfix;
 mod relay;
 mod restart;
@@ -27,6 +28,8 @@ enum Question {
     Relay(relay::Options),
     /// A start on a spool full of deferred mail: the first 220, everything scheduled, memory. Root.
     Restart(restart::Options),
+    /// Providers that limit, greylist, tarpit and go away, in virtual time: against Postfix's algorithm.
+    Neighbour(neighbour::Options),
 }
 
 /// What postrider is held against. Each is started privately in a scratch folder.
@@ -40,5 +43,6 @@ fn main() -> Result<()> {
     match Arguments::parse().question {
         Question::Relay(options) => relay::run(&options),
         Question::Restart(options) => restart::run(&options),
+        Question::Neighbour(options) => neighbour::run(&options),
     }
 }
