@@ -16,8 +16,6 @@ const SAMPLE_TIME: Duration = Duration::from_secs(10);
 const SAMPLE_MIN: u32 = 64;
 /// Deliveries from which a measured rate means something.
 const MEASURE_MIN: u32 = 8;
-/// And the time: several times what a message takes.
-const MEASURE_TIME: Duration = Duration::from_secs(1);
 /// From this many on it is trusted, however low.
 const TRUST_MIN: u32 = 32;
 /// Refusals that are no accident.
@@ -72,6 +70,9 @@ pub(super) struct Pace {
     level: u32,
     delivered: u32,
     throttled: u16,
+    /// Whether anything begun since the last cut was taken: if not, the door may be shut, and what
+    /// is still delivered says nothing about a rate.
+    taken: bool,
     patience: u8,
 }
 
@@ -92,6 +93,7 @@ impl Pace {
             level: LEVEL_NONE,
             delivered: 0,
             throttled: 0,
+            taken: false,
             patience: 0,
         }
     }
@@ -117,8 +119,7 @@ impl Pace {
         (self.since, self.delivered, self.throttled) = (now, 0, 0);
     }
 
-    /// A delivery begun at `started`; `saturated`: mail was waiting for this path. What began
-    /// before the last cut is no measure of what is taken since: the door may be shut.
+    /// A delivery begun at `started`; `saturated`: mail was waiting for this path.
     pub(super) fn handle_delivered(
         &mut self,
         now: Mono,
@@ -133,9 +134,7 @@ impl Pace {
             self.restart_sample(now);
             return None;
         }
-        if started < self.cut {
-            return None;
-        }
+        self.taken |= started >= self.cut;
         self.delivered = self.delivered.saturating_add(1);
         if self.rate == FREE {
             self.fade(now);
@@ -178,23 +177,21 @@ impl Pace {
         // The first measure may hold pauses, or what the site had saved up: it is no level yet.
         self.level = if was_free { LEVEL_NONE } else { level.max(self.rate) };
         self.cut = now;
+        self.taken = false;
         let step = if was_free { 0 } else { PATIENCE_STEP };
         self.patience = (self.patience + step).min(PATIENCE_MAX);
         self.restart_sample(now);
         true
     }
 
-    /// What the path took, per 1000 s; `None` if too little to tell: the first deliveries of a sample
-    /// are late by what one takes. A slow path is measured by few; one that takes none has a closed
-    /// door, which is the breaker's matter.
+    /// What the path took, per 1000 s; `None` if too little to tell. With a rate, one delivery is
+    /// enough; less than that is a closed door, which is the breaker's matter.
     fn measured(&self, now: Mono) -> Option<u32> {
-        let elapsed = now.since(self.since);
-        let is_slow = self.rate != FREE && elapsed >= SAMPLE_TIME;
-        let least = if is_slow { 1 } else { MEASURE_MIN };
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let micros = u64::try_from(now.since(self.since).as_micros()).unwrap_or(u64::MAX);
         let per_1000_s = u64::from(self.delivered).saturating_mul(1_000_000_000) / micros.max(1);
         let measured = u32::try_from(per_1000_s).unwrap_or(u32::MAX - 1);
-        (self.delivered >= least && elapsed >= MEASURE_TIME).then_some(measured)
+        let enough = if self.rate == FREE { self.delivered >= MEASURE_MIN } else { self.taken };
+        (enough && self.delivered > 0).then_some(measured)
     }
 
     fn fade(&mut self, now: Mono) {
