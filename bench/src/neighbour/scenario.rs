@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use postrider_engine::base::time::Mono;
-
 use super::arrivals::{Arrivals, Load};
 use super::ours::Ours;
 use super::postfix::{Feedback, Postfix, Rounding};
@@ -85,12 +83,16 @@ impl Contestant {
 
 impl Scenario {
     pub(crate) fn run(&self, contestant: Contestant, days: u32, seed: u64) -> Tally {
+        self.run_for(contestant, self.length.unwrap_or(DAY) * days, seed)
+    }
+
+    pub(crate) fn run_for(&self, contestant: Contestant, length: Duration, seed: u64) -> Tally {
         let mut sender = contestant.sender(self.load.domains);
         let mut provider = (self.provider)(seed);
         let arrivals = Arrivals::new(self.load, seed);
         let tally = Tally::new(self.load.tenants, self.warm_up);
         let world = World::new(&mut *sender, &mut *provider, arrivals, tally);
-        world.run(self.end(days))
+        world.run(START.plus(length))
     }
 
     /// What comes in and what the operator allows, for people.
@@ -104,10 +106,6 @@ impl Scenario {
 
     pub(crate) fn has_tenants(&self) -> bool {
         self.load.tenants > 1
-    }
-
-    fn end(&self, days: u32) -> Mono {
-        START.plus(self.length.unwrap_or(DAY) * days)
     }
 }
 

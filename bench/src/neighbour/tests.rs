@@ -21,6 +21,7 @@ use super::tally::Tally;
 use super::world::{Class, Mail, ROUND_TRIP, START, World};
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn named(name: &str) -> &'static Scenario {
     ALL.iter().find(|scenario| scenario.name == name).unwrap()
@@ -168,7 +169,7 @@ fn postfix_defers_what_it_measured_of_itself() {
 fn the_same_seed_gives_the_same_run() {
     for contestant in [Contestant::Ours, Contestant::Postfix(Feedback::PerRoot, Rounding::AsCoded)]
     {
-        let run = |seed| named("story").run(contestant, 1, seed).seconds;
+        let run = |seed| named("story").run_for(contestant, MINUTE * 25, seed).seconds;
         let once = run(7);
         assert!(once == run(7), "two runs of one seed differ");
         assert!(once != run(8), "two seeds give one run");
@@ -178,10 +179,10 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn all_mail_of_a_patient_provider_arrives_once() {
     for contestant in Contestant::all(Rounding::AsCoded) {
-        let tally = named("tenants").run(contestant, 1, 3);
+        let tally = named("tenants").run_for(contestant, MINUTE * 3, 3);
         let delivered: u32 = tally.seconds.iter().map(|second| second.delivered).sum();
         let figures = Figures::new(named("tenants"), &tally);
-        assert!(delivered > 100_000 && figures.deferred == 0.0, "{contestant:?}: {figures:?}");
+        assert!(delivered > 20_000 && figures.deferred == 0.0, "{contestant:?}: {figures:?}");
     }
 }
 
@@ -204,7 +205,7 @@ fn a_picture_names_what_it_shows() {
 fn what_never_had_its_turn_waited_until_the_end() {
     let scenario = named("transactional");
     let postfix = Contestant::Postfix(Feedback::Fixed(1.0), Rounding::AsCoded);
-    let figures = Figures::new(scenario, &scenario.run(postfix, 1, 1));
+    let figures = Figures::new(scenario, &scenario.run_for(postfix, MINUTE * 10, 1));
     // Behind a campaign that takes longer than the run.
-    assert!(figures.transactional.unwrap() > 10_000.0, "{figures:?}");
+    assert!(figures.transactional.unwrap() > 4_000.0, "{figures:?}");
 }
