@@ -95,6 +95,10 @@ impl HeaderScan {
                     cut.resume(at);
                     (line, self.place) = (at, Place::LINE_START);
                 }
+                Place::InName { len: 0, .. } if let Some(name) = Name::at_start(&text[at..]) => {
+                    at += name.map_or(0, |name| name.text().len());
+                    self.place = name.map_or(Place::InLine, Place::BehindName);
+                }
                 place => {
                     self.place = self.after(place, text[at]);
                     match self.place {
@@ -224,6 +228,9 @@ impl Cut {
     }
 }
 
+/// Bytes of the longest name that matters.
+const NAME_BYTES_MAX: usize = 10;
+
 /// A field name that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
@@ -239,6 +246,24 @@ impl Name {
         Self::Label(Field::Class),
         Self::Label(Field::Expire),
     ];
+
+    /// The name at the start of a line, where it is short work to say that: all of a name that
+    /// matters would be here, and none begins with this byte, or one stands here, or none does.
+    fn at_start(line: &[u8]) -> Option<Option<Self>> {
+        match *line.first()? {
+            b'\r' => None,
+            b'r' | b'R' | b'x' | b'X' if line.len() < NAME_BYTES_MAX => None,
+            b'r' | b'R' => Some(Self::Received.found(line)),
+            b'x' | b'X' if line[1] != b'-' => Some(None),
+            b'x' | b'X' => Some(Self::ALL[1..].iter().find_map(|name| name.found(line))),
+            _ => Some(None),
+        }
+    }
+
+    fn found(self, line: &[u8]) -> Option<Self> {
+        let text = self.text();
+        line[..text.len()].eq_ignore_ascii_case(text).then_some(self)
+    }
 
     fn text(self) -> &'static [u8] {
         match self {
