@@ -88,7 +88,6 @@ pub(super) fn small() -> DriverOptions {
         receive_buffer_bytes: 4096,
         sq_entries: 64,
         cq_entries: 512,
-        ..DriverOptions::default()
     }
 }
 
