@@ -285,8 +285,14 @@ enum Spared {
     ForAnotherSource,
 }
 
-/// What a delivery's replies say about the path: that it works, as soon as one recipient was taken.
+/// What a delivery's replies say about the path: a wish to slow down before all else; that it works,
+/// as soon as one recipient was taken.
 fn signal_of(recipients: &[RecipientResult]) -> Signal {
+    let is_throttled =
+        |one: &RecipientResult| one.class == Class::Deferred && one.cause == Cause::Throttle;
+    if recipients.iter().any(is_throttled) {
+        return Signal::Throttle;
+    }
     let delivered = recipients.iter().any(|one| one.class == Class::Delivered);
     let first = recipients.first().filter(|_| !delivered);
     first.map_or(Signal::Delivered, |one| signal_for(one.cause))
