@@ -7,6 +7,7 @@ mod deferred;
 mod foreign_programs;
 mod hostile;
 mod killed;
+mod labels;
 mod large;
 mod limits;
 mod notices;
