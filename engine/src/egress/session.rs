@@ -147,6 +147,12 @@ impl Session {
         self.opening.lease
     }
 
+    /// Connections that each address of the site may have.
+    #[must_use]
+    pub fn connections_per_ip(&self) -> Option<u32> {
+        self.opening.settings.connections_per_ip
+    }
+
     /// Takes a delivery whose record is at hand. More than [`WORK_AHEAD_MAX`], or work after the
     /// end, comes back untried.
     pub fn handle_work(&mut self, now: Now, letter: Letter) {

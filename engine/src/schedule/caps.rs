@@ -3,31 +3,47 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::dispatch::RATE_LOST_WAIT;
+use super::order::Blocked;
 use super::path::Path;
 use super::{Action, Scheduler};
 use crate::base::cell::{Answer, Cell, CellId, CellKey, Grant, Permit};
 use crate::base::map::Map;
-use crate::base::time::Now;
+use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
+use crate::model::settings::Caps;
 
-/// Shared permits of one lease.
+/// When there are too many names of tenants and addresses at once.
+const TABLE_FULL_WAIT: Duration = Duration::from_secs(1);
+
+/// Shared permits of one lease, or of one delivery.
 #[derive(Debug, Default)]
 pub(super) struct Held(Vec<(Arc<Cell>, Permit)>);
 
 /// A permit that was granted for this.
 pub(super) type InHand = (Arc<Cell>, Permit);
 
-/// Who waits at which cell, in order: site and path, with the serial of the site.
+/// Who stands in line at a cell.
+#[derive(Clone, Copy, Debug)]
+enum Waiter {
+    /// A path of a site, with the serial of the site.
+    Path { site: u32, serial: u32, path: u16 },
+    /// A tenant's mail at a site.
+    Branch(u32),
+}
+
+/// Who waits at which cell, in order.
 #[derive(Debug, Default)]
-pub(super) struct Parked(Map<CellId, VecDeque<(u32, u32, u16)>>);
+pub(super) struct Parked(Map<CellId, VecDeque<Waiter>>);
 
 impl Parked {
-    fn push(&mut self, cell: CellId, place: (u32, u32, u16)) {
-        self.0.entry(cell).or_default().push_back(place);
+    fn push(&mut self, cell: CellId, waiter: Waiter) {
+        self.0.entry(cell).or_default().push_back(waiter);
     }
 
-    fn pop(&mut self, cell: CellId) -> Option<(u32, u32, u16)> {
+    fn pop(&mut self, cell: CellId) -> Option<Waiter> {
         let line = self.0.get_mut(&cell)?;
         let first = line.pop_front();
         if line.is_empty() {
@@ -55,7 +71,7 @@ impl Scheduler {
             provider.map(|name| CellKey::SourceProvider(source.into(), name.into())),
         ];
         let cell = |key: CellKey| {
-            let caps = self.caps_of(&key).filter(|caps| **caps != Default::default())?;
+            let caps = self.caps_of(&key).filter(|caps| **caps != Caps::default())?;
             // Only names that come from the world can be too many.
             self.cells.cell(&key, caps.connections, now.mono).ok()
         };
@@ -99,7 +115,7 @@ impl Scheduler {
     fn park(&mut self, (number, path): (u32, u16), cell: CellId) {
         let site = &mut self.sites[number];
         site.path(path).parked = Some(cell);
-        self.parked.push(cell, (number, site.serial, path));
+        self.parked.push(cell, Waiter::Path { site: number, serial: site.serial, path });
     }
 
     /// Permits go back, and on to who waits for them.
@@ -120,11 +136,17 @@ impl Scheduler {
     pub fn handle_grant(&mut self, now: Now, cell: Arc<Cell>, grant: Grant) {
         let mut answer = cell.permits().accept(grant);
         while let Answer::Taken(permit) = answer {
-            let Some(place) = self.next_parked(cell.id()) else {
-                let grant = cell.permits().release(permit);
-                return self.send_grant(cell, grant);
-            };
-            self.open_parked(now, place, (Arc::clone(&cell), permit));
+            let in_hand = (Arc::clone(&cell), permit);
+            match self.next_parked(cell.id()) {
+                None => return self.give_up(in_hand),
+                Some(Waiter::Path { site, path, .. }) => {
+                    self.open_parked(now, (site, path), in_hand)
+                }
+                Some(Waiter::Branch(branch)) => {
+                    self.give_up(in_hand);
+                    self.uncap(now, branch);
+                }
+            }
             if !self.parked.holds(cell.id()) {
                 return;
             }
@@ -133,16 +155,84 @@ impl Scheduler {
     }
 
     /// The first in line at a cell that is still there.
-    fn next_parked(&mut self, cell: CellId) -> Option<(u32, u16)> {
-        while let Some((number, serial, path)) = self.parked.pop(cell) {
-            let Some(site) = self.sites.current(number, serial) else { continue };
-            let waits = &mut site.path(path).parked;
-            if *waits == Some(cell) {
-                *waits = None;
-                return Some((number, path));
+    fn next_parked(&mut self, cell: CellId) -> Option<Waiter> {
+        while let Some(waiter) = self.parked.pop(cell) {
+            match waiter {
+                Waiter::Path { site, serial, path } => {
+                    let Some(site) = self.sites.current(site, serial) else { continue };
+                    let waits = &mut site.path(path).parked;
+                    if *waits == Some(cell) {
+                        *waits = None;
+                        return Some(waiter);
+                    }
+                }
+                Waiter::Branch(branch) if self.order.is_capped(branch) => return Some(waiter),
+                Waiter::Branch(_) => {}
             }
         }
         None
+    }
+
+    /// What the tenant of a leaf allows besides: a permit for a delivery under way, and its rates.
+    /// Refused, its mail at this site stands in no line until there is room.
+    pub(super) fn admit_tenant(&mut self, now: Now, leaf: u32, bytes: u32) -> Option<Held> {
+        let branch = self.order.leaves[leaf as usize].branch;
+        let tenant = Arc::clone(&self.order.branches[branch as usize].tenant);
+        let caps = self.roster.tenant(&tenant).map(|tenant| &tenant.settings.caps);
+        let Some(caps) = caps.filter(|caps| **caps != Caps::default()).cloned() else {
+            return Some(Held::default());
+        };
+        let key = CellKey::Tenant((*tenant).into());
+        let Ok(cell) = self.cells.cell(&key, caps.connections, now.mono) else {
+            self.cap(branch, now.mono.plus(TABLE_FULL_WAIT));
+            return None;
+        };
+        if let Some((due, _)) =
+            self.cell_due(&cell, now.mono, bytes).filter(|(due, _)| *due > now.mono)
+        {
+            self.cap(branch, due);
+            return None;
+        }
+        match cell.permits().acquire(self.shard.0) {
+            Answer::Taken(permit) => {
+                let held = Held(vec![(Arc::clone(&cell), permit)]);
+                if self.take_shared(&cell, now.mono, bytes) {
+                    return Some(held);
+                }
+                self.release(held);
+                self.cap(branch, now.mono.plus(RATE_LOST_WAIT));
+            }
+            Answer::Parked => {
+                self.order.block_branch(branch, Blocked::Capped);
+                self.parked.push(cell.id(), Waiter::Branch(branch));
+            }
+        }
+        None
+    }
+
+    fn cap(&mut self, branch: u32, until: Mono) {
+        self.order.block_branch(branch, Blocked::Capped);
+        self.tenant_wakes.insert((until, branch));
+    }
+
+    /// Tenants whose rates let them go on.
+    pub(super) fn wake_tenants(&mut self, now: Now) {
+        while let Some((until, branch)) = self.tenant_wakes.first().copied() {
+            if until > now.mono {
+                return;
+            }
+            self.tenant_wakes.pop_first();
+            if self.order.is_capped(branch) {
+                self.uncap(now, branch);
+            }
+        }
+    }
+
+    fn uncap(&mut self, now: Now, branch: u32) {
+        self.order.block_branch(branch, Blocked::No);
+        let trunk = self.order.branches[branch as usize].trunk;
+        let site = self.order.trunks[trunk as usize].site;
+        self.dispatch(now, site);
     }
 
     /// New caps: those of cells this scheduler knows.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::alarm::Kind;
-use super::caps::InHand;
+use super::caps::{Held, InHand};
 use super::control::Door;
 use super::limits::{Hindrance, connections_max, skipped};
 use super::path::Path;
@@ -29,7 +29,7 @@ const UNEVEN_SHARE: u32 = 16;
 const UNEVEN_MIN: u32 = 8;
 
 /// When another shard took the last of a shared rate first: soon enough to lose none of it.
-const RATE_LOST_WAIT: Duration = Duration::from_micros(200);
+pub(super) const RATE_LOST_WAIT: Duration = Duration::from_micros(200);
 
 /// Deliveries a site remembers of each source, to deal by weight; then all are halved.
 const GIVEN_MAX: u32 = 1 << 20;
@@ -66,23 +66,46 @@ impl Scheduler {
         let number = self.order.trunks[trunk as usize].site;
         let near = self.feeding_shard(&self.sites[number], home);
         let (source, offer) = self.best_offer(now, trunk, near, bytes)?;
+        // Refused by its tenant's cap, this one is out of line: the next may go.
+        let Some(held) = self.admit_tenant(now, leaf, bytes) else { return Some(()) };
+        let Some(lease) = self.take_offer(now, number, (source, offer), bytes) else {
+            self.release(held);
+            return None;
+        };
+        self.give(now, trunk, lease, held);
+        Some(())
+    }
+
+    /// The lease of an offer, with the rates of one message taken.
+    fn take_offer(
+        &mut self,
+        now: Now,
+        number: u32,
+        (source, offer): (u16, Offer),
+        bytes: u32,
+    ) -> Option<u32> {
         let lease = match offer {
             Offer::Idle(lease) | Offer::Busy(lease) => lease,
-            Offer::Open => {
-                let lease = self.open(now, number, source, None)?;
-                if self.leases[lease].mood == Mood::Awaited {
-                    return None;
-                }
-                lease
-            }
+            Offer::Open => self.open(now, number, source, None)?,
         };
-        let path = self.leases[lease].path;
-        if !self.take_message(now, number, path, bytes) {
-            self.arm_pace(number, now.mono.plus(RATE_LOST_WAIT));
+        // Where mail is paced it is given to what is ready for it, and not before.
+        if self.leases[lease].mood == Mood::Awaited {
             return None;
         }
-        self.give(now, trunk, lease);
-        Some(())
+        let path = self.leases[lease].path;
+        if self.take_message(now, number, path, bytes) {
+            return Some(lease);
+        }
+        self.relist_unused(now, lease);
+        self.arm_pace(number, now.mono.plus(RATE_LOST_WAIT));
+        None
+    }
+
+    /// A lease that was to be given something, and was not.
+    fn relist_unused(&mut self, now: Now, lease: u32) {
+        if self.leases[lease].mood == Mood::Willing {
+            self.relist(now, lease);
+        }
     }
 
     /// The source to send from: an idle connection or a new one before work ahead, then who was given
@@ -274,12 +297,14 @@ impl Scheduler {
         self.shards > 1 && (site.in_use >= HOT_LEASES || site.ready > HOT_READY)
     }
 
-    fn give(&mut self, now: Now, trunk: u32, lease: u32) {
+    fn give(&mut self, now: Now, trunk: u32, lease: u32, held: Held) {
         let (number, shard) = (self.leases[lease].site, self.leases[lease].shard);
-        let Some((leaf, id)) = self.next_for(&self.sites[number], trunk, shard) else { return };
+        let Some((leaf, id)) = self.next_for(&self.sites[number], trunk, shard) else {
+            return self.release(held);
+        };
         // While it stands in line: what leaves the line by being given still pays.
         self.order.charge(leaf, self.entries[id].cost());
-        let flight = Flight { given: now.mono, ..self.remove(now, id) };
+        let flight = Flight { given: now.mono, held, ..self.remove(now, id) };
         let delivery = flight.delivery.clone();
         let path = self.leases[lease].path;
         self.leases[lease].give(flight);

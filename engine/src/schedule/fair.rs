@@ -37,12 +37,6 @@ impl Default for Seat {
     }
 }
 
-impl Seat {
-    pub(super) fn is_in(self) -> bool {
-        matches!(self, Self::In(_))
-    }
-}
-
 impl Turns {
     pub(super) fn first(&self) -> Option<u32> {
         self.first.map(|(_, flow)| flow)
@@ -164,6 +158,6 @@ mod tests {
         assert_eq!(seats[0], before);
         turns.leave(0, &mut seats[0]);
         turns.leave(0, &mut seats[0]);
-        assert!(turns.is_empty() && !seats[0].is_in());
+        assert!(turns.is_empty() && matches!(seats[0], Seat::Away(_)));
     }
 }

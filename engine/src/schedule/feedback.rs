@@ -23,7 +23,7 @@ impl Scheduler {
         let load = self.load(now, at);
         let site = &mut self.sites[at.0];
         let jitter =
-            stable_hash(&[now.mono.0.to_le_bytes(), u64::from(site.serial).to_le_bytes()].concat());
+            stable_hash(&(now.mono.0 ^ u64::from(site.serial).rotate_left(32)).to_le_bytes());
         let control = Arc::clone(&site.pace.control);
         let path = site.path(at.1);
         let was_closed = matches!(path.control.door(), Door::Closed { .. });
@@ -128,10 +128,11 @@ impl Scheduler {
     }
 
     /// A delivery of the path was answered: what ratio rules measure against.
-    pub(super) fn count_answer(&mut self, now: Now, at: At, domain: &str) {
+    pub(super) fn count_answer(&mut self, now: Now, at: At, course: u32) {
         if self.rules.is_empty() {
             return;
         }
+        let domain = &*self.courses[course].domain;
         let site = &mut self.sites[at.0];
         let source = Arc::clone(&self.roster.source_at(site.path(at.1).source).name);
         let (key, provider) = (site.key.clone(), site.provider.clone());

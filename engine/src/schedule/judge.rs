@@ -1,6 +1,7 @@
 //! What became of an attempt, and what it says about the path it went by.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Scheduler;
 use super::control::{Door, Seen, Signal, Stage};
@@ -17,11 +18,15 @@ use crate::model::outcome::{Enhanced, Outcome, Reply};
 use crate::model::route::Way;
 use crate::model::settings::Action as RuleAction;
 
+/// When an address has all the connections it may, the next is tried after so long.
+const CROWDED_WAIT: Duration = Duration::from_millis(200);
+
 impl Scheduler {
     /// What became of one delivery of a lease. Unknown names are of leases that have ended.
     pub fn handle_done(&mut self, now: Now, lease: LeaseId, done: Done) {
         let Some(slot) = self.leases.find(lease) else { return };
-        let Some(flight) = self.leases[slot].take(done.message, done.first) else { return };
+        let taken = self.leases[slot].take(done.message, done.first);
+        let Some(flight) = taken.map(|flight| self.landed(flight)) else { return };
         let Lease { site: number, path, .. } = self.leases[slot];
         self.land(number, path);
         self.learn_phases(now, (number, path), &done.phases);
@@ -41,6 +46,7 @@ impl Scheduler {
         while let Some(flight) = lease.take_last() {
             self.land(number, path);
             lease.returned += 1;
+            let flight = self.landed(flight);
             self.put_back(now, flight);
         }
         let freed = u32::from(!planted(Bug::PermitKept));
@@ -51,6 +57,13 @@ impl Scheduler {
         self.judge_end(now, &lease, why);
         self.note_if_empty(now, number);
         self.dispatch(now, number);
+    }
+
+    /// A delivery that is under way no more: its tenant has room for another.
+    fn landed(&mut self, mut flight: Flight) -> Flight {
+        let held = std::mem::take(&mut flight.held);
+        self.release(held);
+        flight
     }
 
     fn judge(&mut self, now: Now, slot: u32, flight: Flight, done: Done) {
@@ -127,10 +140,10 @@ impl Scheduler {
                 self.turned_away(now, lease, *trouble);
             }
             LeaseEnd::Local(reply) => self.wait_for_ourselves(now, lease, reply),
-            LeaseEnd::Busy { ip } => {
-                let text = format!("{ip} has as many connections as it may");
-                let reply = Reply::local(451, Enhanced(4, 3, 2), &text);
-                self.wait_for_ourselves(now, lease, reply);
+            LeaseEnd::Busy { .. } => {
+                let until = now.mono.plus(CROWDED_WAIT);
+                self.sites[lease.site].path(lease.path).crowded_until = until;
+                self.arm_pace(lease.site, until);
             }
             LeaseEnd::Skipped => {
                 let text = "every mail host is to be passed over for now";
@@ -207,8 +220,7 @@ impl Scheduler {
         self.mark(slot, |lease| lease.answered += 1);
         let Lease { site: number, path, shard, .. } = self.leases[slot];
         self.sites[number].lane(shard).executed += 1;
-        let domain = Arc::clone(&self.courses[flight.course].domain);
-        self.count_answer(now, (number, path), &domain);
+        self.count_answer(now, (number, path), flight.course);
         let seen = Seen { signal, stage: Stage::Message, started: flight.given };
         self.learn(now, (number, path), seen);
     }

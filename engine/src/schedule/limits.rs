@@ -120,6 +120,10 @@ impl Scheduler {
         if let Some(cap) = super::caps::waits_at(path) {
             return Err(Hindrance::Shared { cap });
         }
+        if path.crowded_until > now.mono {
+            let limit = site.pace.settings.connections_per_ip.unwrap_or(0);
+            return Err(Hindrance::Connections { limit, bound: Bound::ConnectionsPerIp });
+        }
         let probing = matches!(path.control.door(), Door::Probing { .. });
         if path.fruitless > 0 || probing && path.working > 0 {
             return Err(Hindrance::Connection);

@@ -40,7 +40,7 @@ mod tick;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::cell::{Budget, Cell, CellTable, Grant};
@@ -92,6 +92,8 @@ pub struct Scheduler {
     holds: Holds,
     cells: Arc<CellTable>,
     parked: Parked,
+    /// When tenants' rates let their mail at a site go on.
+    tenant_wakes: BTreeSet<(Mono, u32)>,
     wheel: Wheel<Alarm>,
     pace_alarms: PaceAlarms,
     fired: Vec<Alarm>,
@@ -181,6 +183,7 @@ impl Scheduler {
             holds: Holds::default(),
             cells,
             parked: Parked::default(),
+            tenant_wakes: BTreeSet::new(),
             wheel: Wheel::new(now.mono),
             pace_alarms: PaceAlarms::default(),
             fired: Vec::new(),
@@ -253,6 +256,7 @@ impl Scheduler {
         self.fired = fired;
         if !self.stopping {
             self.end_holds(now);
+            self.wake_tenants(now);
             self.ring_paced(now);
         }
     }
@@ -264,10 +268,15 @@ impl Scheduler {
     /// When [`Scheduler::handle_time`] should be called next.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Mono> {
-        [self.wheel.next(), self.pace_alarms.next(), self.holds.next_end()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.wheel.next(),
+            self.pace_alarms.next(),
+            self.holds.next_end(),
+            self.tenant_wakes.first().map(|(until, _)| *until),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     #[must_use]

@@ -197,10 +197,6 @@ impl Order {
         self.trunks.remove(trunk as usize);
     }
 
-    pub(super) fn trunk_of(&self, leaf: u32) -> u32 {
-        self.branches[self.leaves[leaf as usize].branch as usize].trunk
-    }
-
     /// To the end of the list of its home.
     pub(super) fn push_back(&mut self, entries: &mut Entries, leaf: u32, home: ShardId, id: u32) {
         self.list(leaf, home).push_back(&mut entries.queued(), id);
@@ -260,18 +256,26 @@ impl Order {
         self.reseat_branch(branch);
     }
 
+    /// Whether a branch is there, and waits for a cap.
+    pub(super) fn is_capped(&self, branch: u32) -> bool {
+        let branch = self.branches.get(branch as usize);
+        branch.is_some_and(|branch| branch.blocked == Blocked::Capped)
+    }
+
     pub(super) fn block_tenant(&mut self, tenant: &str, blocked: Blocked) {
         let of_tenant = self.branches.iter().filter(|(_, branch)| *branch.tenant == *tenant);
-        let numbers: Vec<u32> = of_tenant.map(|(key, _)| number(key)).collect();
-        numbers.into_iter().for_each(|branch| self.block_branch(branch, blocked));
+        for branch in of_tenant.map(|(key, _)| number(key)).collect::<Vec<_>>() {
+            self.block_branch(branch, blocked);
+        }
     }
 
     pub(super) fn block_campaign(&mut self, tenant: &str, campaign: &str, blocked: Blocked) {
         let of_it = self.leaves.iter().filter(|(_, leaf)| {
             *leaf.campaign == *campaign && *self.branches[leaf.branch as usize].tenant == *tenant
         });
-        let numbers: Vec<u32> = of_it.map(|(key, _)| number(key)).collect();
-        numbers.into_iter().for_each(|leaf| self.block_leaf(leaf, blocked));
+        for leaf in of_it.map(|(key, _)| number(key)).collect::<Vec<_>>() {
+            self.block_leaf(leaf, blocked);
+        }
     }
 
     /// Puts a leaf where it belongs: in line if it has something to give.

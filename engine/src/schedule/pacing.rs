@@ -164,19 +164,22 @@ impl Scheduler {
     }
 
     fn shared_due(&self, path: &Path, now: Mono, bytes: u32) -> Option<(Mono, Bound)> {
-        let due = |cell: &Arc<Cell>| {
-            let caps = self.caps_of(cell.key())?;
-            let of = |rate: Option<Rate>, measure, units| {
-                rate.map(|rate| cell.rate(measure).ready_at(now, &rate, units))
-            };
-            let messages = of(caps.message_rate, Measure::Messages, 1);
-            let bytes = of(caps.byte_rate, Measure::Bytes, u64::from(bytes));
-            Some((messages.max(bytes)?, Bound::Shared(name_of(cell.key()))))
-        };
+        let due = |cell: &Arc<Cell>| self.cell_due(cell, now, bytes);
         path.cells.iter().filter_map(due).max_by_key(|(due, _)| *due)
     }
 
-    fn take_shared(&self, cell: &Cell, now: Mono, bytes: u32) -> bool {
+    /// When a cell lets a message of `bytes` pass.
+    pub(super) fn cell_due(&self, cell: &Cell, now: Mono, bytes: u32) -> Option<(Mono, Bound)> {
+        let caps = self.caps_of(cell.key())?;
+        let of = |rate: Option<Rate>, measure, units| {
+            rate.map(|rate| cell.rate(measure).ready_at(now, &rate, units))
+        };
+        let messages = of(caps.message_rate, Measure::Messages, 1);
+        let bytes = of(caps.byte_rate, Measure::Bytes, u64::from(bytes));
+        Some((messages.max(bytes)?, Bound::Shared(name_of(cell.key()))))
+    }
+
+    pub(super) fn take_shared(&self, cell: &Cell, now: Mono, bytes: u32) -> bool {
         let Some(caps) = self.caps_of(cell.key()) else { return true };
         let take = |rate: Option<Rate>, measure, units| {
             rate.is_none_or(|rate| cell.rate(measure).take(now, &rate, units).is_ok())

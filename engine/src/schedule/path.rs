@@ -31,6 +31,8 @@ pub(super) struct Path {
     pub(super) pacer: Gcra,
     pub(super) counters: RuleCounters,
     pub(super) effects: Effects,
+    /// Until then no connection is opened: an address had all it may.
+    pub(super) crowded_until: Mono,
     /// The shared cap it waits at.
     pub(super) parked: Option<CellId>,
     /// Provider, source, source × provider: where a cap or a rate is set. In this order they are
@@ -69,6 +71,7 @@ impl Path {
             pacer: Gcra::default(),
             counters: RuleCounters::default(),
             effects: Effects::default(),
+            crowded_until: Mono::default(),
             parked: None,
             cells: Vec::new(),
             armed: Mono::NEVER,

@@ -24,11 +24,13 @@ pub(super) struct Flight {
     pub(super) course: u32,
     /// When it was given to its lease.
     pub(super) given: Mono,
+    /// What it takes of its tenant's cap while it is under way.
+    pub(super) held: Held,
 }
 
 impl Flight {
     pub(super) fn new(delivery: Delivery, course: u32) -> Self {
-        Self { delivery, course, given: Mono::default() }
+        Self { delivery, course, given: Mono::default(), held: Held::default() }
     }
 }
 

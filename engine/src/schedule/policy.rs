@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::control::ControlSettings;
+use crate::base::map::Map;
 use crate::model::route::{Target, Way};
 use crate::model::settings::{
     DEFAULT_SITE, ProviderMatch, ProviderSettings, Rate, Settings, SiteSettings,
@@ -21,6 +22,7 @@ pub(super) struct Policies {
     list: Vec<Policy>,
     domains: usize,
     providers: Vec<ProviderSettings>,
+    provider_numbers: Map<Box<str>, usize>,
 }
 
 impl Policies {
@@ -34,7 +36,13 @@ impl Policies {
         list.extend(table.by_domain.iter().map(|(name, settings)| own(name, settings)));
         let providers = settings.providers.iter();
         list.extend(providers.map(|one| own(&format!("provider {}", one.name), &one.site)));
-        Self { list, domains: table.by_domain.len(), providers: settings.providers.clone() }
+        let names = settings.providers.iter().map(|one| one.name.clone());
+        Self {
+            list,
+            domains: table.by_domain.len(),
+            providers: settings.providers.clone(),
+            provider_numbers: names.zip(0..).collect(),
+        }
     }
 
     /// The number of the policy that a domain of a provider's site falls under: its own, else that of
@@ -44,13 +52,12 @@ impl Policies {
         if let Ok(index) = own.binary_search_by(|policy| (*policy.name).cmp(domain)) {
             return index + 1;
         }
-        let place =
-            provider.and_then(|name| self.providers.iter().position(|one| *one.name == *name));
+        let place = provider.and_then(|name| self.provider_numbers.get(name));
         place.map_or(0, |place| 1 + self.domains + place)
     }
 
     pub(super) fn provider(&self, name: &str) -> Option<&ProviderSettings> {
-        self.providers.iter().find(|one| *one.name == *name)
+        self.provider_numbers.get(name).map(|number| &self.providers[*number])
     }
 
     /// The provider that a target of mail for `domain` belongs to: the first that matches.

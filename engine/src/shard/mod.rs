@@ -39,6 +39,7 @@ use flows::Flows;
 use reading::Reads;
 pub use reception::TURNED_AWAY_MAX;
 use reception::{Incoming, Reception};
+use remotes::Remotes;
 use sending::Sending;
 use stopping::Phase;
 use storage::Pending;
@@ -142,6 +143,7 @@ impl Shard {
             outcomes: settings.spool.outcomes,
             commits_in_flight_max: options.commits_in_flight_max,
         };
+        let remotes = Remotes::new(options.id, Arc::clone(&options.cells), &settings);
         Self {
             id: options.id,
             shards: options.shards,
@@ -159,7 +161,7 @@ impl Shard {
                 options.cells,
                 options.now,
             ),
-            sending: Sending::new(&settings),
+            sending: Sending::new(&settings, remotes),
             reads: Reads::default(),
             pending: Pending::default(),
             timers: Wheel::new(options.now.mono),
@@ -232,7 +234,7 @@ impl Shard {
             Event::Noted { from, note } => self.noted(now, from, note, out),
             Event::SegmentReady(spare) => self.segment_ready(spare, out),
             Event::Recovered { spool, backlog } => self.recovered(*spool, backlog),
-            Event::Settings(settings) => self.settings_changed(now, settings),
+            Event::Settings(settings) => self.settings_changed(now, settings, out),
             Event::Stop { by } => self.stop(now, by, out),
         }
     }
@@ -391,10 +393,12 @@ impl Shard {
         }
     }
 
-    fn settings_changed(&mut self, now: Now, settings: Arc<Settings>) {
+    fn settings_changed(&mut self, now: Now, settings: Arc<Settings>, out: &mut Effects) {
         self.reception.handle_settings(&settings);
         self.routing.handle_settings(&settings);
-        self.sending.handle_settings(&settings);
+        for (cell, grant) in self.sending.handle_settings(&settings) {
+            self.tell(ShardId(grant.to), Note::Grant { cell, grant }, out);
+        }
         self.scheduler.handle_settings(self.clock.now(now), &settings);
         self.settings = settings;
     }

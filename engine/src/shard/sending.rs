@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::remotes::{Counted, Remotes, Unlimited};
+use super::remotes::{Counted, Freed, Remotes};
 use super::{Effect, Effects, Role, Shard, Timer, Way};
+use crate::base::cell::{Cell, Grant};
 use crate::base::map::Map;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
@@ -33,7 +34,7 @@ pub(super) struct Sending {
     options: Arc<EgressOptions>,
     /// Slots in use for outgoing connections, until the driver has let go of them.
     connections: u32,
-    remotes: Box<dyn Remotes>,
+    remotes: Remotes,
 }
 
 /// One lease at work: its conversation and, between connects, its connection.
@@ -51,18 +52,20 @@ struct Outgoing {
 }
 
 impl Sending {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, remotes: Remotes) -> Self {
         Self {
             sessions: Slab::new(),
             by_lease: Map::default(),
             options: options(settings),
             connections: 0,
-            remotes: Box::new(Unlimited),
+            remotes,
         }
     }
 
-    pub(super) fn handle_settings(&mut self, settings: &Settings) {
+    /// Tells whose turn it is where a cap was raised.
+    pub(super) fn handle_settings(&mut self, settings: &Settings) -> Vec<(Arc<Cell>, Grant)> {
         self.options = options(settings);
+        self.remotes.handle_settings(settings)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -307,7 +310,8 @@ impl Shard {
                 let mut outgoing = self.sending.sessions.remove(key);
                 self.sending.by_lease.remove(&outgoing.lease);
                 self.leave_conn(outgoing.conn);
-                outgoing.counted.leave(&mut *self.sending.remotes);
+                let freed = outgoing.counted.leave();
+                self.pass_on(freed, out);
                 let lease = outgoing.lease;
                 return self.tell(lease.owner, Note::Ended { lease, why }, out);
             }
@@ -354,8 +358,17 @@ impl Shard {
     ) {
         let Sending { sessions, remotes, connections, .. } = &mut self.sending;
         let has_room = *connections < self.settings.limits.connections_out;
-        if has_room && !sessions[key].counted.may_connect(to.ip(), &mut **remotes) {
-            return sessions[key].session.handle_busy(now);
+        if has_room {
+            let Outgoing { session, counted, .. } = &mut sessions[key];
+            let wanted = (to.ip(), session.connections_per_ip());
+            let (is_admitted, freed) = counted.may_connect(now, wanted, remotes);
+            if !is_admitted {
+                session.handle_busy(now);
+            }
+            self.pass_on(freed, out);
+            if !is_admitted {
+                return;
+            }
         }
         let Some(conn) = has_room.then(|| self.take_slot()).flatten() else {
             let session = &mut self.sending.sessions[key].session;
@@ -365,6 +378,13 @@ impl Shard {
         self.roles[conn.slot as usize] = Role::Egress(key);
         self.sending.sessions[key].conn = Some(conn);
         out.push(Effect::Connect { conn, to, from: from.map(Box::new), by });
+    }
+
+    /// A permit of a remote address goes to who stands in line for it.
+    fn pass_on(&mut self, freed: Freed, out: &mut Effects) {
+        if let Some((cell, grant)) = freed {
+            self.tell(ShardId(grant.to), Note::Grant { cell, grant }, out);
+        }
     }
 
     fn arm_egress(&mut self, key: usize) {

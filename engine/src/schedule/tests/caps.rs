@@ -1,0 +1,171 @@
+//! Caps and rates: what several owners share, and what one site may get.
+
+use super::*;
+use crate::base::gcra::Rate;
+use crate::model::settings::{
+    Caps, DomainPattern, Origin, ProviderMatch, ProviderSettings, TenantSettings,
+};
+
+fn provider(caps: Caps, site: SiteSettings) -> ProviderSettings {
+    ProviderSettings {
+        name: "big".into(),
+        matches: ProviderMatch { mx: Vec::new(), domains: vec![DomainPattern::Any] },
+        caps,
+        caps_per_source: Caps::default(),
+        site,
+        origin: Origin::default(),
+    }
+}
+
+/// Two owners with a site each of one provider.
+fn owners(caps: Caps) -> [World; 2] {
+    let cells = Arc::new(CellTable::new(2));
+    let mut settings = whole(SiteTable { default: settings(), by_domain: Vec::new() });
+    settings.providers = vec![provider(caps, SiteSettings { connections: 20, ..self::settings() })];
+    [0, 1].map(|shard| World::of_shard(ShardId(shard), 2, settings.clone(), Arc::clone(&cells)))
+}
+
+/// Brings grants to their shards until there are none.
+fn deliver_grants(worlds: &mut [World; 2]) {
+    while let Some(from) = worlds.iter().position(|world| !world.grants.is_empty()) {
+        let (to, cell, grant) = worlds[from].grants.remove(0);
+        let world = &mut worlds[usize::from(to.0)];
+        world.scheduler.handle_grant(world.now, cell, grant);
+        world.carry_out();
+    }
+}
+
+#[test]
+fn a_providers_cap_holds_over_all_owners_and_what_is_freed_goes_on() {
+    let mut worlds = owners(Caps { connections: Some(5), ..Caps::default() });
+    for world in &mut worlds {
+        world.send_some(200);
+    }
+    let open =
+        |worlds: &[World; 2]| worlds.iter().map(|world| world.connections.len()).sum::<usize>();
+    assert_eq!(open(&worlds), 5);
+    let mut prng = Prng::new(9);
+    let mut most = [0, 0];
+    for _ in 0..400 {
+        let which = usize::try_from(prng.below(2)).unwrap();
+        let which = if worlds[which].connections.is_empty() { 1 - which } else { which };
+        worlds[which].end(0, LeaseEnd::Finished);
+        // The site says something on the next, so that nothing is taken for trouble.
+        deliver_grants(&mut worlds);
+        for (world, most) in worlds.iter_mut().zip(&mut most) {
+            *most = (*most).max(world.connections.len());
+            for at in 0..world.connections.len() {
+                if !world.connections[at].work.is_empty() {
+                    world.deliver(at);
+                }
+            }
+        }
+        assert!(open(&worlds) <= 5, "{}", open(&worlds));
+        if worlds.iter().all(|world| world.scheduler.counts().queued > 0) {
+            assert_eq!(open(&worlds), 5, "room and a waiter without a grant");
+        }
+    }
+    assert!(most.iter().all(|most| *most >= 2), "both were served: {most:?}");
+}
+
+#[test]
+fn a_providers_rate_is_shared_by_its_owners() {
+    let rate = Rate::per_second(10, 1);
+    let mut worlds = owners(Caps { message_rate: Some(rate), ..Caps::default() });
+    for world in &mut worlds {
+        world.send_some(400);
+    }
+    let mut sent = 0;
+    let end = START.mono.plus(10 * SECOND);
+    while worlds[0].now.mono < end {
+        for world in &mut worlds {
+            while let Some(at) = world.connections.iter().position(|one| !one.work.is_empty()) {
+                world.deliver(at);
+                sent += 1;
+            }
+        }
+        for world in &mut worlds {
+            world.pass(Duration::from_millis(1));
+        }
+    }
+    assert!((99..=101).contains(&sent), "{sent}");
+}
+
+#[test]
+fn a_message_rate_is_met_within_a_hundredth_and_never_passed() {
+    for (units, burst) in [(5, 1), (100, 1), (3_000, 30)] {
+        let message_rate = Some(Rate::per_second(units, burst));
+        let long = 1_000_000;
+        let site = SiteSettings { message_rate, messages_per_connection: long, ..settings() };
+        let mut world = World::new(1, site);
+        let total = usize::try_from(units * 11).unwrap();
+        world.send_some(total);
+        let mut sent = Vec::new();
+        let end = START.mono.plus(10 * SECOND);
+        while world.now.mono < end {
+            while let Some(at) = world.connections.iter().position(|one| !one.work.is_empty()) {
+                sent.push(world.now.mono);
+                world.deliver(at);
+            }
+            let next = world.scheduler.next_wakeup().unwrap().since(world.now.mono);
+            world.pass(next.max(Duration::from_micros(50)));
+        }
+        let wanted = units * 10;
+        assert!(sent.len() as u64 * 100 >= wanted * 99, "{} of {wanted}", sent.len());
+        let window = usize::try_from(burst).unwrap();
+        for (first, last) in sent.iter().zip(&sent[window..]) {
+            let took = last.since(*first).as_nanos();
+            assert!(took * u128::from(units) + 1_000 >= 1_000_000_000, "{took} ns for {burst}");
+        }
+    }
+}
+
+#[test]
+fn a_tenants_cap_counts_deliveries_under_way_and_others_go_on() {
+    let mut world = World::new(1, SiteSettings { connections: 20, ..settings() });
+    world.settings.tenants = vec![TenantSettings {
+        name: "small".into(),
+        caps: Caps { connections: Some(2), ..Caps::default() },
+        ..TenantSettings::default()
+    }];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    let of = |tenant: &str| Arc::new(Flow { tenant: tenant.into(), ..Flow::default() });
+    let small: Vec<_> = (0..10).map(|_| world.send_as(&of("small"), "a.example", 0, 1)).collect();
+    for _ in 0..10 {
+        world.send_as(&of("other"), "a.example", 0, 1);
+    }
+    for _ in 0..200 {
+        let under_way = world.connections.iter().flat_map(|one| &one.work);
+        let of_small = under_way.filter(|delivery| small.contains(&delivery.message)).count();
+        assert!(of_small <= 2, "{of_small}");
+        let Some(at) = world.connections.iter().position(|one| !one.work.is_empty()) else { break };
+        world.deliver(at);
+        while let Some((_, cell, grant)) = world.grants.pop() {
+            world.scheduler.handle_grant(world.now, cell, grant);
+            world.carry_out();
+        }
+    }
+    assert_eq!(world.scheduler.counts().queued, 0, "nobody waits in vain");
+}
+
+#[test]
+fn a_tenants_rate_makes_its_own_mail_wait_and_nobody_elses() {
+    let mut world = World::new(1, SiteSettings { connections: 20, ..settings() });
+    let caps = Caps { message_rate: Some(Rate::per_second(1, 1)), ..Caps::default() };
+    let name = "slow".into();
+    world.settings.tenants = vec![TenantSettings { name, caps, ..TenantSettings::default() }];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    let of = |tenant: &str| Arc::new(Flow { tenant: tenant.into(), ..Flow::default() });
+    let slow: Vec<_> = (0..20).map(|_| world.send_as(&of("slow"), "a.example", 0, 1)).collect();
+    let fast: Vec<_> = (0..20).map(|_| world.send_as(&of("fast"), "a.example", 0, 1)).collect();
+    for _ in 0..50 {
+        while let Some(at) = world.connections.iter().position(|one| !one.work.is_empty()) {
+            world.deliver(at);
+        }
+        world.pass(Duration::from_millis(100));
+    }
+    let done =
+        |of: &[MessageId]| of.iter().filter(|one| world.fates[&(one.0, 0)].is_some()).count();
+    assert_eq!(done(&fast), 20);
+    assert!((5..=6).contains(&done(&slow)), "{}", done(&slow));
+}
