@@ -8,6 +8,7 @@ mod foreign_programs;
 mod hostile;
 mod killed;
 mod large;
+mod last_replies;
 mod limits;
 mod notices;
 mod refusals;

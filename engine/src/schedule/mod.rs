@@ -51,6 +51,7 @@ use policy::{Policies, strictest};
 use record::Records;
 use site::Sites;
 
+pub use expiry::expired;
 pub use explain::{SiteView, WaitsFor};
 
 /// The sites one shard owns, and every delivery that waits for them.

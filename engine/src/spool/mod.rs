@@ -8,7 +8,7 @@
 //! when a commit goes and what its end means, `notice.rs` how a report and its failures share one;
 //! `reclaim.rs` when a segment may be used again, `cleaning.rs` how the last live messages leave it and
 //! `policy.rs` when; `opening.rs`, `recovery.rs` and `plan.rs` read everything back; `transfer.rs` takes
-//! mail out for another spool.
+//! mail out for another spool; `replies.rs` says where last replies are found.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,6 +48,7 @@ mod policy;
 mod reclaim;
 pub mod record;
 pub mod recovery;
+mod replies;
 mod room;
 pub mod segment;
 #[cfg(test)]
@@ -60,13 +61,16 @@ pub use cleaning::FetchId;
 pub use commit::{Gather, Request};
 pub use message::{ChunkRef, DomainRange, MessageParts, MessageView};
 pub use notice::About;
+pub use replies::ReplyPlace;
 pub use room::Room;
 
 use active::Active;
 use cleaning::Cleaning;
 use files::{CommitId, DiskError, FileId, SpareSegment};
 use group::{Batch, Group, Waiting};
-use index::{LiveIndex, Run};
+pub use index::Run;
+
+use index::LiveIndex;
 use ledger::{Phase, Segment};
 use notice::Unreported;
 use plan::RecoveredShard;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ReplyPlace;
 use super::files::{FileId, SpareSegment};
 use super::message::{ChunkRef, PendingRun};
 use super::outcomes::EntryResult;
@@ -196,11 +197,11 @@ impl Plan {
         for (sequence, scan) in &mut self.segments {
             let void_from = self.void_from.get(sequence).copied().unwrap_or(u32::MAX);
             let is_void = |outcome: &ScannedOutcome| {
-                outcome.offset >= void_from && outcome.result == EntryResult::Failed
+                outcome.spot.offset() >= void_from && outcome.result == EntryResult::Failed
             };
             let mut in_order = std::mem::take(&mut scan.outcomes);
             in_order.retain(|outcome| !is_void(outcome));
-            in_order.sort_by_key(|outcome| outcome.offset);
+            in_order.sort_by_key(|outcome| outcome.spot.offset());
             outcomes.extend(in_order.into_iter().map(|outcome| (*sequence, outcome)));
         }
         // Keeps the order among those of one message.
@@ -359,10 +360,9 @@ impl Plan {
             }
         }
         for (domain, first, count) in &message.groups {
-            for run in &runs {
-                if let Some(part) = common(run, *first, *count) {
-                    self.recovered.deliveries.push(delivery(&message, home, domain, part));
-                }
+            let parts = runs.iter().filter_map(|run| common(run, *first, *count));
+            for part in tried_together(parts) {
+                self.recovered.deliveries.push(delivery(&message, home, domain, part));
             }
         }
         let recovered = RecoveredMessage { id, place, runs, chunks: message.chunks, shadows };
@@ -409,7 +409,7 @@ fn is_void(void_from: &Map<SegmentSeq, u32>, message: &ScannedMessage) -> bool {
 /// What became of one recipient so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
-    Pending { attempts: u16, due: Option<Wall> },
+    Pending { attempts: u16, due: Option<Wall>, reply: Option<ReplyPlace> },
     Final,
 }
 
@@ -418,24 +418,26 @@ fn pending_runs(
     message: &ScannedMessage,
     entries: &[(SegmentSeq, ScannedOutcome)],
 ) -> Vec<PendingRun> {
-    let fresh = Standing::Pending { attempts: 0, due: None };
-    let whole = PendingRun { first: 0, count: message.recipients, attempts: 0, due: None };
+    let fresh = Standing::Pending { attempts: 0, due: None, reply: None };
+    let count = message.recipients;
+    let whole = PendingRun { first: 0, count, attempts: 0, due: None, reply: None };
     if entries.is_empty() && message.states.is_none() {
         return vec![whole];
     }
     let mut standings = vec![fresh; usize::from(message.recipients)];
     if let Some(states) = &message.states {
         standings.fill(Standing::Final);
-        for PendingRun { first, count, attempts, due } in states {
-            let pending = Standing::Pending { attempts: *attempts, due: *due };
+        for PendingRun { first, count, attempts, due, .. } in states {
+            let pending = Standing::Pending { attempts: *attempts, due: *due, reply: None };
             each(&mut standings, *first, *count, |standing| *standing = pending);
         }
     }
     let position = (message.place.segment, message.place.offset);
     for (segment, entry) in entries {
         // A copy carries what was known when it was written.
-        if message.states.is_none() || (*segment, entry.offset) > position {
-            each(&mut standings, entry.first, entry.count, |standing| apply(standing, entry));
+        if message.states.is_none() || (*segment, entry.spot.offset()) > position {
+            let apply = |standing: &mut Standing| apply(standing, *segment, entry);
+            each(&mut standings, entry.first, entry.count, apply);
         }
     }
     runs(&standings)
@@ -446,12 +448,13 @@ fn each(standings: &mut [Standing], first: u16, count: u16, change: impl Fn(&mut
 }
 
 /// Final stays final; an earlier deferral that had to be written again undoes no later one.
-fn apply(standing: &mut Standing, entry: &ScannedOutcome) {
+fn apply(standing: &mut Standing, segment: SegmentSeq, entry: &ScannedOutcome) {
     let Standing::Pending { attempts, .. } = *standing else { return };
     match entry.result {
         EntryResult::Delivered | EntryResult::Failed => *standing = Standing::Final,
         EntryResult::Deferred { next } if entry.attempts >= attempts => {
-            *standing = Standing::Pending { attempts: entry.attempts, due: Some(next) };
+            let reply = Some(ReplyPlace { segment, spot: entry.spot });
+            *standing = Standing::Pending { attempts: entry.attempts, due: Some(next), reply };
         }
         EntryResult::Deferred { .. } => {}
     }
@@ -460,18 +463,26 @@ fn apply(standing: &mut Standing, entry: &ScannedOutcome) {
 fn runs(standings: &[Standing]) -> Vec<PendingRun> {
     let mut runs: Vec<PendingRun> = Vec::new();
     for (recipient, standing) in (0u16..).zip(standings) {
-        let Standing::Pending { attempts, due } = *standing else { continue };
+        let Standing::Pending { attempts, due, reply } = *standing else { continue };
+        let run = PendingRun { first: recipient, count: 1, attempts, due, reply };
         match runs.last_mut() {
-            Some(last)
-                if last.first + last.count == recipient
-                    && (last.attempts, last.due) == (attempts, due) =>
-            {
-                last.count += 1;
-            }
-            _ => runs.push(PendingRun { first: recipient, count: 1, attempts, due }),
+            Some(last) if last.is_followed_by(&run) => last.count += 1,
+            _ => runs.push(run),
         }
     }
     runs
+}
+
+/// One delivery is made of recipients that are due together, whatever each was told.
+fn tried_together(parts: impl Iterator<Item = PendingRun>) -> Vec<PendingRun> {
+    let mut together: Vec<PendingRun> = Vec::with_capacity(1);
+    for part in parts.map(|part| PendingRun { reply: None, ..part }) {
+        match together.last_mut() {
+            Some(last) if last.is_followed_by(&part) => last.count += part.count,
+            _ => together.push(part),
+        }
+    }
+    together
 }
 
 fn common(run: &PendingRun, first: u16, count: u16) -> Option<PendingRun> {
