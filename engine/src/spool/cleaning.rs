@@ -49,6 +49,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// Records with replies that are kept for the messages that follow: some 16 KiB each.
 const REPLIES_KEPT_MAX: usize = 16;
+/// Of so many it is known how often the disk refused them; words are not worth more.
+const REPLIES_REFUSED_KEPT: usize = 64;
 /// Bytes of replies that a copy carries with their words: those of more recipients than that, each
 /// with one of its own, keep code and status only.
 const REPLIES_BYTES_MAX: usize = 64 << 10;
@@ -83,6 +85,8 @@ pub(super) struct Cleaning {
     replies: VecDeque<(ReplyPlace, Option<Arc<Block>>)>,
     /// Copies written and not yet known to be on disk, by where they lie.
     copying: Map<MessageId, SegmentSeq>,
+    /// How often a record with replies could not be read; only of those that could not.
+    replies_refused: Map<ReplyPlace, u8>,
     /// Segments that were gone through in vain, and when to look again.
     barren: Vec<(SegmentSeq, Mono)>,
     /// How often a message could not be read; only of those that could not.
@@ -148,6 +152,17 @@ impl Cleaning {
         if self.copying.is_empty() { None } else { self.copying.get(&id).copied() }
     }
 
+    /// Counts a read of replies that the disk refused; whether it is worth another.
+    fn may_come_again(&mut self, at: ReplyPlace) -> bool {
+        if self.replies_refused.len() >= REPLIES_REFUSED_KEPT {
+            self.replies_refused.clear();
+            return false;
+        }
+        let refused = self.replies_refused.entry(at).or_insert(0);
+        *refused += 1;
+        *refused < READS_REFUSED_MAX
+    }
+
     /// The message is over: a copy on its way does not matter any more.
     pub(super) fn forget(&mut self, id: MessageId) {
         if !self.copying.is_empty() {
@@ -176,7 +191,7 @@ impl Spool {
             let waiting: usize = self.cleaning.awaiting.values().map(Vec::len).sum();
             let is_full = self.cleaning.in_flight_bytes >= IN_FLIGHT_BYTES_MAX
                 || self.cleaning.reads.len() + waiting >= READS_MAX;
-            if is_full || self.waiting_bytes() > BACKLOG_BYTES_MAX {
+            if is_full || self.is_adopting() || self.waiting_bytes() > BACKLOG_BYTES_MAX {
                 return None;
             }
             let (victim, at, pass) = match self.cleaning.stage {
@@ -413,11 +428,20 @@ impl Spool {
         place: Place,
         result: Result<Arc<Block>, DiskError>,
     ) {
+        let again = result.is_err() && self.cleaning.may_come_again(at);
         let block = result.ok().filter(|block| self.holds(place, block.bytes()));
-        self.cleaning.replies.truncate(REPLIES_KEPT_MAX - 1);
-        self.cleaning.replies.push_front((at, block.clone()));
+        if !again {
+            self.cleaning.replies_refused.remove(&at);
+            self.cleaning.replies.truncate(REPLIES_KEPT_MAX - 1);
+            self.cleaning.replies.push_front((at, block.clone()));
+        }
         for mut moving in self.cleaning.awaiting.remove(&at).unwrap_or_default() {
             self.cleaning.in_flight_bytes -= moving.record.len();
+            if again {
+                // With the next pass: it may be the way to the disk.
+                self.drop_chunks(&moving.new);
+                continue;
+            }
             moving.replies.push((at, block.clone()));
             self.move_on(now, moving);
         }

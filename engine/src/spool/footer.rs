@@ -23,6 +23,7 @@ use super::bytes::{len16, len32, put, u16_at, u32_at, u64_at, wall_at};
 use super::message::{ChunkRef, MessageParts};
 use super::outcomes::{EntryResult, OutcomeEntry, entries};
 use super::record::Kind;
+use super::recovery::Groups;
 use super::replies::Spot;
 use crate::base::map::Map;
 use crate::base::time::Wall;
@@ -185,7 +186,7 @@ pub(super) struct FooterMessage {
     pub(super) place: Place,
     pub(super) accepted: Wall,
     pub(super) recipients: u16,
-    pub(super) groups: Vec<(Arc<str>, u16, u16)>,
+    pub(super) groups: Groups,
     pub(super) chunks: Vec<ChunkRef>,
 }
 
@@ -384,7 +385,8 @@ mod tests {
         let domains = view.domains().unwrap();
         let messages: Vec<_> = view.messages(SegmentSeq(5), &domains).map(Option::unwrap).collect();
         assert_eq!(messages.len(), 3);
-        assert_eq!(messages[1].groups, [("a.example".into(), 0, 1), ("b.example".into(), 1, 2)]);
+        let groups = [("a.example".into(), 0, 1), ("b.example".into(), 1, 2)];
+        assert_eq!(messages[1].groups[..], groups);
         assert_eq!(messages[1].chunks.len(), 1);
         assert!(messages[2].chunks.is_empty());
         assert_eq!((messages[2].recipients, messages[2].accepted), (4, Wall(2)));

@@ -61,9 +61,14 @@ fn last_replies_of_the_released_format_are_found() {
     let told: Vec<_> = stock.messages.iter().flat_map(said).collect();
     let reply = Reply::remote(451, None, "later");
     let next = Wall(1_060_050_000_000);
-    let outcome = Outcome::Deferred { reply, next };
-    // A copy that carries none, as all of them once were, has none: that of 1-000003 is gone.
-    assert_eq!(told, [RangeOutcome { first: 1, count: 1, attempts: 3, outcome }]);
+    let outcome = Outcome::Deferred { reply: reply.clone(), next };
+    let copied = Outcome::Deferred { reply, next: Wall(1_061_000_000_000) };
+    // Behind the copy of 1-000003 stands none, so it is where it was.
+    let expected = [
+        RangeOutcome { first: 1, count: 1, attempts: 3, outcome },
+        RangeOutcome { first: 0, count: 1, attempts: 1, outcome: copied },
+    ];
+    assert_eq!(told, expected);
 }
 
 /// Writes the fixture. Only for a new format version: the files of a released one never change.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::bytes::len32;
-use super::message::{ChunkRef, PendingRun};
+use super::message::{ChunkRef, PendingRun, Runs};
 use super::replies::{ReplyPlace, Spot};
 use crate::base::map::Map;
 use crate::base::time::Wall;
@@ -186,18 +186,31 @@ impl LiveIndex {
         }
     }
 
+    /// Makes room for exactly so many messages that are named after a segment.
+    pub(super) fn reserve(&mut self, segment: SegmentSeq, ordinals: usize) {
+        let entries = self.named.entry(segment).or_default();
+        entries.reserve_exact(ordinals.saturating_sub(entries.len()));
+    }
+
+    /// No more messages will be named after the segment.
+    pub(super) fn seal(&mut self, segment: SegmentSeq) {
+        if let Some(entries) = self.named.get_mut(&segment) {
+            entries.shrink_to_fit();
+        }
+    }
+
     /// Inserts a message of which only these runs, in order, are pending.
     pub(super) fn insert_recovered(
         &mut self,
         id: MessageId,
         place: Place,
-        runs: Vec<PendingRun>,
+        runs: &Runs,
         chunks: &[ChunkRef],
         shadows: Vec<SegmentSeq>,
     ) {
         let count = runs.iter().fold(0u16, |sum, run| sum.saturating_add(run.count));
         self.insert(id, place, count, chunks);
-        self.set_runs(id, runs);
+        self.set_runs(id, runs.iter().copied());
         if !shadows.is_empty() {
             self.shadows.insert(id, shadows);
         }
@@ -261,11 +274,14 @@ impl LiveIndex {
     }
 
     /// What is pending, with attempts and due times: the state that a copy carries.
-    pub(super) fn states(&self, id: MessageId) -> Vec<PendingRun> {
+    pub(super) fn states(&self, id: MessageId) -> Runs {
         let Some(entry) = self.entry(id).filter(|entry| entry.pending > 0) else {
-            return Vec::new();
+            return Runs::new();
         };
-        self.partial.get(&id).cloned().unwrap_or_else(|| vec![entry.whole(id)])
+        match self.partial.get(&id) {
+            Some(runs) => Runs::from_slice(runs),
+            None => Runs::from_elem(entry.whole(id), 1),
+        }
     }
 
     /// Makes final a run of which every recipient was pending.
@@ -273,14 +289,14 @@ impl LiveIndex {
         let pending = self.pending(id);
         assert!(run.count <= pending, "only what is pending becomes final");
         if run.count == pending {
-            return self.set_runs(id, Vec::new());
+            return self.set_runs(id, []);
         }
         let runs = self.states(id);
         let without = |one: &PendingRun| {
             let [before, _, behind] = one.run().split(run);
             [before, behind].map(|left| left.map(|left| one.with(left)))
         };
-        self.set_runs(id, runs.iter().flat_map(without).flatten().collect());
+        self.set_runs(id, runs.iter().flat_map(without).flatten());
     }
 
     /// Notes that a run, of which every recipient is pending, is to be tried again.
@@ -313,7 +329,7 @@ impl LiveIndex {
 
     /// Changes what is pending of a run.
     fn change(&mut self, id: MessageId, run: Run, change: impl Fn(PendingRun) -> PendingRun) {
-        let mut runs: Vec<PendingRun> = Vec::new();
+        let mut runs = Runs::new();
         for one in self.states(id) {
             let [before, hit, behind] = one.run().split(run).map(|part| Some(one.with(part?)));
             runs.extend([before, hit.map(&change), behind].into_iter().flatten());
@@ -414,8 +430,8 @@ impl LiveIndex {
     }
 
     /// Sets who is pending: in the entry alone, if that can say it.
-    fn set_runs(&mut self, id: MessageId, runs: Vec<PendingRun>) {
-        let mut merged: Vec<PendingRun> = Vec::with_capacity(runs.len());
+    fn set_runs(&mut self, id: MessageId, runs: impl IntoIterator<Item = PendingRun>) {
+        let mut merged = Runs::new();
         for run in runs {
             match merged.last_mut() {
                 Some(last) if last.is_followed_by(&run) => last.count += run.count,
@@ -431,7 +447,7 @@ impl LiveIndex {
                 entry.set(id, whole);
             }
             _ => {
-                self.partial.insert(id, merged);
+                self.partial.insert(id, merged.to_vec());
                 return;
             }
         }
@@ -503,12 +519,15 @@ mod tests {
         let mut index = LiveIndex::default();
         let id = MessageId::new(SegmentSeq(1), 0);
         let run = PendingRun { first: 2, count: 1, attempts: 3, due: Some(Wall(5)), reply: None };
-        index.insert_recovered(id, place(9, 64), vec![run], &[], vec![]);
+        index.insert_recovered(id, place(9, 64), &Runs::from_elem(run, 1), &[], vec![]);
         index.forget(SegmentSeq(1));
         assert_eq!((index.place(id), index.pending(id)), (Some(place(9, 64)), 1));
-        assert_eq!(index.states(id), [run]);
+        assert_eq!(index.states(id)[..], [run]);
         assert_eq!(index.move_to(id, place(12, 128), &[]), Some((place(9, 64), Box::default())));
-        assert_eq!((index.next_in(SegmentSeq(9), 0), index.states(id)), (None, vec![run]));
+        assert_eq!(
+            (index.next_in(SegmentSeq(9), 0), index.states(id)),
+            (None, Runs::from_elem(run, 1))
+        );
         assert_eq!(index.next_in(SegmentSeq(12), 0), Some((id, 1)));
         assert_eq!(index.remove(id), Some((place(12, 128), Box::default())));
         assert_eq!((index.pending(id), index.place(id)), (0, None));
@@ -530,7 +549,7 @@ mod tests {
         index.finish(id, Run { first: 0, count: 1 });
         index.defer(id, Run { first: 3, count: 3 }, 2, at(60));
         let whole = PendingRun { first: 3, count: 3, attempts: 2, due: Some(at(60)), reply: None };
-        assert_eq!(index.states(id), [whole]);
+        assert_eq!(index.states(id)[..], [whole]);
     }
 
     #[test]

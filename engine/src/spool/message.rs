@@ -14,6 +14,8 @@
 //! are the recipients that still were pending then, and nothing written before it counts any more.
 //! The last replies to them stand behind it, in an Outcomes record of the same commit (outcomes.rs).
 
+use smallvec::SmallVec;
+
 use super::bytes::{len16, len32, put, u16_at, u32_at, u64_at, wall_at};
 use super::record::{Fields, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag, field, fields};
 use super::record::{begin_record, end_record};
@@ -83,6 +85,9 @@ pub struct PendingRun {
     /// Where the last reply lies; it is no part of a state on disk.
     pub reply: Option<ReplyPlace>,
 }
+
+/// What is pending of a message. As a rule that is one run, which must not cost an allocation.
+pub type Runs = SmallVec<[PendingRun; 1]>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MessageFields {

@@ -73,7 +73,7 @@ pub use index::Run;
 use index::LiveIndex;
 use ledger::{Phase, Segment};
 use notice::Unreported;
-use plan::RecoveredShard;
+use plan::{RecoveredMessage, RecoveredShard};
 use reclaim::Preparing;
 use record::{Fence, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag};
 use room::{Need, SPARES_RESERVED};
@@ -192,6 +192,8 @@ pub struct Spool {
     unready: Vec<commit::OnDisk>,
     durable: VecDeque<Durable>,
     reservation: Option<(MessageId, usize)>,
+    /// What recovery found and is not in the index yet.
+    adopting: std::vec::IntoIter<RecoveredMessage>,
     /// Whether some segment may have become free since the last look.
     reclaim_due: bool,
     last_group_bytes: usize,
@@ -225,6 +227,7 @@ impl Spool {
             unready: Vec::new(),
             durable: VecDeque::new(),
             reservation: None,
+            adopting: Vec::new().into_iter(),
             reclaim_due: true,
             last_group_bytes: 0,
             found: Vec::new(),
@@ -232,6 +235,7 @@ impl Spool {
         };
         if let Some(recovered) = recovered {
             spool.adopt(recovered);
+            spool.adopt_messages(usize::MAX);
         }
         spool
     }

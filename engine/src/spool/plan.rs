@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::ReplyPlace;
 use super::files::{FileId, SpareSegment};
-use super::message::{ChunkRef, PendingRun};
+use super::message::{ChunkRef, PendingRun, Runs};
 use super::outcomes::EntryResult;
 use super::record::{Fence, Tag};
 use super::recovery::{
     Finding, Piece, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse, Trust,
 };
-use crate::base::map::Map;
+use crate::base::map::{Map, Set};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
@@ -82,7 +82,7 @@ pub(super) enum RecoveredState {
 pub(super) struct RecoveredMessage {
     pub(super) id: MessageId,
     pub(super) place: Place,
-    pub(super) runs: Vec<PendingRun>,
+    pub(super) runs: Runs,
     pub(super) chunks: Vec<ChunkRef>,
     /// Segments with a later record of it that does not count.
     pub(super) shadows: Vec<SegmentSeq>,
@@ -105,6 +105,8 @@ pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
         refers: BTreeMap::new(),
         leaders: BTreeMap::new(),
         homes: BTreeMap::new(),
+        domains: Set::default(),
+        standings: Vec::new(),
     };
     plan.sort_segments(scans);
     plan.gather_fences();
@@ -152,6 +154,10 @@ struct Plan {
     /// Segments that must go to one shard are bound: each names an older one of its set, or itself.
     leaders: BTreeMap<SegmentSeq, SegmentSeq>,
     homes: BTreeMap<SegmentSeq, ShardId>,
+    /// Each domain once, of all segments.
+    domains: Set<Arc<str>>,
+    /// Of the message being settled; used again for the next.
+    standings: Vec<Standing>,
 }
 
 impl Plan {
@@ -319,6 +325,8 @@ impl Plan {
     }
 
     fn settle_messages(&mut self, outcomes: &Outcomes, newest: &Newest) {
+        self.recovered.deliveries.reserve_exact(newest.at.len());
+        self.reserve_shards();
         let sequences: Vec<SegmentSeq> = self.segments.keys().copied().collect();
         for sequence in sequences {
             let Some(scan) = self.segments.get_mut(&sequence) else { continue };
@@ -338,6 +346,15 @@ impl Plan {
         }
     }
 
+    /// As many messages as there are records: what is over leaves room that never is touched.
+    fn reserve_shards(&mut self) {
+        for (sequence, scan) in &self.segments {
+            let home = self.homes.get(sequence).copied().unwrap_or_default();
+            let messages = &mut self.recovered.shards[usize::from(home.0)].messages;
+            messages.reserve(scan.messages.len());
+        }
+    }
+
     fn settle_message(
         &mut self,
         file: FileId,
@@ -346,7 +363,7 @@ impl Plan {
         entries: &[(SegmentSeq, ScannedOutcome)],
         shadows: Vec<SegmentSeq>,
     ) {
-        let runs = pending_runs(&message, entries);
+        let runs = pending_runs(&message, entries, &mut self.standings);
         if runs.is_empty() {
             return;
         }
@@ -360,6 +377,7 @@ impl Plan {
             }
         }
         for (domain, first, count) in &message.groups {
+            let domain = self.domains.get_or_insert_with(domain, Arc::clone);
             let parts = runs.iter().filter_map(|run| common(run, *first, *count));
             for part in tried_together(parts) {
                 self.recovered.deliveries.push(delivery(&message, home, domain, part));
@@ -407,7 +425,7 @@ fn is_void(void_from: &Map<SegmentSeq, u32>, message: &ScannedMessage) -> bool {
 }
 
 /// What became of one recipient so far.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Pending { attempts: u16, due: Option<Wall>, reply: Option<ReplyPlace> },
     Final,
@@ -417,30 +435,35 @@ enum Standing {
 fn pending_runs(
     message: &ScannedMessage,
     entries: &[(SegmentSeq, ScannedOutcome)],
-) -> Vec<PendingRun> {
+    standings: &mut Vec<Standing>,
+) -> Runs {
     let fresh = Standing::Pending { attempts: 0, due: None, reply: None };
     let count = message.recipients;
     let whole = PendingRun { first: 0, count, attempts: 0, due: None, reply: None };
     if entries.is_empty() && message.states.is_none() {
-        return vec![whole];
+        return Runs::from_elem(whole, 1);
     }
-    let mut standings = vec![fresh; usize::from(message.recipients)];
+    standings.clear();
+    standings.resize(message.recipients.into(), fresh);
     if let Some(states) = &message.states {
         standings.fill(Standing::Final);
         for PendingRun { first, count, attempts, due, .. } in states {
             let pending = Standing::Pending { attempts: *attempts, due: *due, reply: None };
-            each(&mut standings, *first, *count, |standing| *standing = pending);
+            each(standings, *first, *count, |standing| *standing = pending);
         }
     }
     let position = (message.place.segment, message.place.offset);
     for (segment, entry) in entries {
-        // A copy carries what was known when it was written.
-        if message.states.is_none() || (*segment, entry.spot.offset()) > position {
-            let apply = |standing: &mut Standing| apply(standing, *segment, entry);
-            each(&mut standings, entry.first, entry.count, apply);
-        }
+        // A copy carries what was known when it was written, but for the words: those are behind it,
+        // or else still where they were.
+        let counts = message.states.is_none() || (*segment, entry.spot.offset()) > position;
+        let apply = |standing: &mut Standing| match counts {
+            true => apply(standing, *segment, entry),
+            false => recall(standing, *segment, entry),
+        };
+        each(standings, entry.first, entry.count, apply);
     }
-    runs(&standings)
+    runs(standings)
 }
 
 fn each(standings: &mut [Standing], first: u16, count: u16, change: impl Fn(&mut Standing)) {
@@ -460,8 +483,18 @@ fn apply(standing: &mut Standing, segment: SegmentSeq, entry: &ScannedOutcome) {
     }
 }
 
-fn runs(standings: &[Standing]) -> Vec<PendingRun> {
-    let mut runs: Vec<PendingRun> = Vec::new();
+/// The attempt that a copy knows of was told so.
+fn recall(standing: &mut Standing, segment: SegmentSeq, entry: &ScannedOutcome) {
+    if let Standing::Pending { attempts, reply, .. } = standing
+        && matches!(entry.result, EntryResult::Deferred { .. })
+        && *attempts == entry.attempts
+    {
+        *reply = Some(ReplyPlace { segment, spot: entry.spot });
+    }
+}
+
+fn runs(standings: &[Standing]) -> Runs {
+    let mut runs = Runs::new();
     for (recipient, standing) in (0u16..).zip(standings) {
         let Standing::Pending { attempts, due, reply } = *standing else { continue };
         let run = PendingRun { first: recipient, count: 1, attempts, due, reply };
@@ -474,8 +507,8 @@ fn runs(standings: &[Standing]) -> Vec<PendingRun> {
 }
 
 /// One delivery is made of recipients that are due together, whatever each was told.
-fn tried_together(parts: impl Iterator<Item = PendingRun>) -> Vec<PendingRun> {
-    let mut together: Vec<PendingRun> = Vec::with_capacity(1);
+fn tried_together(parts: impl Iterator<Item = PendingRun>) -> Runs {
+    let mut together = Runs::new();
     for part in parts.map(|part| PendingRun { reply: None, ..part }) {
         match together.last_mut() {
             Some(last) if last.is_followed_by(&part) => last.count += part.count,

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::bytes::len32;
 use super::files::{FileId, SpareSegment};
 use super::footer::{FooterMessage, FooterOutcome, FooterView};
@@ -23,8 +25,9 @@ use crate::base::time::Wall;
 use crate::model::connection::ShardId;
 use crate::model::message::{MessageId, Place, SegmentSeq};
 
-/// Recipients of an envelope by domain: name, first, count.
-pub type Groups = Vec<(Arc<str>, u16, u16)>;
+/// Recipients of an envelope by domain: name, first, count. As a rule there is one, which must not
+/// cost an allocation: a restart has a million of these.
+pub type Groups = SmallVec<[(Arc<str>, u16, u16); 1]>;
 
 /// Something wrong that was found; acting on it is for others.
 #[derive(Clone, Debug, PartialEq, Eq)]

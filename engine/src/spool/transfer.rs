@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::files::FileId;
-use super::message::{ChunkRef, MessageParts, MessageView, PendingRun};
+use super::message::{ChunkRef, MessageParts, MessageView, PendingRun, Runs};
 use super::plan::plan;
 use super::record::{RECORD_HEADER_BYTES, RecordHeader, Tag};
 use super::recovery::{Finding, SegmentScan, SegmentUse};
@@ -27,7 +27,7 @@ pub struct Stock {
 #[derive(Debug)]
 pub struct LiveMessage {
     pub id: MessageId,
-    pub runs: Vec<PendingRun>,
+    pub runs: Runs,
     place: Place,
     chunks: Vec<ChunkRef>,
 }
@@ -44,7 +44,7 @@ impl LiveMessage {
 pub struct WholeMessage {
     pub id: MessageId,
     pub accepted: Wall,
-    pub runs: Vec<PendingRun>,
+    pub runs: Runs,
     /// The last reply to each run, as far as it still is there.
     pub deferrals: Vec<RangeOutcome>,
     pub(super) pieces: Vec<Vec<u8>>,
