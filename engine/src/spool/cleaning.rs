@@ -503,11 +503,8 @@ impl Spool {
             chunks,
             body: view.body.of(bytes).unwrap_or_default(),
         };
-        let carried = carried(now, moving, &states);
-        let carried_bytes: usize =
-            carried.iter().map(|batch| padded_record_bytes(batch.payload.len())).sum();
         let payload_bytes = parts.payload_bytes() + message::states_bytes(states.len());
-        let room = payload_bytes + carried_bytes;
+        let (carried, room) = self.carried(now, moving, &states, payload_bytes);
         if states.is_empty() || self.make_room(now, room, self.copy_need(old.segment)).is_err() {
             self.missed();
             return Append::NotNow;
@@ -533,6 +530,21 @@ impl Spool {
             self.move_live(id, place, chunks);
         }
         Append::Done
+    }
+
+    /// What is written behind a copy of this length, and the room that both take. Where they would
+    /// fit no segment, the words stay behind.
+    fn carried(
+        &self,
+        now: Now,
+        moving: &Moving,
+        states: &[PendingRun],
+        payload_bytes: usize,
+    ) -> (Vec<Batch>, usize) {
+        let batches = last_replies(now, moving, states);
+        let bytes = batches.iter().map(|batch| padded_record_bytes(batch.payload.len()));
+        let room = payload_bytes + bytes.sum::<usize>();
+        if self.fits_a_fresh_segment(room) { (batches, room) } else { (Vec::new(), payload_bytes) }
     }
 
     /// The last spare may go too where little is left to copy: a whole segment comes back for it.
@@ -573,7 +585,7 @@ impl Spool {
 }
 
 /// The last replies to what is pending, as they are written behind the copy.
-fn carried(now: Now, moving: &Moving, states: &[PendingRun]) -> Vec<Batch> {
+fn last_replies(now: Now, moving: &Moving, states: &[PendingRun]) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut bytes = 0;
     for run in states {
