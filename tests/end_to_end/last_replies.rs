@@ -1,8 +1,9 @@
 //! What a host last said about a recipient is told to the sender, days and restarts later.
 
+use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use postrider_engine::model::message::MessageId;
 use postrider_tests::client::Client;
@@ -18,50 +19,67 @@ const WAITING: usize = 12;
 /// what is sent to others.
 struct Host {
     address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
+    heard: Receiver<Heard>,
+    seen: RefCell<Seen>,
+}
+
+enum Heard {
+    PutOff,
+    Text(String),
 }
 
 #[derive(Default)]
 struct Seen {
     put_off: usize,
-    texts: Vec<String>,
+    texts: String,
 }
 
 impl Host {
     fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let (address, seen) = (listener.local_addr().unwrap(), Arc::new(Mutex::default()));
-        let all = Arc::clone(&seen);
+        let address = listener.local_addr().unwrap();
+        let (told, heard) = channel();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let seen = Arc::clone(&all);
-                std::thread::spawn(move || drop(serve(stream, &seen)));
+                let told = told.clone();
+                std::thread::spawn(move || drop(serve(stream, &told)));
             }
         });
-        Self { address, seen }
+        Self { address, heard, seen: RefCell::default() }
     }
 
     fn put_off(&self) -> usize {
-        self.seen.lock().unwrap().put_off
+        self.listen();
+        self.seen.borrow().put_off
     }
 
     /// All it took, unfolded: one line for each field.
     fn texts(&self) -> String {
-        self.seen.lock().unwrap().texts.concat().replace("\n    ", " ")
+        self.listen();
+        self.seen.borrow().texts.replace("\n    ", " ")
+    }
+
+    fn listen(&self) {
+        let mut seen = self.seen.borrow_mut();
+        for heard in self.heard.try_iter() {
+            match heard {
+                Heard::PutOff => seen.put_off += 1,
+                Heard::Text(text) => seen.texts += &text,
+            }
+        }
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream, told: &Sender<Heard>) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     stream.write_all(b"220 host.test\r\n")?;
     while let Some(line) = lines.next().transpose()? {
         let reply = match line.split([' ', ':']).next().unwrap_or_default() {
-            "RCPT" => take(&line, seen),
+            "RCPT" => take(&line, told),
             "DATA" => {
                 stream.write_all(b"354 go on\r\n")?;
                 let text = lines.by_ref().map_while(Result::ok).take_while(|line| line != ".");
-                let text = text.map(|line| line + "\n").collect();
-                seen.lock().unwrap().texts.push(text);
+                told.send(Heard::Text(text.map(|line| line + "\n").collect())).unwrap();
                 "250 kept".to_owned()
             }
             "QUIT" => "221 bye".to_owned(),
@@ -72,11 +90,11 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn take(line: &str, seen: &Mutex<Seen>) -> String {
+fn take(line: &str, told: &Sender<Heard>) -> String {
     let address = line.split(['<', '>']).nth(1).unwrap_or_default();
     match address.split_once('@') {
         Some((name, "late.test")) => {
-            seen.lock().unwrap().put_off += 1;
+            told.send(Heard::PutOff).unwrap();
             said_of(name)
         }
         _ => "250 ok".to_owned(),
