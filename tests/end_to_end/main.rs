@@ -9,6 +9,7 @@ mod hostile;
 mod killed;
 mod labels;
 mod large;
+mod last_replies;
 mod limits;
 mod notices;
 mod refusals;

@@ -182,4 +182,15 @@ pub struct Settlement {
     pub strict: Option<(ShardId, LeaseId)>,
     /// The record, where a DSN may have to quote it.
     pub record: Option<(Arc<Block>, u32)>,
+    pub words: Words,
+}
+
+/// Where the words of a failure come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// They are in the outcomes.
+    Given,
+    /// Time was over: those of the last reply, which its home has on disk; where there is none, what
+    /// the outcomes say.
+    OnRecord,
 }

@@ -250,6 +250,8 @@ impl CoreLoop {
         if self.outboxes.iter().all(VecDeque::is_empty)
             && let Some(fact) = self.taken_over.take()
         {
+            // They were as long as what was found in the spool, and will not be again.
+            self.outboxes.iter_mut().for_each(VecDeque::shrink_to_fit);
             report(self.id, &fact);
             self.services.mesh.say_taken_over(self.id);
         }

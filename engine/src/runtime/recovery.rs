@@ -24,6 +24,21 @@ use crate::wire::envelope::EnvelopeView;
 /// Between two looks at whether the shards have scheduled everything.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Allocations from this length on are maps of their own while the spool is read, and of the tables
+/// that stay: the allocator would raise its own threshold to the length of what was freed last.
+const MAPPED_WHILE_READING: libc::c_int = 128 << 10;
+/// Afterwards: commit blocks, made and freed all the time, are not to be mapped each.
+const MAPPED_AFTERWARDS: libc::c_int = 4 << 20;
+
+/// With it goes, as in the allocator's own rule, how much it keeps free at the end of a heap.
+fn set_map_threshold(bytes: libc::c_int) {
+    // SAFETY: the allocator changes numbers of its own, under its lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * bytes);
+    }
+}
+
 /// What one shard takes over, with the files opened for it alone.
 pub(super) struct Share {
     pub(super) spool: RecoveredShard,
@@ -103,14 +118,17 @@ impl Recovery {
 
 impl Work {
     fn run(&self) -> Result<(), SpoolError> {
+        // What is read here is large and soon gone: as maps of its own it goes back to the kernel at
+        // once, and leaves no holes among what stays.
+        set_map_threshold(MAPPED_WHILE_READING);
         let Some(scans) = self.scan()? else { return Ok(()) };
         let shards = u16::try_from(self.mesh.shards()).unwrap_or(u16::MAX);
         let recovered = plan(scans, shards);
         tell(&recovered.findings);
         let busy = self.hand_over(recovered)?;
         self.wait_for(&busy);
-        // What was needed only to get here was spread over all of the heap: without this the pages
-        // stay, at five times what is kept.
+        set_map_threshold(MAPPED_AFTERWARDS);
+        // Notes and parcels were spread over the heaps of all shards.
         // SAFETY: no arguments that matter; it only gives free pages back.
         unsafe { libc::malloc_trim(0) };
         Ok(())
@@ -183,7 +201,9 @@ fn scan_by_index(file: FileId, map: &SegmentMap) -> Option<SegmentScan> {
 
 /// Each recovered delivery to the shard that holds its record.
 fn deal(deliveries: Vec<RecoveredDelivery>, shards: usize) -> Vec<Vec<RecoveredDelivery>> {
-    let mut dealt: Vec<Vec<_>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut counts = vec![0; shards];
+    deliveries.iter().for_each(|found| counts[usize::from(found.delivery.home.0)] += 1);
+    let mut dealt: Vec<Vec<_>> = counts.into_iter().map(Vec::with_capacity).collect();
     for found in deliveries {
         dealt[usize::from(found.delivery.home.0)].push(found);
     }

@@ -10,6 +10,7 @@ use super::settle::whole;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Now, Wall};
 use crate::model::delivery::Delivery;
+use crate::model::note::Words;
 use crate::model::outcome::{Enhanced, Outcome, Reply};
 
 /// Width of buckets that end far off; the failure comes up to this much late.
@@ -53,19 +54,21 @@ impl Scheduler {
         self.arm_expiry(number);
     }
 
-    /// Fails a delivery whose time is over, with the last complaint of its site.
+    /// Fails a delivery whose time is over: with the last reply to it, which its home looks up, or
+    /// if it never was answered with the last complaint of its site.
     pub(super) fn fail_expired(&mut self, now: Now, flight: Flight) {
         let Flight { delivery, course, .. } = flight;
         let site = &self.sites[self.courses[course].site];
         let reply = expired(site.last_reply.as_ref());
         let outcome = whole(&delivery, delivery.attempts, Outcome::Failed { reply });
-        self.settle(delivery, vec![outcome], None);
+        self.settle_in(Words::OnRecord, delivery, vec![outcome], None);
         self.let_go(now, course);
     }
 }
 
 /// The reply of our own for a delivery whose time is over.
-pub(super) fn expired(last: Option<&Reply>) -> Reply {
+#[must_use]
+pub fn expired(last: Option<&Reply>) -> Reply {
     let text = match last {
         Some(last) => format!("delivery time expired; last reply: {last}"),
         None => "delivery time expired".to_owned(),

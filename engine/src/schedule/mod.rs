@@ -70,6 +70,7 @@ use roster::Roster;
 use rules::Rules;
 use site::Sites;
 
+pub use expiry::expired;
 pub use explain::{SiteView, WaitsFor};
 pub use hold::HOLDS_MAX;
 pub use limits::Hindrance;

@@ -6,7 +6,7 @@ use super::{Action, Scheduler};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
-use crate::model::note::{Cause, Class, RecipientResult, Settlement};
+use crate::model::note::{Cause, Class, RecipientResult, Settlement, Words};
 use crate::model::outcome::{Outcome, RangeOutcome, Reply};
 use crate::model::settings::OutcomeDurability;
 use crate::shard::Fact;
@@ -119,6 +119,16 @@ impl Scheduler {
         outcomes: Vec<RangeOutcome>,
         strict: Strict,
     ) {
+        self.settle_in(Words::Given, delivery, outcomes, strict);
+    }
+
+    pub(super) fn settle_in(
+        &mut self,
+        words: Words,
+        delivery: Delivery,
+        outcomes: Vec<RangeOutcome>,
+        strict: Strict,
+    ) {
         let failed = |one: &RangeOutcome| matches!(one.outcome, Outcome::Failed { .. });
         let record = delivery.record.filter(|_| outcomes.iter().any(failed));
         let settlement = Settlement {
@@ -127,6 +137,7 @@ impl Scheduler {
             outcomes,
             strict,
             record: record.map(|record| (record.block, record.at)),
+            words,
         };
         self.actions.push_back(Action::Settle { home: delivery.home, settlement });
     }

@@ -124,6 +124,9 @@ enum Timer {
 /// Deliveries of a restart scheduled in one turn, so that new mail is served meanwhile.
 const BACKLOG_PER_TURN: usize = 256;
 
+/// Messages of a restart that the spool takes over in one turn: well below a millisecond.
+const ADOPTED_PER_TURN: usize = 4096;
+
 /// Connection slots of a shard with these limits: what its driver must have room for.
 #[must_use]
 pub fn slots_max(limits: &LimitSettings) -> u32 {
@@ -374,6 +377,9 @@ impl Shard {
     }
 
     fn schedule_backlog(&mut self, now: Now, out: &mut Effects) {
+        if self.spool.is_adopting() && !self.spool.adopt_messages(ADOPTED_PER_TURN) {
+            return;
+        }
         for _ in 0..BACKLOG_PER_TURN {
             let Some(found) = self.backlog.pop_front() else { return };
             let due = found.due.filter(|_| !planted(Bug::DueForgotten));
@@ -404,7 +410,7 @@ impl Shard {
     }
 
     fn next_wakeup(&self, now: Now) -> Mono {
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() || self.spool.is_adopting() {
             return Mono(0);
         }
         let rooms =

@@ -3,6 +3,9 @@
 //! A delivery knows the place that it was queued with. Its message may have been copied since, and
 //! again while it is being read; so a place is looked up by the message's name, and what was read is
 //! believed only if it is what the spool says lies there, else it is read where it lies now.
+//!
+//! What fails because its time is over is told with the last reply to it. That is read here too, by the
+//! place that the spool knows, and what cannot be read is told without it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,12 +18,18 @@ use crate::model::connection::ShardId;
 use crate::model::delivery::{LeaseId, RecordInMemory};
 use crate::model::message::{MessageId, Place};
 use crate::model::note::{Note, Settlement};
-use crate::spool::FetchId;
+use crate::model::outcome::{Outcome, RangeOutcome, Reply};
+use crate::schedule::expired;
 use crate::spool::files::FileId;
+use crate::spool::{FetchId, ReplyPlace, Run};
 
 /// Reads with the driver at once: enough to keep a disk busy, far below what a driver takes.
 /// Cleaning bounds its own.
 const READS_MAX: usize = 256;
+
+/// Records with last replies that are read for one delivery. It was tried as one, so as a rule all its
+/// recipients are in one record; those of further ones are told what their site last said.
+const REPLY_RECORDS_MAX: usize = 8;
 
 /// Reads under way, and those in line. Bounded by what asks: two deliveries a lease, the failures of
 /// live messages, and what cleaning allows itself.
@@ -28,12 +37,15 @@ const READS_MAX: usize = 256;
 pub(super) struct Reads {
     under_way: Map<ReadId, UnderWay>,
     waiting: VecDeque<Read>,
+    /// Failures whose last replies are to be read before their record is.
+    quoting: VecDeque<Box<Quoting>>,
     next: u32,
 }
 
 enum UnderWay {
     /// With the place where it lay when the read was ordered.
     Mail(Read, Place),
+    Replies(Box<Quoting>, Place),
     Cleaning(FetchId),
 }
 
@@ -51,9 +63,16 @@ enum Purpose {
     Bounce(Box<Settlement>),
 }
 
+/// A settlement that fails recipients, and where the last replies to them lie.
+struct Quoting {
+    settlement: Settlement,
+    /// What is not read yet.
+    left: Vec<(Run, ReplyPlace)>,
+}
+
 impl Reads {
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way.is_empty() && self.waiting.is_empty()
+        self.under_way.is_empty() && self.waiting.is_empty() && self.quoting.is_empty()
     }
 
     fn start(&mut self, read: UnderWay) -> ReadId {
@@ -85,6 +104,23 @@ impl Shard {
         self.start_reads(out);
     }
 
+    /// Reads what was last said to recipients whose time is over, then as for any failure.
+    pub(super) fn quote_last_replies(&mut self, settlement: Settlement, out: &mut Effects) {
+        let message = settlement.message;
+        let ranges = settlement.outcomes.iter();
+        let places = ranges.flat_map(|one| self.spool.last_replies(message, one.first, one.count));
+        let mut left: Vec<(Run, ReplyPlace)> = places.collect();
+        let mut records: Vec<ReplyPlace> = Vec::new();
+        left.retain(|(_, at)| {
+            let is_new = !records.contains(at);
+            let is_wanted = !is_new || records.len() < REPLY_RECORDS_MAX;
+            records.extend((is_new && is_wanted).then_some(*at));
+            is_wanted
+        });
+        self.reads.quoting.push_back(Box::new(Quoting { settlement, left }));
+        self.start_reads(out);
+    }
+
     pub(super) fn fetch_for_cleaning(
         &mut self,
         fetch: FetchId,
@@ -100,6 +136,11 @@ impl Shard {
     /// Hands reads to the driver while there is room.
     fn start_reads(&mut self, out: &mut Effects) {
         while self.reads.under_way.len() < READS_MAX
+            && let Some(quoting) = self.reads.quoting.pop_front()
+        {
+            self.start_quoting(quoting, out);
+        }
+        while self.reads.under_way.len() < READS_MAX
             && let Some(read) = self.reads.waiting.pop_front()
         {
             let place = self.spool.present(read.message, read.asked);
@@ -108,6 +149,22 @@ impl Shard {
                 None => self.go_on_without(read, out),
             }
         }
+    }
+
+    /// The next record with last replies; behind the last, the message's own.
+    fn start_quoting(&mut self, mut quoting: Box<Quoting>, out: &mut Effects) {
+        while let Some((_, at)) = quoting.left.first().copied() {
+            if let Some((place, file)) = self.spool.reply_record(at) {
+                let Place { offset, bytes, .. } = place;
+                let read = self.reads.start(UnderWay::Replies(quoting, place));
+                return out.push(Effect::Fetch { read, file, offset: offset.into(), bytes });
+            }
+            quoting.left.retain(|(_, other)| *other != at);
+        }
+        let settlement = quoting.settlement;
+        let (message, asked) = (settlement.message, settlement.place);
+        let purpose = Purpose::Bounce(Box::new(settlement));
+        self.reads.waiting.push_back(Read { message, asked, purpose });
     }
 
     fn start_read(&mut self, read: Read, place: Place, file: FileId, out: &mut Effects) {
@@ -125,6 +182,7 @@ impl Shard {
     ) {
         match self.reads.under_way.remove(&id) {
             Some(UnderWay::Mail(read, place)) => self.mail_fetched(now, read, place, result, out),
+            Some(UnderWay::Replies(quoting, place)) => self.replies_fetched(quoting, place, result),
             Some(UnderWay::Cleaning(fetch)) => self.spool.handle_fetched(now, fetch, result),
             None => return,
         }
@@ -153,6 +211,23 @@ impl Shard {
             return self.reads.waiting.push_front(read);
         }
         self.unreadable(read, &cause, out);
+    }
+
+    fn replies_fetched(
+        &mut self,
+        mut quoting: Box<Quoting>,
+        place: Place,
+        result: Result<Arc<Block>, DiskError>,
+    ) {
+        let Quoting { settlement, left } = &mut *quoting;
+        let is_here =
+            |at: &ReplyPlace| self.spool.reply_record(*at).is_none_or(|(other, _)| other == place);
+        for (run, _) in left.extract_if(.., |(_, at)| is_here(at)) {
+            let Ok(block) = &result else { continue };
+            let said = self.spool.replies_in(block.bytes(), place, settlement.message, run);
+            said.iter().for_each(|(run, reply)| quote(&mut settlement.outcomes, *run, reply));
+        }
+        self.reads.quoting.push_front(quoting);
     }
 
     fn read_well(&mut self, now: Now, read: Read, record: RecordInMemory, out: &mut Effects) {
@@ -186,5 +261,49 @@ impl Shard {
                 }
             }
         }
+    }
+}
+
+/// Failures of these recipients for want of time say what the last reply was.
+fn quote(outcomes: &mut Vec<RangeOutcome>, run: Run, reply: &Reply) {
+    let failed = Outcome::Failed { reply: expired(Some(reply)) };
+    let mut quoted = Vec::with_capacity(outcomes.len());
+    for one in outcomes.drain(..) {
+        let [before, hit, behind] = Run::of(&one).split(run);
+        let part = |run: Run| RangeOutcome { first: run.first, count: run.count, ..one.clone() };
+        quoted.extend(before.map(part));
+        quoted.extend(hit.map(|hit| RangeOutcome { outcome: failed.clone(), ..part(hit) }));
+        quoted.extend(behind.map(part));
+    }
+    *outcomes = quoted;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Enhanced;
+
+    #[test]
+    fn each_recipient_is_told_its_own_last_reply_and_the_others_what_was_given() {
+        let given = Reply::local(550, Enhanced(5, 4, 7), "delivery time expired");
+        let failed = |first, count, reply: &Reply| {
+            let outcome = Outcome::Failed { reply: reply.clone() };
+            RangeOutcome { first, count, attempts: 3, outcome }
+        };
+        let mut outcomes = vec![failed(0, 4, &given), failed(6, 2, &given)];
+        let full = Reply::remote(452, Some(Enhanced(4, 2, 2)), "mailbox full");
+        quote(&mut outcomes, Run { first: 1, count: 2 }, &full);
+        let greylisted = Reply::remote(451, None, "greylisted");
+        quote(&mut outcomes, Run { first: 3, count: 4 }, &greylisted);
+        let (full, greylisted) = (expired(Some(&full)), expired(Some(&greylisted)));
+        assert_eq!(&*full.text, "delivery time expired; last reply: 452 4.2.2 mailbox full");
+        let expected = [
+            failed(0, 1, &given),
+            failed(1, 2, &full),
+            failed(3, 1, &greylisted),
+            failed(6, 1, &greylisted),
+            failed(7, 1, &given),
+        ];
+        assert_eq!(outcomes, expected);
     }
 }

@@ -11,7 +11,7 @@ use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
 use crate::model::message::{MessageId, Place};
-use crate::model::note::{Note, Settlement};
+use crate::model::note::{Note, Settlement, Words};
 use crate::model::outcome::{Outcome, RangeOutcome};
 use crate::spool::files::{DiskError, SpareSegment};
 use crate::spool::{About, Durable, Gather, MessageView, Request, SpoolFull};
@@ -210,9 +210,10 @@ impl Shard {
             self.write_outcomes(now, &take_outcomes(&mut settlement));
         }
         settlement.outcomes = failed;
-        match record {
-            Some(record) => self.settle_failures(now, settlement, &record, out),
-            None => self.fetch_for_bounce(settlement, out),
+        match (settlement.words, record) {
+            (Words::OnRecord, _) => self.quote_last_replies(settlement, out),
+            (Words::Given, Some(record)) => self.settle_failures(now, settlement, &record, out),
+            (Words::Given, None) => self.fetch_for_bounce(settlement, out),
         }
     }
 
@@ -352,7 +353,8 @@ fn halves(mut settlement: Settlement) -> Result<[Settlement; 2], Settlement> {
     }
     let strict = settlement.strict.take();
     let (message, place) = (settlement.message, settlement.place);
-    Ok([settlement, Settlement { message, place, outcomes: back, strict, record: None }])
+    let (outcomes, words) = (back, settlement.words);
+    Ok([settlement, Settlement { message, place, outcomes, strict, record: None, words }])
 }
 
 /// The settlement with its outcomes; what is left behind has none.
@@ -363,6 +365,7 @@ fn take_outcomes(settlement: &mut Settlement) -> Settlement {
         outcomes: std::mem::take(&mut settlement.outcomes),
         strict: None,
         record: None,
+        words: settlement.words,
     }
 }
 
@@ -396,6 +399,7 @@ mod tests {
             outcomes: ranges.iter().map(failed).collect(),
             strict: Some((ShardId(1), LeaseId { owner: ShardId(1), slot: 0, generation: 0 })),
             record: None,
+            words: Words::Given,
         }
     }
 

@@ -10,6 +10,9 @@
 //!   segment refers to the old one, so that the old record never is the newest one left.
 //! - Pieces of bodies are copied too, one after the other, then the message that names them, wherever
 //!   its own record lies. So no segment is kept for a piece; a move costs at most the body again.
+//! - Behind a copy stand the last replies to what is pending, in a record of their own, read from where
+//!   they lay: that place goes with the old record. Replies of one attempt mostly lie together, so the
+//!   few records read last are kept.
 //! - Copies wait a few milliseconds for each other: in commits of their own they would gain nothing.
 //! - A record that does not hold what was written is set aside: told, and over.
 
@@ -18,17 +21,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::DiskError;
+use super::group::Batch;
 use super::ledger::{Phase, Segment};
-use super::message::{self, ChunkRef, MessageParts, MessageView};
+use super::message::{self, ChunkRef, MessageParts, MessageView, PendingRun};
+use super::outcomes::entry_bytes;
 use super::policy::{Growth, Usage, wants_cleaning};
 use super::reclaim::Preparing;
-use super::record::{Kind, RECORD_HEADER_BYTES, RecordHeader};
-use super::{Durable, Need, Request, SPARES_MIN, Spool};
+use super::record::{Kind, RECORD_HEADER_BYTES, RecordHeader, padded_record_bytes};
+use super::replies::{self, ReplyPlace};
+use super::{Durable, Need, OUTCOMES_RECORD_BYTES_MAX, Request, SPARES_MIN, Spool};
 use crate::base::block::Block;
 use crate::base::map::Map;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::message::{MessageId, Place, SegmentSeq};
+use crate::model::outcome::{Outcome, RangeOutcome};
 
 /// Bytes being read, or copied and not yet on disk: enough to fill one large commit. A longer
 /// record goes alone.
@@ -39,6 +46,14 @@ const READS_MAX: usize = 256;
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
 /// When a segment could not be emptied, as by a read error, the next look at it.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// Records with replies that are kept for the messages that follow: some 16 KiB each.
+const REPLIES_KEPT_MAX: usize = 16;
+/// Of so many it is known how often the disk refused them; words are not worth more.
+const REPLIES_REFUSED_KEPT: usize = 64;
+/// Bytes of replies that a copy carries with their words: those of more recipients than that, each
+/// with one of its own, keep code and status only.
+const REPLIES_BYTES_MAX: usize = 64 << 10;
 
 /// Reads of one message that the disk may refuse before its bytes count as damaged.
 const READS_REFUSED_MAX: u8 = 3;
@@ -62,10 +77,16 @@ pub(super) struct Cleaning {
     reads: Map<FetchId, Reading>,
     next_fetch: u32,
     in_flight_bytes: usize,
-    /// Reads of pieces, to be handed out before others.
+    /// Reads of pieces and of replies, to be handed out before others.
     wanted: VecDeque<Request>,
+    /// Who waits for a record with replies that is being read.
+    awaiting: Map<ReplyPlace, Vec<Moving>>,
+    /// The records with replies read last; `None`: it does not hold what was written.
+    replies: VecDeque<(ReplyPlace, Option<Arc<Block>>)>,
     /// Copies written and not yet known to be on disk, by where they lie.
     copying: Map<MessageId, SegmentSeq>,
+    /// How often a record with replies could not be read; only of those that could not.
+    replies_refused: Map<ReplyPlace, u8>,
     /// Segments that were gone through in vain, and when to look again.
     barren: Vec<(SegmentSeq, Mono)>,
     /// How often a message could not be read; only of those that could not.
@@ -98,9 +119,10 @@ struct Reading {
 enum Wanted {
     Record(MessageId),
     Piece(Box<Moving>),
+    Replies(ReplyPlace),
 }
 
-/// A message with pieces on its way.
+/// A message on its way.
 #[derive(Debug)]
 struct Moving {
     id: MessageId,
@@ -108,6 +130,8 @@ struct Moving {
     record: Arc<Block>,
     old: Vec<ChunkRef>,
     new: Vec<ChunkRef>,
+    /// Records with its last replies; `None`: the reply is lost.
+    replies: Vec<(ReplyPlace, Option<Arc<Block>>)>,
 }
 
 /// What came of copying one record.
@@ -126,6 +150,17 @@ impl Cleaning {
     /// Where a copy of the message lies that is not yet known to be on disk.
     pub(super) fn copy_of(&self, id: MessageId) -> Option<SegmentSeq> {
         if self.copying.is_empty() { None } else { self.copying.get(&id).copied() }
+    }
+
+    /// Counts a read of replies that the disk refused; whether it is worth another.
+    fn may_come_again(&mut self, at: ReplyPlace) -> bool {
+        if self.replies_refused.len() >= REPLIES_REFUSED_KEPT {
+            self.replies_refused.clear();
+            return false;
+        }
+        let refused = self.replies_refused.entry(at).or_insert(0);
+        *refused += 1;
+        *refused < READS_REFUSED_MAX
     }
 
     /// The message is over: a copy on its way does not matter any more.
@@ -153,9 +188,10 @@ impl Spool {
             return Some(request);
         }
         loop {
+            let waiting: usize = self.cleaning.awaiting.values().map(Vec::len).sum();
             let is_full = self.cleaning.in_flight_bytes >= IN_FLIGHT_BYTES_MAX
-                || self.cleaning.reads.len() >= READS_MAX;
-            if is_full || self.waiting_bytes() > BACKLOG_BYTES_MAX {
+                || self.cleaning.reads.len() + waiting >= READS_MAX;
+            if is_full || self.is_adopting() || self.waiting_bytes() > BACKLOG_BYTES_MAX {
                 return None;
             }
             let (victim, at, pass) = match self.cleaning.stage {
@@ -193,6 +229,7 @@ impl Spool {
         match what {
             Wanted::Record(id) => self.record_read(now, id, place, result),
             Wanted::Piece(moving) => self.piece_read(now, *moving, place, result),
+            Wanted::Replies(at) => self.replies_read(now, at, place, result),
         }
     }
 
@@ -230,7 +267,9 @@ impl Spool {
     pub(super) fn copy_for_tests(&mut self, now: Now, id: MessageId, record: &[u8]) {
         let mut block = crate::base::block::BlockBuilder::with_capacity(record.len());
         block.append(record);
-        assert!(self.append_copy(now, id, &block.freeze(), &[]) == Append::Done);
+        let record = block.freeze();
+        let moving = Moving { id, record, old: Vec::new(), new: Vec::new(), replies: Vec::new() };
+        assert!(self.append_copy(now, &moving) == Append::Done);
     }
 
     fn choose_victim(&self) -> Option<SegmentSeq> {
@@ -282,6 +321,7 @@ impl Spool {
             return None;
         }
         self.cleaning.stage = Stage::Idle;
+        self.cleaning.replies.clear();
         let is_left = self
             .segments
             .get(&victim)
@@ -320,30 +360,91 @@ impl Spool {
             return self.set_aside(id, place);
         };
         let old: Vec<ChunkRef> = view.chunks(block.bytes()).collect();
-        if old.is_empty() {
-            self.append_copy(now, id, &block, &[]);
-            return;
-        }
-        let moving = Moving { id, record: block, old, new: Vec::new() };
+        let moving = Moving { id, record: block, old, new: Vec::new(), replies: Vec::new() };
         self.move_on(now, moving);
     }
 
-    /// Orders the next piece, or writes the message behind the last one.
-    fn move_on(&mut self, now: Now, moving: Moving) {
-        let Some(next) = moving.old.get(moving.new.len()) else {
-            let append = self.append_copy(now, moving.id, &moving.record, &moving.new);
-            if append == Append::NotNow {
-                self.drop_chunks(&moving.new);
-            }
-            return;
-        };
-        let place = next.place();
+    /// Orders the next piece, then what holds the last replies; with all of it, writes the message.
+    fn move_on(&mut self, now: Now, mut moving: Moving) {
         let is_over = self.index.pending(moving.id) == 0 || self.cleaning.stage == Stage::Stopped;
-        if is_over || self.locate(place).is_none() {
+        let is_stale = self.index.chunks(moving.id) != moving.old
+            || self.cleaning.copying.contains_key(&moving.id);
+        if is_over || is_stale {
             return self.drop_chunks(&moving.new);
         }
-        let request = self.fetch(place, Wanted::Piece(Box::new(moving)));
-        self.cleaning.wanted.extend(request);
+        if let Some(next) = moving.old.get(moving.new.len()) {
+            let place = next.place();
+            if self.locate(place).is_none() {
+                return self.drop_chunks(&moving.new);
+            }
+            let request = self.fetch(place, Wanted::Piece(Box::new(moving)));
+            return self.cleaning.wanted.extend(request);
+        }
+        while let Some(at) = self.next_replies(&moving) {
+            match self.known_replies(at) {
+                Some(known) => moving.replies.push((at, known)),
+                None => return self.await_replies(at, moving),
+            }
+        }
+        if self.append_copy(now, &moving) == Append::NotNow {
+            self.drop_chunks(&moving.new);
+        }
+    }
+
+    /// A record with last replies of the message that was not looked at. A newer attempt may have
+    /// been noted meanwhile, so this is asked until the copy is written.
+    fn next_replies(&self, moving: &Moving) -> Option<ReplyPlace> {
+        let states = self.index.states(moving.id);
+        let has = |at: &ReplyPlace| moving.replies.iter().any(|(known, _)| known == at);
+        states.iter().filter_map(|run| run.reply).find(|at| !has(at))
+    }
+
+    /// The record, if it was read lately; `Some(None)`: it cannot be had.
+    fn known_replies(&self, at: ReplyPlace) -> Option<Option<Arc<Block>>> {
+        if self.reply_record(at).is_none() {
+            return Some(None);
+        }
+        let known = self.cleaning.replies.iter().find(|(known, _)| *known == at);
+        known.map(|(_, block)| block.clone())
+    }
+
+    fn await_replies(&mut self, at: ReplyPlace, moving: Moving) {
+        self.cleaning.in_flight_bytes += moving.record.len();
+        let waiting = self.cleaning.awaiting.entry(at).or_default();
+        waiting.push(moving);
+        if waiting.len() == 1
+            && let Some((place, _)) = self.reply_record(at)
+        {
+            let request = self.fetch(place, Wanted::Replies(at));
+            self.cleaning.wanted.extend(request);
+        }
+    }
+
+    /// A reply that cannot be read costs nothing but its words.
+    fn replies_read(
+        &mut self,
+        now: Now,
+        at: ReplyPlace,
+        place: Place,
+        result: Result<Arc<Block>, DiskError>,
+    ) {
+        let again = result.is_err() && self.cleaning.may_come_again(at);
+        let block = result.ok().filter(|block| self.holds(place, block.bytes()));
+        if !again {
+            self.cleaning.replies_refused.remove(&at);
+            self.cleaning.replies.truncate(REPLIES_KEPT_MAX - 1);
+            self.cleaning.replies.push_front((at, block.clone()));
+        }
+        for mut moving in self.cleaning.awaiting.remove(&at).unwrap_or_default() {
+            self.cleaning.in_flight_bytes -= moving.record.len();
+            if again {
+                // With the next pass: it may be the way to the disk.
+                self.drop_chunks(&moving.new);
+                continue;
+            }
+            moving.replies.push((at, block.clone()));
+            self.move_on(now, moving);
+        }
     }
 
     fn piece_read(
@@ -381,14 +482,10 @@ impl Spool {
         }
     }
 
-    /// Writes a Copy of the record into the open group.
-    fn append_copy(
-        &mut self,
-        now: Now,
-        id: MessageId,
-        record: &Block,
-        chunks: &[ChunkRef],
-    ) -> Append {
+    /// Writes a Copy of the record into the open group, and behind it the last replies.
+    fn append_copy(&mut self, now: Now, moving: &Moving) -> Append {
+        let Moving { id, record, new: chunks, .. } = moving;
+        let id = *id;
         let mut states = self.index.states(id);
         if planted(Bug::CopyForgetsAttempts) {
             states.iter_mut().for_each(|run| (run.attempts, run.due) = (0, None));
@@ -407,19 +504,22 @@ impl Spool {
             body: view.body.of(bytes).unwrap_or_default(),
         };
         let payload_bytes = parts.payload_bytes() + message::states_bytes(states.len());
-        if states.is_empty()
-            || self.make_room(now, payload_bytes, self.copy_need(old.segment)).is_err()
-        {
+        let (carried, room) = self.carried(now, moving, &states, payload_bytes);
+        if states.is_empty() || self.make_room(now, room, self.copy_need(old.segment)).is_err() {
             self.missed();
             return Append::NotNow;
         }
         let Some(active) = &mut self.active else { return Append::NotNow };
         let tag = active.tag;
-        let group = self.open.get_or_insert_with(|| active.group(payload_bytes));
+        let group = self.open.get_or_insert_with(|| active.group(room));
         let place = group.append_copy(id, view.accepted, &parts, &states);
         group.first_copy.get_or_insert(now.mono);
-        group.cargo.copies.push(Copied { id, place, chunks: chunks.to_vec() });
+        group.cargo.copies.push(Copied { id, place, chunks: chunks.clone() });
         active.footer.add_mark(place.offset, place.bytes, Kind::Copy);
+        for batch in carried {
+            let (place, payload) = group.append_carried(batch);
+            active.footer.add_outcomes(place.offset, place.bytes, payload);
+        }
         let shadows = self.index.shadows(id).to_vec();
         let segment = self.segment_mut(tag.sequence);
         segment.refer(&shadows);
@@ -430,6 +530,21 @@ impl Spool {
             self.move_live(id, place, chunks);
         }
         Append::Done
+    }
+
+    /// What is written behind a copy of this length, and the room that both take. Where they would
+    /// fit no segment, the words stay behind.
+    fn carried(
+        &self,
+        now: Now,
+        moving: &Moving,
+        states: &[PendingRun],
+        payload_bytes: usize,
+    ) -> (Vec<Batch>, usize) {
+        let batches = last_replies(now, moving, states);
+        let bytes = batches.iter().map(|batch| padded_record_bytes(batch.payload.len()));
+        let room = payload_bytes + bytes.sum::<usize>();
+        if self.fits_a_fresh_segment(room) { (batches, room) } else { (Vec::new(), payload_bytes) }
     }
 
     /// The last spare may go too where little is left to copy: a whole segment comes back for it.
@@ -467,6 +582,35 @@ impl Spool {
         self.counters.messages_set_aside += 1;
         self.durable.push_back(Durable::SetAside { id, place });
     }
+}
+
+/// The last replies to what is pending, as they are written behind the copy.
+fn last_replies(now: Now, moving: &Moving, states: &[PendingRun]) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut bytes = 0;
+    for run in states {
+        let (Some(next), Some(at)) = (run.due, run.reply) else { continue };
+        let read = moving.replies.iter().find(|(known, _)| *known == at);
+        let Some((_, Some(block))) = read else { continue };
+        let payload = replies::payload(block.bytes()).unwrap_or_default();
+        for (part, reply) in replies::last_replies(payload, moving.id, run.run()) {
+            let outcome = Outcome::Deferred { reply, next };
+            let (first, count, attempts) = (part.first, part.count, run.attempts);
+            let range = RangeOutcome { first, count, attempts, outcome };
+            let is_full = |batch: &Batch| batch.payload.len() >= OUTCOMES_RECORD_BYTES_MAX;
+            if batches.last().is_none_or(is_full) {
+                batches.push(Batch::new(now.mono));
+            }
+            let Some(batch) = batches.last_mut() else { continue };
+            bytes += entry_bytes(&range);
+            if bytes <= REPLIES_BYTES_MAX {
+                batch.add(moving.id, first, count, &range);
+            } else {
+                batch.add_without_text(moving.id, first, count, &range);
+            }
+        }
+    }
+    batches
 }
 
 const _: () =

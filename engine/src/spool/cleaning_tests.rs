@@ -1,11 +1,13 @@
 //! Cleaning as a whole: disk use stays bounded, nothing is lost or revived, places are found again.
 
+use super::files::FileId;
 use super::message::MessageView;
 use super::policy::SLACK_SEGMENTS;
-use super::recovery::Finding;
+use super::recovery::{Finding, scan};
 use super::test_disk::{
-    Disk, append, append_chunked, at_ms, deferred, delivered, live, options, recover,
+    Disk, append, append_chunked, at_ms, deferred, delivered, groups_of, live, options, recover,
 };
+use super::transfer::take_stock;
 use super::{Durable, Gather, Spool, SpoolFull};
 use crate::base::prng::Prng;
 use crate::base::time::Wall;
@@ -117,6 +119,83 @@ fn memory_follows_what_is_live() {
     traffic.run(&mut spool, &mut disk, 20_000);
     let tables = spool.index.tables();
     assert!(tables <= files_bound(spool.live_bytes), "{tables} tables by segment");
+}
+
+/// Two recipients, put off once more, each with words of its own.
+fn put_off(id: MessageId) -> [RangeOutcome; 2] {
+    [0, 1].map(|first| {
+        let reply = Reply::remote(452, None, &format!("{id} of {first} is full"));
+        let outcome = Outcome::Deferred { reply, next: Wall(9_000_000_000) };
+        RangeOutcome { first, count: 1, attempts: 4, outcome }
+    })
+}
+
+/// What the spool finds, by the places it knows.
+fn last_replies(spool: &Spool, disk: &Disk, id: MessageId) -> Vec<(u16, String)> {
+    let read = |(run, at)| {
+        let (place, file) = spool.reply_record(at).unwrap();
+        let bytes = &disk.files[file.0 as usize][place.offset as usize..][..place.bytes as usize];
+        spool.replies_in(bytes, place, id, run)
+    };
+    let said = spool.last_replies(id, 0, 2).into_iter().flat_map(read);
+    said.map(|(run, reply)| (run.first, reply.text.into())).collect()
+}
+
+#[test]
+fn last_replies_go_where_their_messages_go() {
+    let (mut spool, mut disk) = started(1000);
+    let mut traffic = Traffic::new(40);
+    traffic.run(&mut spool, &mut disk, 400);
+    let staying = std::mem::take(&mut traffic.staying);
+    traffic.stay = u64::MAX;
+    for id in &staying {
+        spool.settle(at_ms(traffic.now), *id, &put_off(*id), None);
+    }
+    traffic.run(&mut spool, &mut disk, 4000);
+    let moves = spool.counters().messages_copied;
+    assert!(moves >= 2 * staying.len() as u64, "copies of copies too: {moves}");
+    let scans = (0..).zip(&disk.files);
+    let scans = scans.map(|(file, bytes)| scan(FileId(file), bytes, groups_of).unwrap());
+    let stock = take_stock(scans.collect());
+    assert_eq!(stock.messages.len(), staying.len());
+    for message in &stock.messages {
+        let expected = [0, 1].map(|first| (first, format!("{} of {first} is full", message.id)));
+        assert_eq!(last_replies(&spool, &disk, message.id), expected);
+        let whole = stock.read(message, |place| {
+            let file = &disk.files[stock.file_of(place.segment)?.0 as usize];
+            let record = &file[place.offset as usize..];
+            Some(record[..record.len().min(place.bytes as usize)].to_vec())
+        });
+        assert_eq!(whole.unwrap().deferrals, put_off(message.id), "after a restart too");
+    }
+}
+
+#[test]
+fn a_last_reply_that_is_damaged_costs_its_words_and_not_the_copy() {
+    let (mut spool, mut disk) = started(3);
+    let (id, _) = mostly_dead(&mut disk, &mut spool);
+    // Before anything is copied: the disk is full, and this is the commit that frees most of it.
+    spool.settle(at_ms(2), id, &put_off(id), None);
+    let mut spoiled = false;
+    for ms in 7..60 {
+        disk.slow_reads = !spoiled;
+        disk.run(&mut spool, at_ms(ms));
+        if let Some((_, at)) = spool.last_replies(id, 0, 1).first()
+            && !spoiled
+        {
+            let (place, file) = spool.reply_record(*at).unwrap();
+            disk.files[file.0 as usize][place.offset as usize + 70] ^= 1;
+            spoiled = true;
+            while !disk.reads.is_empty() {
+                disk.end_read(&mut spool, at_ms(ms), 0);
+            }
+        }
+    }
+    assert!(spoiled && spool.counters().messages_copied == 1, "{:?}", spool.counters());
+    assert_eq!(spool.counters().messages_set_aside, 0);
+    let recovered = disk.recover(1);
+    let attempts: Vec<_> = recovered.deliveries.iter().map(|one| one.delivery.attempts).collect();
+    assert_eq!((live(&recovered), attempts), (vec![(id, 0), (id, 1)], vec![4, 4]));
 }
 
 /// A sealed segment of which only `id`, with a piece in it, is live; on a disk that is full.

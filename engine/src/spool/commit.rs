@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::{CommitId, DiskError, FileId};
-use super::group::{Cargo, Flight, Issued, Waiting};
+use super::group::{Batch, Cargo, Flight, Issued, Waiting};
 use super::ledger::Phase;
+use super::outcomes::{EntryResult, entries};
 use super::record::{Fence, Kind, RECORD_HEADER_BYTES, padded_record_bytes};
-use super::{COMMIT_BYTES_MAX, ChunkRef, Durable, FetchId, Spool};
+use super::{COMMIT_BYTES_MAX, ChunkRef, Durable, FetchId, ReplyPlace, Spool};
 use crate::base::block::Block;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
@@ -283,7 +284,7 @@ impl Spool {
         }
         // In order only: what lies behind a commit that is not known to be there may not be found.
         while let Some(landed) = self.pop_landed(sequence) {
-            self.take_landed(landed);
+            self.take_landed(sequence, landed);
         }
         let segment = self.segment_mut(sequence);
         if let Phase::Sealing { footer } = segment.phase
@@ -305,12 +306,15 @@ impl Spool {
         Some(landed)
     }
 
-    fn take_landed(&mut self, landed: Issued) {
+    fn take_landed(&mut self, sequence: SegmentSeq, landed: Issued) {
         for waiting in landed.cargo.messages {
             self.unready.push(OnDisk { waiting, block: Arc::clone(&landed.block) });
         }
         for copied in landed.cargo.copies {
             self.copy_landed(copied);
+        }
+        for batch in landed.cargo.carried.iter().chain(&landed.cargo.batches) {
+            self.note_replies(sequence, batch);
         }
         for batch in landed.cargo.batches {
             for id in batch.finished {
@@ -318,6 +322,22 @@ impl Spool {
             }
             for token in batch.tokens {
                 self.durable.push_back(Durable::Settled { token });
+            }
+        }
+    }
+
+    /// Keeps where the last replies lie. Their record stays while that of the message does: one that
+    /// waited while the message was copied did not know of the copy.
+    fn note_replies(&mut self, sequence: SegmentSeq, batch: &Batch) {
+        let Some(spot) = batch.spot else { return };
+        let mut of = None;
+        for entry in entries(&batch.payload) {
+            let EntryResult::Deferred { .. } = entry.result else { continue };
+            let at = ReplyPlace { segment: sequence, spot };
+            self.index.replied(entry.message, entry.run(), at);
+            let record = self.index.segment_of(entry.message);
+            if of.replace(record) != Some(record) && record < sequence {
+                self.segment_mut(sequence).refer(&[record]);
             }
         }
     }

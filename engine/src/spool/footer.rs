@@ -25,6 +25,8 @@ use super::bytes::{len16, len32, put, u16_at, u32_at, u64_at, wall_at};
 use super::message::{ChunkRef, MessageParts};
 use super::outcomes::{EntryResult, OutcomeEntry, entries};
 use super::record::Kind;
+use super::recovery::Groups;
+use super::replies::Spot;
 use crate::base::map::Map;
 use crate::base::time::Wall;
 use crate::model::message::{MessageId, Place, SegmentSeq};
@@ -198,7 +200,7 @@ pub(super) struct FooterMessage {
     pub(super) place: Place,
     pub(super) accepted: Wall,
     pub(super) recipients: u16,
-    pub(super) groups: Vec<(Arc<str>, u16, u16)>,
+    pub(super) groups: Groups,
     pub(super) chunks: Vec<ChunkRef>,
     /// Its labels, if it has any.
     pub(super) labels: Option<Arc<str>>,
@@ -216,7 +218,7 @@ pub(super) struct Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FooterOutcome {
     /// Of the record it is in.
-    pub(super) offset: u32,
+    pub(super) spot: Spot,
     pub(super) message: MessageId,
     pub(super) first: u16,
     pub(super) count: u16,
@@ -281,9 +283,10 @@ impl<'a> FooterView<'a> {
 
     /// The listed outcomes; `None` in place of one that is not well formed.
     pub(super) fn outcomes(&self) -> impl Iterator<Item = Option<FooterOutcome>> {
-        let records = self.marks().flat_map(|mark| (0..mark.listed).map(move |_| mark.offset));
+        let spot = |mark: Mark| Spot::new(mark.offset, mark.bytes);
+        let records = self.marks().flat_map(move |mark| (0..mark.listed).map(move |_| spot(mark)));
         let listed = self.outcomes.chunks_exact(OUTCOME_BYTES);
-        records.zip(listed).map(|(offset, entry)| outcome(offset, entry))
+        records.zip(listed).map(|(spot, entry)| outcome(spot?, entry))
     }
 
     fn message(
@@ -325,7 +328,7 @@ fn of_domain(domains: &[Arc<str>], group: &[u8]) -> Option<(Arc<str>, u16, u16)>
     Some((Arc::clone(domain), u16_at(group, 4)?, u16_at(group, 6)?))
 }
 
-fn outcome(offset: u32, entry: &[u8]) -> Option<FooterOutcome> {
+fn outcome(spot: Spot, entry: &[u8]) -> Option<FooterOutcome> {
     let result = match entry.get(22)? {
         0 => EntryResult::Delivered,
         1 => EntryResult::Deferred { next: wall_at(entry, 8)? },
@@ -333,7 +336,7 @@ fn outcome(offset: u32, entry: &[u8]) -> Option<FooterOutcome> {
         _ => return None,
     };
     Some(FooterOutcome {
-        offset,
+        spot,
         message: MessageId(u64_at(entry, 0)?),
         first: u16_at(entry, 16)?,
         count: u16_at(entry, 18)?,
@@ -431,7 +434,8 @@ mod tests {
         let domains = view.domains().unwrap();
         let messages: Vec<_> = view.messages(SegmentSeq(5), &domains).map(Option::unwrap).collect();
         assert_eq!(messages.len(), 3);
-        assert_eq!(messages[1].groups, [("a.example".into(), 0, 1), ("b.example".into(), 1, 2)]);
+        let groups = [("a.example".into(), 0, 1), ("b.example".into(), 1, 2)];
+        assert_eq!(messages[1].groups[..], groups);
         assert_eq!(messages[1].chunks.len(), 1);
         assert!(messages[2].chunks.is_empty());
         assert_eq!((messages[2].recipients, messages[2].accepted), (4, Wall(2)));
@@ -449,7 +453,7 @@ mod tests {
         let listed: Vec<_> = view.outcomes().map(Option::unwrap).collect();
         let written: Vec<_> = entries(&record)
             .map(|entry| FooterOutcome {
-                offset: 8256,
+                spot: Spot::new(8256, 300).unwrap(),
                 message: entry.message,
                 first: entry.first,
                 count: entry.count,

@@ -16,9 +16,10 @@ use super::record::{CommitFields, Fence, Kind, RecordHeader, StateFields};
 use super::recovery::{Groups, SegmentScan, scan, scan_thoroughly};
 use super::segment::{SegmentState, read_slots};
 use super::test_disk::{Disk, at_ms, deferred, delivered, options};
+use super::transfer::take_stock;
 use super::{DiskError, FileId, Gather, MessageParts, Spool};
-use crate::base::time::Now;
-use crate::model::message::MessageId;
+use crate::base::time::{Now, Wall};
+use crate::model::message::{MessageId, Place};
 use crate::model::outcome::{Enhanced, Outcome, RangeOutcome, Reply};
 use crate::wire::envelope::{Envelope, EnvelopeFlags, EnvelopeView, Origin};
 
@@ -41,6 +42,33 @@ fn the_released_format_still_loads() {
     }
     let expected = fs::read_to_string(folder().join("found.txt")).unwrap();
     assert_eq!(told(&files), expected);
+}
+
+#[test]
+fn last_replies_of_the_released_format_are_found() {
+    let scans = (0..).map_while(|number| {
+        let bytes = fs::read(folder().join(format!("{number:08}.seg"))).ok()?;
+        Some((bytes.clone(), scan(FileId(number), &bytes, groups_of).unwrap()))
+    });
+    let (files, scans): (Vec<_>, Vec<_>) = scans.unzip();
+    let stock = take_stock(scans);
+    let read = |place: Place| {
+        let bytes = files.iter().find(|bytes| is_segment(bytes, place.segment.0))?;
+        let record = bytes.get(place.offset as usize..)?;
+        Some(record[..record.len().min(place.bytes as usize)].to_vec())
+    };
+    let said = |message| stock.read(message, read).unwrap().deferrals;
+    let told: Vec<_> = stock.messages.iter().flat_map(said).collect();
+    let reply = Reply::remote(451, None, "later");
+    let next = Wall(1_060_050_000_000);
+    let outcome = Outcome::Deferred { reply: reply.clone(), next };
+    let copied = Outcome::Deferred { reply, next: Wall(1_061_000_000_000) };
+    // Behind the copy of 1-000003 stands none, so it is where it was.
+    let expected = [
+        RangeOutcome { first: 1, count: 1, attempts: 3, outcome },
+        RangeOutcome { first: 0, count: 1, attempts: 1, outcome: copied },
+    ];
+    assert_eq!(told, expected);
 }
 
 /// Writes the fixture. Only for a new format version: the files of a released one never change.
@@ -190,7 +218,8 @@ fn tell_scan(told: &mut String, how: &str, scan: &SegmentScan) {
     writeln!(told, "  {how}: {:?}, durable through {}", scan.use_, scan.durable_through).unwrap();
     for message in &scan.messages {
         let (id, at, accepted) = (message.id, message.place, message.accepted.0);
-        let (groups, chunks, states) = (&message.groups, &message.chunks, &message.states);
+        let (groups, chunks) = (&message.groups, &message.chunks);
+        let states = message.states.as_ref().map(|states| as_written(states));
         writeln!(
             told,
             "    message {id} at {} of {} bytes, accepted {accepted}",
@@ -200,13 +229,31 @@ fn tell_scan(told: &mut String, how: &str, scan: &SegmentScan) {
         writeln!(told, "      {groups:?} {chunks:?} {states:?}").unwrap();
     }
     for outcome in &scan.outcomes {
-        let (id, at, result) = (outcome.message, outcome.offset, outcome.result);
+        let (id, at, result) = (outcome.message, outcome.spot.offset(), outcome.result);
         let (first, count, attempts) = (outcome.first, outcome.count, outcome.attempts);
         writeln!(told, "    outcome at {at} of {id}: {first} {count} {attempts} {result:?}")
             .unwrap();
     }
     writeln!(told, "    {:?}, chunks {:?}", scan.fences, scan.chunks).unwrap();
     writeln!(told, "    findings {:?}", scan.findings).unwrap();
+}
+
+/// A state as it lies on disk, which knows of no reply.
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is only to be told")]
+struct PendingRun {
+    first: u16,
+    count: u16,
+    attempts: u16,
+    due: Option<Wall>,
+}
+
+fn as_written(states: &[super::message::PendingRun]) -> Vec<PendingRun> {
+    let written = |run: &super::message::PendingRun| {
+        assert_eq!(run.reply, None);
+        PendingRun { first: run.first, count: run.count, attempts: run.attempts, due: run.due }
+    };
+    states.iter().map(written).collect()
 }
 
 /// Each record, its fields and its payload's checksum, whatever a scan makes of it.
@@ -239,7 +286,7 @@ fn tell_records(told: &mut String, bytes: &[u8]) {
                 writeln!(told, "         body {}", text(view.body.of(record))).unwrap();
                 let chunks: Vec<_> = view.chunks(record).collect();
                 let states: Vec<_> = view.states(record).collect();
-                writeln!(told, "         {chunks:?} {states:?}").unwrap();
+                writeln!(told, "         {chunks:?} {:?}", as_written(&states)).unwrap();
             }
             Kind::Outcomes => {
                 writeln!(told).unwrap();

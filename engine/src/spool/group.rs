@@ -11,6 +11,7 @@ use super::record::{
     CommitFields, Fence, Kind, RECORD_HEADER_BYTES, Tag, begin_record, end_record, fields,
     patch_header,
 };
+use super::replies::Spot;
 use super::segment::to_pages;
 use crate::base::block::{Block, BlockBuilder, PAGE_BYTES};
 use crate::base::time::{Mono, Wall};
@@ -30,6 +31,8 @@ pub(super) struct Batch {
     pub(super) tokens: Vec<u64>,
     /// The report about it in the same commit, by its token.
     pub(super) notice: Option<u64>,
+    /// Where it lies, once it is written.
+    pub(super) spot: Option<Spot>,
     pub(super) first_at: Mono,
 }
 
@@ -42,6 +45,7 @@ impl Batch {
             refers: Vec::new(),
             tokens: Vec::new(),
             notice: None,
+            spot: None,
             first_at: now,
         }
     }
@@ -94,6 +98,8 @@ pub(super) struct Waiting {
 pub(super) struct Cargo {
     pub(super) messages: Vec<Waiting>,
     pub(super) copies: Vec<Copied>,
+    /// The last replies to what the copies are about: with those they come, or go.
+    pub(super) carried: Vec<Batch>,
     pub(super) batches: Vec<Batch>,
     pub(super) fences: Vec<Fence>,
 }
@@ -173,11 +179,24 @@ impl Group {
         Place { segment: self.tag.sequence, offset: position, bytes }
     }
 
-    pub(super) fn append_batch(&mut self, batch: Batch) -> (Place, &[u8]) {
-        let entries = batch.entries.to_le_bytes();
-        let place = self.append(Kind::Outcomes, &[(20, &entries)], &batch.payload);
+    pub(super) fn append_batch(&mut self, mut batch: Batch) -> (Place, &[u8]) {
+        let place = self.append_outcomes(&mut batch);
         self.cargo.batches.push(batch);
         (place, self.cargo.batches.last().map_or(&[], |batch| &batch.payload))
+    }
+
+    /// Appends last replies of the copy before it.
+    pub(super) fn append_carried(&mut self, mut batch: Batch) -> (Place, &[u8]) {
+        let place = self.append_outcomes(&mut batch);
+        self.cargo.carried.push(batch);
+        (place, self.cargo.carried.last().map_or(&[], |batch| &batch.payload))
+    }
+
+    fn append_outcomes(&mut self, batch: &mut Batch) -> Place {
+        let entries = batch.entries.to_le_bytes();
+        let place = self.append(Kind::Outcomes, &[(20, &entries)], &batch.payload);
+        batch.spot = Spot::new(place.offset, place.bytes);
+        place
     }
 
     /// Ends the filling: pads the block to pages.

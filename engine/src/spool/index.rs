@@ -1,13 +1,15 @@
-//! The live index: of every live message, where it lies, who is pending, how often and when next.
+//! The live index: of every live message, where it lies, who is pending, how often, when next, and
+//! where the last reply lies.
 //!
-//! A message is looked up under the segment that it is named after, by ordinal: 16 bytes each. One
+//! A message is looked up under the segment that it is named after, by ordinal: 24 bytes each. One
 //! that was copied out of that segment is looked up by its name, so the table of a segment goes
 //! with the segment and memory follows what is live.
 
 use std::collections::BTreeMap;
 
 use super::bytes::len32;
-use super::message::{ChunkRef, PendingRun};
+use super::message::{ChunkRef, PendingRun, Runs};
+use super::replies::{ReplyPlace, Spot};
 use crate::base::map::Map;
 use crate::base::time::Wall;
 use crate::model::message::{MessageId, Place, SegmentSeq};
@@ -19,23 +21,36 @@ const PIECE_PLACES_KEPT: usize = 64;
 
 /// A run of recipients, as indices into the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    pub(super) first: u16,
-    pub(super) count: u16,
+pub struct Run {
+    pub first: u16,
+    pub count: u16,
 }
 
 impl Run {
     /// Whom an outcome is about.
-    pub(super) fn of(outcome: &RangeOutcome) -> Self {
+    #[must_use]
+    pub fn of(outcome: &RangeOutcome) -> Self {
         Self { first: outcome.first, count: outcome.count }
+    }
+
+    pub(super) fn covers(self, other: Self) -> bool {
+        self.first <= other.first && other.end() <= self.end()
     }
 
     fn end(self) -> u32 {
         u32::from(self.first) + u32::from(self.count)
     }
 
-    fn common(self, other: Self) -> Option<Self> {
+    pub(super) fn common(self, other: Self) -> Option<Self> {
         Self::between(self.first.max(other.first).into(), self.end().min(other.end()))
+    }
+
+    /// What of it lies before `other`, what in it, and what behind.
+    #[must_use]
+    pub fn split(self, other: Self) -> [Option<Self>; 3] {
+        let before = Self::between(self.first.into(), self.end().min(other.first.into()));
+        let behind = Self::between(other.end().max(self.first.into()), self.end());
+        [before, self.common(other), behind]
     }
 
     fn between(start: u32, end: u32) -> Option<Self> {
@@ -46,7 +61,7 @@ impl Run {
 }
 
 impl PendingRun {
-    fn run(&self) -> Run {
+    pub(super) fn run(&self) -> Run {
         Run { first: self.first, count: self.count }
     }
 
@@ -54,9 +69,10 @@ impl PendingRun {
         Self { first: run.first, count: run.count, ..*self }
     }
 
-    fn is_followed_by(&self, next: &Self) -> bool {
+    /// Whether both can be told as one.
+    pub(super) fn is_followed_by(&self, next: &Self) -> bool {
         self.run().end() == u32::from(next.first)
-            && (self.attempts, self.due) == (next.attempts, next.due)
+            && (self.attempts, self.due, self.reply) == (next.attempts, next.due, next.reply)
     }
 }
 
@@ -71,16 +87,36 @@ struct Entry {
     due: u32,
     offset: u32,
     bytes: u32,
+    /// Where their last reply lies: so many segments behind the one the message is named after.
+    reply_ahead: u32,
+    reply: Option<Spot>,
 }
+
+const _: () = assert!(size_of::<Entry>() == 24, "memory is promised by the delivery");
 
 impl Entry {
     fn is_live(&self) -> bool {
         self.bytes != 0
     }
 
-    fn whole(&self) -> PendingRun {
+    fn whole(&self, id: MessageId) -> PendingRun {
         let due = (self.due != 0).then(|| Wall(u64::from(self.due) * NANOS_PER_SECOND));
-        PendingRun { first: 0, count: self.pending, attempts: self.attempts, due }
+        let segment = SegmentSeq(id.segment().0 + u64::from(self.reply_ahead));
+        let reply = self.reply.map(|spot| ReplyPlace { segment, spot });
+        PendingRun { first: 0, count: self.pending, attempts: self.attempts, due, reply }
+    }
+
+    fn set(&mut self, id: MessageId, run: &PendingRun) {
+        (self.attempts, self.due) = (run.attempts, to_seconds(run.due));
+        self.set_reply(id, run.reply);
+    }
+
+    /// An outcome never lies before its message, nor four billion segments behind.
+    fn set_reply(&mut self, id: MessageId, reply: Option<ReplyPlace>) {
+        let ahead = reply.and_then(|reply| reply.segment.0.checked_sub(id.segment().0));
+        let ahead = ahead.and_then(|ahead| u32::try_from(ahead).ok());
+        self.reply_ahead = ahead.unwrap_or(0);
+        self.reply = reply.filter(|_| ahead.is_some()).map(|reply| reply.spot);
     }
 }
 
@@ -132,7 +168,7 @@ impl LiveIndex {
         chunks: &[ChunkRef],
     ) {
         let (offset, bytes) = (place.offset, place.bytes);
-        let entry = Entry { pending: recipients, attempts: 0, due: 0, offset, bytes };
+        let entry = Entry { pending: recipients, offset, bytes, ..Entry::default() };
         if place.segment == id.segment() {
             let entries = self.named.entry(id.segment()).or_default();
             let ordinal = id.ordinal() as usize;
@@ -150,18 +186,31 @@ impl LiveIndex {
         }
     }
 
+    /// Makes room for exactly so many messages that are named after a segment.
+    pub(super) fn reserve(&mut self, segment: SegmentSeq, ordinals: usize) {
+        let entries = self.named.entry(segment).or_default();
+        entries.reserve_exact(ordinals.saturating_sub(entries.len()));
+    }
+
+    /// No more messages will be named after the segment.
+    pub(super) fn seal(&mut self, segment: SegmentSeq) {
+        if let Some(entries) = self.named.get_mut(&segment) {
+            entries.shrink_to_fit();
+        }
+    }
+
     /// Inserts a message of which only these runs, in order, are pending.
     pub(super) fn insert_recovered(
         &mut self,
         id: MessageId,
         place: Place,
-        runs: Vec<PendingRun>,
+        runs: &Runs,
         chunks: &[ChunkRef],
         shadows: Vec<SegmentSeq>,
     ) {
         let count = runs.iter().fold(0u16, |sum, run| sum.saturating_add(run.count));
         self.insert(id, place, count, chunks);
-        self.set_runs(id, runs);
+        self.set_runs(id, runs.iter().copied());
         if !shadows.is_empty() {
             self.shadows.insert(id, shadows);
         }
@@ -225,11 +274,14 @@ impl LiveIndex {
     }
 
     /// What is pending, with attempts and due times: the state that a copy carries.
-    pub(super) fn states(&self, id: MessageId) -> Vec<PendingRun> {
+    pub(super) fn states(&self, id: MessageId) -> Runs {
         let Some(entry) = self.entry(id).filter(|entry| entry.pending > 0) else {
-            return Vec::new();
+            return Runs::new();
         };
-        self.partial.get(&id).cloned().unwrap_or_else(|| vec![entry.whole()])
+        match self.partial.get(&id) {
+            Some(runs) => Runs::from_slice(runs),
+            None => Runs::from_elem(entry.whole(id), 1),
+        }
     }
 
     /// Makes final a run of which every recipient was pending.
@@ -237,11 +289,14 @@ impl LiveIndex {
         let pending = self.pending(id);
         assert!(run.count <= pending, "only what is pending becomes final");
         if run.count == pending {
-            return self.set_runs(id, Vec::new());
+            return self.set_runs(id, []);
         }
         let runs = self.states(id);
-        let rest = runs.iter().flat_map(|one| without(one.run(), run).map(|left| (one, left)));
-        self.set_runs(id, rest.filter_map(|(one, left)| Some(one.with(left?))).collect());
+        let without = |one: &PendingRun| {
+            let [before, _, behind] = one.run().split(run);
+            [before, behind].map(|left| left.map(|left| one.with(left)))
+        };
+        self.set_runs(id, runs.iter().flat_map(without).flatten());
     }
 
     /// Notes that a run, of which every recipient is pending, is to be tried again.
@@ -253,13 +308,31 @@ impl LiveIndex {
             }
             return;
         }
-        let mut runs: Vec<PendingRun> = Vec::new();
+        self.change(id, run, |one| PendingRun { attempts, due, ..one });
+    }
+
+    /// Notes where the last reply to a run lies; who of it is over by now does not matter.
+    pub(super) fn replied(&mut self, id: MessageId, run: Run, at: ReplyPlace) {
+        let pending = self.pending(id);
+        if pending == 0 {
+            return;
+        }
+        let all = Run { first: 0, count: pending };
+        if run.covers(all) && !self.partial.contains_key(&id) {
+            if let Some(entry) = self.entry_mut(id) {
+                entry.set_reply(id, Some(at));
+            }
+            return;
+        }
+        self.change(id, run, |one| PendingRun { reply: Some(at), ..one });
+    }
+
+    /// Changes what is pending of a run.
+    fn change(&mut self, id: MessageId, run: Run, change: impl Fn(PendingRun) -> PendingRun) {
+        let mut runs = Runs::new();
         for one in self.states(id) {
-            let [before, behind] = without(one.run(), run);
-            let hit =
-                one.run().common(run).map(|hit| PendingRun { attempts, due, ..one.with(hit) });
-            let parts = [before.map(|left| one.with(left)), hit, behind.map(|left| one.with(left))];
-            runs.extend(parts.into_iter().flatten());
+            let [before, hit, behind] = one.run().split(run).map(|part| Some(one.with(part?)));
+            runs.extend([before, hit.map(&change), behind].into_iter().flatten());
         }
         self.set_runs(id, runs);
     }
@@ -357,8 +430,8 @@ impl LiveIndex {
     }
 
     /// Sets who is pending: in the entry alone, if that can say it.
-    fn set_runs(&mut self, id: MessageId, runs: Vec<PendingRun>) {
-        let mut merged: Vec<PendingRun> = Vec::with_capacity(runs.len());
+    fn set_runs(&mut self, id: MessageId, runs: impl IntoIterator<Item = PendingRun>) {
+        let mut merged = Runs::new();
         for run in runs {
             match merged.last_mut() {
                 Some(last) if last.is_followed_by(&run) => last.count += run.count,
@@ -371,10 +444,10 @@ impl LiveIndex {
         match &merged[..] {
             [] => {}
             [whole] if whole.first == 0 => {
-                (entry.attempts, entry.due) = (whole.attempts, to_seconds(whole.due));
+                entry.set(id, whole);
             }
             _ => {
-                self.partial.insert(id, merged);
+                self.partial.insert(id, merged.to_vec());
                 return;
             }
         }
@@ -389,13 +462,6 @@ impl LiveIndex {
             }
         }
     }
-}
-
-/// `one` without `run`: what is left before and behind.
-fn without(one: Run, run: Run) -> [Option<Run>; 2] {
-    let before = Run::between(one.first.into(), one.end().min(run.first.into()));
-    let behind = Run::between(run.end().max(one.first.into()), one.end());
-    [before, behind]
 }
 
 #[cfg(test)]
@@ -452,13 +518,16 @@ mod tests {
     fn a_copied_message_keeps_its_name_and_tells_its_place() {
         let mut index = LiveIndex::default();
         let id = MessageId::new(SegmentSeq(1), 0);
-        let run = PendingRun { first: 2, count: 1, attempts: 3, due: Some(Wall(5)) };
-        index.insert_recovered(id, place(9, 64), vec![run], &[], vec![]);
+        let run = PendingRun { first: 2, count: 1, attempts: 3, due: Some(Wall(5)), reply: None };
+        index.insert_recovered(id, place(9, 64), &Runs::from_elem(run, 1), &[], vec![]);
         index.forget(SegmentSeq(1));
         assert_eq!((index.place(id), index.pending(id)), (Some(place(9, 64)), 1));
-        assert_eq!(index.states(id), [run]);
+        assert_eq!(index.states(id)[..], [run]);
         assert_eq!(index.move_to(id, place(12, 128), &[]), Some((place(9, 64), Box::default())));
-        assert_eq!((index.next_in(SegmentSeq(9), 0), index.states(id)), (None, vec![run]));
+        assert_eq!(
+            (index.next_in(SegmentSeq(9), 0), index.states(id)),
+            (None, Runs::from_elem(run, 1))
+        );
         assert_eq!(index.next_in(SegmentSeq(12), 0), Some((id, 1)));
         assert_eq!(index.remove(id), Some((place(12, 128), Box::default())));
         assert_eq!((index.pending(id), index.place(id)), (0, None));
@@ -479,8 +548,8 @@ mod tests {
         assert_eq!(told, [(0, 1), (3, 1), (4, 2)]);
         index.finish(id, Run { first: 0, count: 1 });
         index.defer(id, Run { first: 3, count: 3 }, 2, at(60));
-        let whole = PendingRun { first: 3, count: 3, attempts: 2, due: Some(at(60)) };
-        assert_eq!(index.states(id), [whole]);
+        let whole = PendingRun { first: 3, count: 3, attempts: 2, due: Some(at(60)), reply: None };
+        assert_eq!(index.states(id)[..], [whole]);
     }
 
     #[test]
@@ -490,7 +559,32 @@ mod tests {
         index.insert(id, place(1, 64), 2, &[]);
         index.defer(id, Run { first: 0, count: 2 }, 1, Wall(1));
         assert_eq!(index.states(id)[0].due, Some(Wall(NANOS_PER_SECOND)));
-        assert!(index.partial.is_empty(), "sixteen bytes say it");
+        assert!(index.partial.is_empty(), "the entry says it");
+    }
+
+    #[test]
+    fn last_replies_are_kept_by_run_and_merge_again() {
+        let mut index = LiveIndex::default();
+        let id = MessageId::new(SegmentSeq(1), 3);
+        index.insert(id, place(1, 64), 6, &[]);
+        let at = |segment, offset| ReplyPlace {
+            segment: SegmentSeq(segment),
+            spot: Spot::new(offset, 100).unwrap(),
+        };
+        index.replied(id, Run { first: 0, count: 6 }, at(1, 640));
+        assert!(index.partial.is_empty() && index.states(id)[0].reply == Some(at(1, 640)));
+        index.replied(id, Run { first: 2, count: 2 }, at(9, 128));
+        let replies = |index: &LiveIndex| -> Vec<_> {
+            index.states(id).iter().map(|run| (run.first, run.reply.unwrap())).collect()
+        };
+        assert_eq!(replies(&index), [(0, at(1, 640)), (2, at(9, 128)), (4, at(1, 640))]);
+        index.finish(id, Run { first: 2, count: 4 });
+        assert!(index.partial.is_empty() && replies(&index) == [(0, at(1, 640))]);
+        index.move_to(id, place(12, 128), &[]);
+        index.replied(id, Run { first: 0, count: 6 }, at(12, 704));
+        assert_eq!(replies(&index), [(0, at(12, 704))], "those that are over change nothing");
+        index.replied(id, Run { first: 0, count: 2 }, at(0, 64));
+        assert_eq!(index.states(id)[0].reply, None, "no outcome lies before its message");
     }
 
     #[test]

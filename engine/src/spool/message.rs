@@ -12,10 +12,14 @@
 //! The envelope's own grammar is `wire::envelope`; the trace header goes out before the body; the
 //! body is the chunks in order, then the inline part. A Copy is a Message moved forward: its states
 //! are the recipients that still were pending then, and nothing written before it counts any more.
+//! The last replies to them stand behind it, in an Outcomes record of the same commit (outcomes.rs).
+
+use smallvec::SmallVec;
 
 use super::bytes::{len16, len32, put, u16_at, u32_at, u64_at, wall_at};
 use super::record::{Fields, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag, field, fields};
 use super::record::{begin_record, end_record};
+use super::replies::ReplyPlace;
 use crate::base::block::BlockBuilder;
 use crate::base::time::Wall;
 use crate::model::message::{MessageId, Place, SegmentSeq};
@@ -78,7 +82,12 @@ pub struct PendingRun {
     pub attempts: u16,
     /// `None`: at once.
     pub due: Option<Wall>,
+    /// Where the last reply lies; it is no part of a state on disk.
+    pub reply: Option<ReplyPlace>,
 }
+
+/// What is pending of a message. As a rule that is one run, which must not cost an allocation.
+pub type Runs = SmallVec<[PendingRun; 1]>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MessageFields {
@@ -204,6 +213,7 @@ impl PendingRun {
             count: u16_at(bytes, 2)?,
             attempts: u16_at(bytes, 4)?,
             due: (due != Wall(0)).then_some(due),
+            reply: None,
         })
     }
 }
@@ -369,8 +379,8 @@ mod tests {
     #[test]
     fn a_copy_carries_what_was_pending() {
         let states = [
-            PendingRun { first: 0, count: 1, attempts: 2, due: Some(Wall(77)) },
-            PendingRun { first: 2, count: 1, attempts: 0, due: None },
+            PendingRun { first: 0, count: 1, attempts: 2, due: Some(Wall(77)), reply: None },
+            PendingRun { first: 2, count: 1, attempts: 0, due: None, reply: None },
         ];
         let record = written(&states);
         let view = MessageView::verify(&record, &TAG, 4096).unwrap();

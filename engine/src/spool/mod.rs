@@ -8,7 +8,7 @@
 //! when a commit goes and what its end means, `notice.rs` how a report and its failures share one;
 //! `reclaim.rs` when a segment may be used again, `cleaning.rs` how the last live messages leave it and
 //! `policy.rs` when; `opening.rs`, `recovery.rs` and `plan.rs` read everything back; `transfer.rs` takes
-//! mail out for another spool.
+//! mail out for another spool; `replies.rs` says where last replies are found.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -48,6 +48,7 @@ mod policy;
 mod reclaim;
 pub mod record;
 pub mod recovery;
+mod replies;
 mod room;
 pub mod segment;
 #[cfg(test)]
@@ -60,16 +61,19 @@ pub use cleaning::FetchId;
 pub use commit::{Gather, Request};
 pub use message::{ChunkRef, DomainRange, MessageParts, MessageView};
 pub use notice::About;
+pub use replies::ReplyPlace;
 pub use room::Room;
 
 use active::Active;
 use cleaning::Cleaning;
 use files::{CommitId, DiskError, FileId, SpareSegment};
 use group::{Batch, Group, Waiting};
-use index::{LiveIndex, Run};
+pub use index::Run;
+
+use index::LiveIndex;
 use ledger::{Phase, Segment};
 use notice::Unreported;
-use plan::RecoveredShard;
+use plan::{RecoveredMessage, RecoveredShard};
 use reclaim::Preparing;
 use record::{Fence, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag};
 use room::{Need, SPARES_RESERVED};
@@ -188,6 +192,8 @@ pub struct Spool {
     unready: Vec<commit::OnDisk>,
     durable: VecDeque<Durable>,
     reservation: Option<(MessageId, usize)>,
+    /// What recovery found and is not in the index yet.
+    adopting: std::vec::IntoIter<RecoveredMessage>,
     /// Whether some segment may have become free since the last look.
     reclaim_due: bool,
     last_group_bytes: usize,
@@ -221,6 +227,7 @@ impl Spool {
             unready: Vec::new(),
             durable: VecDeque::new(),
             reservation: None,
+            adopting: Vec::new().into_iter(),
             reclaim_due: true,
             last_group_bytes: 0,
             found: Vec::new(),
@@ -228,6 +235,7 @@ impl Spool {
         };
         if let Some(recovered) = recovered {
             spool.adopt(recovered);
+            spool.adopt_messages(usize::MAX);
         }
         spool
     }

@@ -7,9 +7,14 @@
 //!         24 2 reply code   26 2, 28 2, 30 2 enhanced status code   32 2 text bytes   34 .. text
 //! result  0 delivered   1 deferred   2 failed
 //! ```
+//! The last entry that defers a recipient holds the last reply to it (`replies.rs`): a restart finds
+//! its record, and reads the words when they are wanted. As a message is copied, the entries that
+//! hold its last replies are written again behind the Copy, in the same commit, with the attempts and
+//! next tries of its states: so they tell a reader nothing new but their place.
 //! Entries follow each other without padding, in the order in which they happened.
 
 use super::bytes::{len16, u16_at, u64_at, wall_at};
+use super::index::Run;
 use crate::base::time::Wall;
 use crate::model::message::MessageId;
 use crate::model::outcome::{Enhanced, Outcome, RangeOutcome, Reply};
@@ -38,11 +43,20 @@ pub struct OutcomeEntry<'a> {
 }
 
 impl OutcomeEntry<'_> {
+    /// Whom it is about.
+    pub(super) fn run(&self) -> Run {
+        Run { first: self.first, count: self.count }
+    }
+
+    /// What the remote said.
+    pub(super) fn reply(&self) -> Reply {
+        Reply::remote(self.code, self.enhanced, &String::from_utf8_lossy(self.text))
+    }
+
     /// The entry as the nouns of mail have it.
     #[must_use]
     pub fn to_range_outcome(&self) -> RangeOutcome {
-        let text = String::from_utf8_lossy(self.text);
-        let reply = Reply::remote(self.code, self.enhanced, &text);
+        let reply = self.reply();
         let outcome = match self.result {
             EntryResult::Delivered => Outcome::Delivered { reply },
             EntryResult::Deferred { next } => Outcome::Deferred { reply, next },

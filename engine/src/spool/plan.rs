@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ReplyPlace;
 use super::files::{FileId, SpareSegment};
-use super::message::{ChunkRef, PendingRun};
+use super::message::{ChunkRef, PendingRun, Runs};
 use super::outcomes::EntryResult;
 use super::record::{Fence, Tag};
 use super::recovery::{
     Finding, Piece, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse, Trust,
 };
-use crate::base::map::Map;
+use crate::base::map::{Map, Set};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
@@ -85,7 +86,7 @@ pub(super) enum RecoveredState {
 pub(super) struct RecoveredMessage {
     pub(super) id: MessageId,
     pub(super) place: Place,
-    pub(super) runs: Vec<PendingRun>,
+    pub(super) runs: Runs,
     pub(super) chunks: Vec<ChunkRef>,
     /// Segments with a later record of it that does not count.
     pub(super) shadows: Vec<SegmentSeq>,
@@ -109,6 +110,8 @@ pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
         leaders: BTreeMap::new(),
         homes: BTreeMap::new(),
         flows: Map::default(),
+        domains: Set::default(),
+        standings: Vec::new(),
     };
     plan.sort_segments(scans);
     plan.gather_fences();
@@ -157,6 +160,10 @@ struct Plan {
     leaders: BTreeMap<SegmentSeq, SegmentSeq>,
     homes: BTreeMap<SegmentSeq, ShardId>,
     flows: Map<Arc<str>, Arc<Flow>>,
+    /// Each domain once, of all segments.
+    domains: Set<Arc<str>>,
+    /// Of the message being settled; used again for the next.
+    standings: Vec<Standing>,
 }
 
 impl Plan {
@@ -202,11 +209,11 @@ impl Plan {
         for (sequence, scan) in &mut self.segments {
             let void_from = self.void_from.get(sequence).copied().unwrap_or(u32::MAX);
             let is_void = |outcome: &ScannedOutcome| {
-                outcome.offset >= void_from && outcome.result == EntryResult::Failed
+                outcome.spot.offset() >= void_from && outcome.result == EntryResult::Failed
             };
             let mut in_order = std::mem::take(&mut scan.outcomes);
             in_order.retain(|outcome| !is_void(outcome));
-            in_order.sort_by_key(|outcome| outcome.offset);
+            in_order.sort_by_key(|outcome| outcome.spot.offset());
             outcomes.extend(in_order.into_iter().map(|outcome| (*sequence, outcome)));
         }
         // Keeps the order among those of one message.
@@ -324,6 +331,8 @@ impl Plan {
     }
 
     fn settle_messages(&mut self, outcomes: &Outcomes, newest: &Newest) {
+        self.recovered.deliveries.reserve_exact(newest.at.len());
+        self.reserve_shards();
         let sequences: Vec<SegmentSeq> = self.segments.keys().copied().collect();
         for sequence in sequences {
             let Some(scan) = self.segments.get_mut(&sequence) else { continue };
@@ -343,6 +352,15 @@ impl Plan {
         }
     }
 
+    /// As many messages as there are records: what is over leaves room that never is touched.
+    fn reserve_shards(&mut self) {
+        for (sequence, scan) in &self.segments {
+            let home = self.homes.get(sequence).copied().unwrap_or_default();
+            let messages = &mut self.recovered.shards[usize::from(home.0)].messages;
+            messages.reserve(scan.messages.len());
+        }
+    }
+
     fn settle_message(
         &mut self,
         file: FileId,
@@ -351,7 +369,7 @@ impl Plan {
         entries: &[(SegmentSeq, ScannedOutcome)],
         shadows: Vec<SegmentSeq>,
     ) {
-        let runs = pending_runs(&message, entries);
+        let runs = pending_runs(&message, entries, &mut self.standings);
         if runs.is_empty() {
             return;
         }
@@ -366,11 +384,16 @@ impl Plan {
         }
         let flow = message.labels.as_ref().and_then(|labels| self.flow(labels));
         for (domain, first, count) in &message.groups {
-            for run in &runs {
-                if let Some(part) = common(run, *first, *count) {
-                    let delivery = delivery(&message, home, domain, flow.clone(), part);
-                    self.recovered.deliveries.push(delivery);
-                }
+            let domain = self.domains.get_or_insert_with(domain, Arc::clone);
+            let parts = runs.iter().filter_map(|run| common(run, *first, *count));
+            for part in tried_together(parts) {
+                self.recovered.deliveries.push(delivery(
+                    &message,
+                    home,
+                    domain,
+                    flow.clone(),
+                    part,
+                ));
             }
         }
         let recovered = RecoveredMessage { id, place, runs, chunks: message.chunks, shadows };
@@ -425,9 +448,9 @@ fn is_void(void_from: &Map<SegmentSeq, u32>, message: &ScannedMessage) -> bool {
 }
 
 /// What became of one recipient so far.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
-    Pending { attempts: u16, due: Option<Wall> },
+    Pending { attempts: u16, due: Option<Wall>, reply: Option<ReplyPlace> },
     Final,
 }
 
@@ -435,28 +458,35 @@ enum Standing {
 fn pending_runs(
     message: &ScannedMessage,
     entries: &[(SegmentSeq, ScannedOutcome)],
-) -> Vec<PendingRun> {
-    let fresh = Standing::Pending { attempts: 0, due: None };
-    let whole = PendingRun { first: 0, count: message.recipients, attempts: 0, due: None };
+    standings: &mut Vec<Standing>,
+) -> Runs {
+    let fresh = Standing::Pending { attempts: 0, due: None, reply: None };
+    let count = message.recipients;
+    let whole = PendingRun { first: 0, count, attempts: 0, due: None, reply: None };
     if entries.is_empty() && message.states.is_none() {
-        return vec![whole];
+        return Runs::from_elem(whole, 1);
     }
-    let mut standings = vec![fresh; usize::from(message.recipients)];
+    standings.clear();
+    standings.resize(message.recipients.into(), fresh);
     if let Some(states) = &message.states {
         standings.fill(Standing::Final);
-        for PendingRun { first, count, attempts, due } in states {
-            let pending = Standing::Pending { attempts: *attempts, due: *due };
-            each(&mut standings, *first, *count, |standing| *standing = pending);
+        for PendingRun { first, count, attempts, due, .. } in states {
+            let pending = Standing::Pending { attempts: *attempts, due: *due, reply: None };
+            each(standings, *first, *count, |standing| *standing = pending);
         }
     }
     let position = (message.place.segment, message.place.offset);
     for (segment, entry) in entries {
-        // A copy carries what was known when it was written.
-        if message.states.is_none() || (*segment, entry.offset) > position {
-            each(&mut standings, entry.first, entry.count, |standing| apply(standing, entry));
-        }
+        // A copy carries what was known when it was written, but for the words: those are behind it,
+        // or else still where they were.
+        let counts = message.states.is_none() || (*segment, entry.spot.offset()) > position;
+        let apply = |standing: &mut Standing| match counts {
+            true => apply(standing, *segment, entry),
+            false => recall(standing, *segment, entry),
+        };
+        each(standings, entry.first, entry.count, apply);
     }
-    runs(&standings)
+    runs(standings)
 }
 
 fn each(standings: &mut [Standing], first: u16, count: u16, change: impl Fn(&mut Standing)) {
@@ -464,32 +494,51 @@ fn each(standings: &mut [Standing], first: u16, count: u16, change: impl Fn(&mut
 }
 
 /// Final stays final; an earlier deferral that had to be written again undoes no later one.
-fn apply(standing: &mut Standing, entry: &ScannedOutcome) {
+fn apply(standing: &mut Standing, segment: SegmentSeq, entry: &ScannedOutcome) {
     let Standing::Pending { attempts, .. } = *standing else { return };
     match entry.result {
         EntryResult::Delivered | EntryResult::Failed => *standing = Standing::Final,
         EntryResult::Deferred { next } if entry.attempts >= attempts => {
-            *standing = Standing::Pending { attempts: entry.attempts, due: Some(next) };
+            let reply = Some(ReplyPlace { segment, spot: entry.spot });
+            *standing = Standing::Pending { attempts: entry.attempts, due: Some(next), reply };
         }
         EntryResult::Deferred { .. } => {}
     }
 }
 
-fn runs(standings: &[Standing]) -> Vec<PendingRun> {
-    let mut runs: Vec<PendingRun> = Vec::new();
+/// The attempt that a copy knows of was told so.
+fn recall(standing: &mut Standing, segment: SegmentSeq, entry: &ScannedOutcome) {
+    if let Standing::Pending { attempts, reply, .. } = standing
+        && matches!(entry.result, EntryResult::Deferred { .. })
+        && *attempts == entry.attempts
+    {
+        *reply = Some(ReplyPlace { segment, spot: entry.spot });
+    }
+}
+
+fn runs(standings: &[Standing]) -> Runs {
+    let mut runs = Runs::new();
     for (recipient, standing) in (0u16..).zip(standings) {
-        let Standing::Pending { attempts, due } = *standing else { continue };
+        let Standing::Pending { attempts, due, reply } = *standing else { continue };
+        let run = PendingRun { first: recipient, count: 1, attempts, due, reply };
         match runs.last_mut() {
-            Some(last)
-                if last.first + last.count == recipient
-                    && (last.attempts, last.due) == (attempts, due) =>
-            {
-                last.count += 1;
-            }
-            _ => runs.push(PendingRun { first: recipient, count: 1, attempts, due }),
+            Some(last) if last.is_followed_by(&run) => last.count += 1,
+            _ => runs.push(run),
         }
     }
     runs
+}
+
+/// One delivery is made of recipients that are due together, whatever each was told.
+fn tried_together(parts: impl Iterator<Item = PendingRun>) -> Runs {
+    let mut together = Runs::new();
+    for part in parts.map(|part| PendingRun { reply: None, ..part }) {
+        match together.last_mut() {
+            Some(last) if last.is_followed_by(&part) => last.count += part.count,
+            _ => together.push(part),
+        }
+    }
+    together
 }
 
 fn common(run: &PendingRun, first: u16, count: u16) -> Option<PendingRun> {

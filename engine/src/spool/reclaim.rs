@@ -1,5 +1,6 @@
 //! The life of segments: taken into use, sealed, recycled when nothing needs them any more.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::files::{DiskError, SpareSegment};
@@ -93,6 +94,7 @@ impl Spool {
         self.close_group();
         let Some(active) = self.active.take() else { return false };
         let tag = active.tag;
+        self.index.seal(tag.sequence);
         let footer = self.close_footer(active);
         let segment = self.segment_mut(tag.sequence);
         if segment.issued.is_empty() && segment.waiting == 0 {
@@ -151,7 +153,7 @@ impl Spool {
     /// Starts to recycle, oldest first, segments that nothing needs. One whose outcomes speak of a
     /// segment that is still there must stay: without them, what is in that one would be sent again.
     pub(super) fn reclaim(&mut self) {
-        if !std::mem::take(&mut self.reclaim_due) {
+        if self.is_adopting() || !std::mem::take(&mut self.reclaim_due) {
             return;
         }
         let free: Vec<SegmentSeq> = self
@@ -212,7 +214,8 @@ impl Spool {
     }
 
     /// Takes over what recovery found; it may come while mail is taken already, for all it speaks
-    /// of is older.
+    /// of is older. The messages follow with `adopt_messages`: a million in one turn would keep all
+    /// clients waiting.
     pub fn adopt(&mut self, recovered: RecoveredShard) {
         self.reclaim_due = true;
         self.spares.extend(recovered.spares);
@@ -232,18 +235,55 @@ impl Spool {
                 self.header_work.push_back(sequence);
             }
         }
-        for message in recovered.messages {
-            for chunk in &message.chunks {
-                if let Some(segment) = self.segments.get_mut(&chunk.segment) {
-                    let bytes = u64::from(chunk.place().bytes);
-                    segment.chunks_live += 1;
-                    segment.live_bytes += bytes;
-                    self.live_bytes += bytes;
-                }
+        self.reserve_index(&recovered.messages);
+        self.adopting = recovered.messages.into_iter();
+    }
+
+    /// Takes over so many more of the messages; `true` once it has all. Until then no segment is
+    /// recycled or cleaned: what it holds is not all known.
+    pub fn adopt_messages(&mut self, count: usize) -> bool {
+        for _ in 0..count {
+            let Some(message) = self.adopting.next() else { break };
+            self.adopt_message(message);
+        }
+        let is_done = self.adopting.len() == 0;
+        if is_done {
+            // Its memory was as long as all of them.
+            self.adopting = Vec::new().into_iter();
+        }
+        is_done
+    }
+
+    /// Whether some of what recovery found is still to be taken over.
+    #[must_use]
+    pub fn is_adopting(&self) -> bool {
+        self.adopting.len() > 0
+    }
+
+    fn adopt_message(&mut self, message: RecoveredMessage) {
+        for chunk in &message.chunks {
+            if let Some(segment) = self.segments.get_mut(&chunk.segment) {
+                let bytes = u64::from(chunk.place().bytes);
+                segment.chunks_live += 1;
+                segment.live_bytes += bytes;
+                self.live_bytes += bytes;
             }
-            self.add_live(message.place);
-            let RecoveredMessage { id, place, runs, chunks, shadows } = message;
-            self.index.insert_recovered(id, place, runs, &chunks, shadows);
+        }
+        self.add_live(message.place);
+        let RecoveredMessage { id, place, runs, chunks, shadows } = message;
+        self.index.insert_recovered(id, place, &runs, &chunks, shadows);
+    }
+
+    /// Tables that grew step by step would be up to twice as long as they need to be.
+    fn reserve_index(&mut self, messages: &[RecoveredMessage]) {
+        let mut named: BTreeMap<SegmentSeq, usize> = BTreeMap::new();
+        let is_home = |message: &&RecoveredMessage| message.place.segment == message.id.segment();
+        for id in messages.iter().filter(is_home).map(|message| message.id) {
+            let ordinals = named.entry(id.segment()).or_default();
+            *ordinals = (id.ordinal() as usize + 1).max(*ordinals);
+        }
+        for (segment, ordinals) in named {
+            self.index.reserve(segment, ordinals);
         }
     }
 }

@@ -7,12 +7,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::bytes::len32;
 use super::files::{FileId, SpareSegment};
 use super::footer::{FooterMessage, FooterOutcome, FooterView};
 use super::message::{ChunkRef, MessageView, PendingRun};
 use super::outcomes::{EntryResult, entries};
 use super::record::{CommitFields, Fence, Kind, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader};
+use super::replies::Spot;
 use super::segment::{
     DATA_START, FooterPlace, NotASegment, SegmentHeader, SegmentState, Slots, data_end, read_slots,
 };
@@ -23,8 +26,9 @@ use crate::model::connection::ShardId;
 use crate::model::message::{MessageId, Place, SegmentSeq};
 use crate::wire::envelope::labels_of;
 
-/// Recipients of an envelope by domain: name, first, count.
-pub type Groups = Vec<(Arc<str>, u16, u16)>;
+/// Recipients of an envelope by domain: name, first, count. As a rule there is one, which must not
+/// cost an allocation: a restart has a million of these.
+pub type Groups = SmallVec<[(Arc<str>, u16, u16); 1]>;
 
 /// Something wrong that was found; acting on it is for others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +195,8 @@ pub(super) enum Trust {
 /// One entry of an Outcomes record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ScannedOutcome {
-    pub(super) offset: u32,
+    /// Of its record.
+    pub(super) spot: Spot,
     pub(super) message: MessageId,
     pub(super) first: u16,
     pub(super) count: u16,
@@ -401,8 +406,8 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             self.scan.messages.push(message.into());
         }
         for outcome in view.outcomes() {
-            let FooterOutcome { offset, message, first, count, attempts, result } = outcome?;
-            let outcome = ScannedOutcome { offset, message, first, count, attempts, result };
+            let FooterOutcome { spot, message, first, count, attempts, result } = outcome?;
+            let outcome = ScannedOutcome { spot, message, first, count, attempts, result };
             self.scan.outcomes.push(outcome);
         }
         for mark in view.marks().filter(|mark| mark.listed == 0) {
@@ -478,7 +483,8 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
         Ok(match kind {
             Kind::Message | Kind::Copy => self.take_message(at, header, record).is_some(),
             Kind::Outcomes => {
-                self.take_outcomes(at, payload);
+                let spot = Spot::new(at, clamp32(header.record_bytes()));
+                spot.into_iter().for_each(|spot| self.take_outcomes(spot, payload));
                 true
             }
             Kind::Fence => {
@@ -516,9 +522,9 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
         Some(())
     }
 
-    fn take_outcomes(&mut self, at: u32, payload: &[u8]) {
+    fn take_outcomes(&mut self, spot: Spot, payload: &[u8]) {
         self.scan.outcomes.extend(entries(payload).map(|entry| ScannedOutcome {
-            offset: at,
+            spot,
             message: entry.message,
             first: entry.first,
             count: entry.count,
@@ -533,9 +539,9 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
         if planted(Bug::FailureBehindTearKept) {
             return;
         }
-        self.scan
-            .outcomes
-            .retain(|outcome| outcome.offset < tear || outcome.result != EntryResult::Failed);
+        self.scan.outcomes.retain(|outcome| {
+            outcome.spot.offset() < tear || outcome.result != EntryResult::Failed
+        });
         let copies = self.scan.messages.iter_mut().filter(|message| message.states.is_some());
         for message in copies.filter(|message| message.place.offset > tear) {
             message.trust = Trust::Doubtful;

@@ -447,7 +447,8 @@ fn put_outcome(group: &mut Group, id: MessageId, outcome: &RangeOutcome) {
 #[test]
 fn a_copy_holds_over_what_was_written_before_it() {
     let id = MessageId::new(SegmentSeq(1), 0);
-    let state = PendingRun { first: 1, count: 2, attempts: 2, due: Some(Wall(50)) };
+    let due = Some(Wall(50));
+    let state = PendingRun { first: 1, count: 2, attempts: 2, due, reply: None };
     let original = segment_file(1, |group| put_message(group, id, &[]));
     // An outcome that the copy already knows about must not count again.
     let copy = segment_file(2, |group| {

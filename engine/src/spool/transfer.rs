@@ -3,18 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::files::FileId;
-use super::message::{ChunkRef, MessageParts, MessageView, PendingRun};
-use super::outcomes::{EntryResult, entries};
+use super::message::{ChunkRef, MessageParts, MessageView, PendingRun, Runs};
 use super::plan::plan;
 use super::record::{RECORD_HEADER_BYTES, RecordHeader, Tag};
 use super::recovery::{Finding, SegmentScan, SegmentUse};
-use crate::base::map::Map;
+use super::replies::last_replies;
 use crate::base::time::Wall;
 use crate::model::message::{MessageId, Place, SegmentSeq};
 use crate::model::outcome::{Enhanced, Outcome, RangeOutcome, Reply};
-
-/// No Outcomes record is longer: they are gathered in pieces of 16 KiB.
-const OUTCOMES_BYTES_MAX: u32 = 1 << 20;
 
 /// What is live, and where it lies.
 #[derive(Debug)]
@@ -31,11 +27,9 @@ pub struct Stock {
 #[derive(Debug)]
 pub struct LiveMessage {
     pub id: MessageId,
-    pub runs: Vec<PendingRun>,
+    pub runs: Runs,
     place: Place,
     chunks: Vec<ChunkRef>,
-    /// Records that tell of its deferrals, oldest first.
-    deferrals: Vec<(SegmentSeq, u32)>,
 }
 
 impl LiveMessage {
@@ -50,7 +44,7 @@ impl LiveMessage {
 pub struct WholeMessage {
     pub id: MessageId,
     pub accepted: Wall,
-    pub runs: Vec<PendingRun>,
+    pub runs: Runs,
     /// The last reply to each run, as far as it still is there.
     pub deferrals: Vec<RangeOutcome>,
     pub(super) pieces: Vec<Vec<u8>>,
@@ -85,30 +79,14 @@ impl WholeMessage {
 pub fn take_stock(scans: Vec<SegmentScan>) -> Stock {
     let in_use = scans.iter().filter(|scan| scan.use_ == SegmentUse::InUse);
     let segments = in_use.map(|scan| (scan.sequence(), (scan.file, scan.header.tag))).collect();
-    let mut deferrals: Vec<(MessageId, SegmentSeq, u32)> = Vec::new();
-    for scan in &scans {
-        let deferred = scan
-            .outcomes
-            .iter()
-            .filter(|outcome| matches!(outcome.result, EntryResult::Deferred { .. }));
-        let place = |outcome: &super::recovery::ScannedOutcome| {
-            (outcome.message, scan.sequence(), outcome.offset)
-        };
-        deferrals.extend(deferred.map(place));
-    }
-    deferrals.sort_unstable();
-    deferrals.dedup();
     let recovered = plan(scans, 1);
     let mut messages = Vec::new();
     for message in recovered.shards.into_iter().flat_map(|shard| shard.messages) {
-        let from = deferrals.partition_point(|(id, ..)| *id < message.id);
-        let of_it = deferrals[from..].iter().take_while(|(id, ..)| *id == message.id);
         messages.push(LiveMessage {
             id: message.id,
             runs: message.runs,
             place: message.place,
             chunks: message.chunks,
-            deferrals: of_it.map(|(_, segment, offset)| (*segment, *offset)).collect(),
         });
     }
     messages.sort_unstable_by_key(|message| message.id);
@@ -161,29 +139,21 @@ impl Stock {
         message: &LiveMessage,
         read: &mut impl FnMut(Place) -> Option<Vec<u8>>,
     ) -> Vec<RangeOutcome> {
-        let mut last: Map<(u16, u16), RangeOutcome> = Map::default();
-        for (segment, offset) in &message.deferrals {
-            let Some((_, tag)) = self.segments.get(segment) else { continue };
-            let place = Place { segment: *segment, offset: *offset, bytes: OUTCOMES_BYTES_MAX };
+        let mut last = Vec::new();
+        for run in &message.runs {
+            let (Some(at), Some(next)) = (run.reply, run.due) else { continue };
+            let Some((_, tag)) = self.segments.get(&at.segment) else { continue };
+            let place = at.place(u32::MAX);
             let Some(record) = read(place) else { continue };
-            let header = RecordHeader::read(&record, tag, *offset);
+            let header = RecordHeader::read(&record, tag, place.offset);
             let Some(payload) = header.and_then(|header| header.payload(&record)) else { continue };
-            for entry in entries(payload).filter(|entry| entry.message == message.id) {
-                let tells_of = |run: &&PendingRun| {
-                    entry.attempts == run.attempts
-                        && matches!(entry.result, EntryResult::Deferred { next } if Some(next) == run.due)
-                        && entry.first <= run.first
-                        && run.first + run.count <= entry.first.saturating_add(entry.count)
-                };
-                for run in message.runs.iter().filter(tells_of) {
-                    let said = entry.to_range_outcome();
-                    let said = RangeOutcome { first: run.first, count: run.count, ..said };
-                    last.insert((run.first, run.count), said);
-                }
+            for (part, reply) in last_replies(payload, message.id, run.run()) {
+                let outcome = Outcome::Deferred { reply, next };
+                let (first, count, attempts) = (part.first, part.count, run.attempts);
+                last.push(RangeOutcome { first, count, attempts, outcome });
             }
         }
-        let of_run = |run: &PendingRun| last.remove(&(run.first, run.count));
-        message.runs.iter().filter_map(of_run).collect()
+        last
     }
 }
 
