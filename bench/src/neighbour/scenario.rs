@@ -70,12 +70,12 @@ impl Contestant {
         }
     }
 
-    fn sender(self, domains: u16) -> Box<dyn Sender> {
+    fn sender(self, load: Load) -> Box<dyn Sender> {
         match self {
-            Self::Ours => Box::new(Ours::new(START, domains, CONNECTIONS)),
+            Self::Ours => Box::new(Ours::new(START, load.domains, load.tenants, CONNECTIONS)),
             Self::Postfix(feedback, rounding) => {
                 let feedback = (feedback, rounding);
-                Box::new(Postfix::new(START, domains, (INITIAL, CONNECTIONS), feedback))
+                Box::new(Postfix::new(START, load.domains, (INITIAL, CONNECTIONS), feedback))
             }
         }
     }
@@ -87,7 +87,7 @@ impl Scenario {
     }
 
     pub(crate) fn run_for(&self, contestant: Contestant, length: Duration, seed: u64) -> Tally {
-        let mut sender = contestant.sender(self.load.domains);
+        let mut sender = contestant.sender(self.load);
         let mut provider = (self.provider)(seed);
         let arrivals = Arrivals::new(self.load, seed);
         let tally = Tally::new(self.load.tenants, self.warm_up);

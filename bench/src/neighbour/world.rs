@@ -67,21 +67,23 @@ impl Order {
 /// What a sender hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
+    /// It can take mail.
+    Opened {
+        conn: u32,
+        /// From the connection to the greeting.
+        greeting: Duration,
+    },
     Answered {
         conn: u32,
         mail: u32,
         answer: Answer,
+        /// From the end of the message to the answer.
+        took: Duration,
     },
     /// Given to a connection that ended before its turn.
-    Untried {
-        conn: u32,
-        mail: u32,
-    },
+    Untried { conn: u32, mail: u32 },
     /// The last word about a connection.
-    Ended {
-        conn: u32,
-        how: Ending,
-    },
+    Ended { conn: u32, how: Ending },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,11 +116,11 @@ enum Event {
     /// Our SYN reaches the receiver.
     Connecting(u32),
     /// The receiver's EHLO reply reaches us.
-    Opened(u32),
+    Opened(u32, Duration),
     /// A message reaches the receiver.
     Offered(u32),
     /// Its answer reaches us.
-    Answered(u32, Answer),
+    Answered(u32, Answer, Duration),
     /// Our end reaches the receiver.
     Leaving(u32),
     /// We know that the connection is gone.
@@ -258,12 +260,13 @@ impl<'a> World<'a> {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Connecting(conn) => self.greet(conn),
-            Event::Opened(conn) => {
+            Event::Opened(conn, greeting) => {
                 self.line(conn).state = State::Idle;
+                self.sender.handle_heard(self.now, Heard::Opened { conn, greeting });
                 self.offer(conn);
             }
             Event::Offered(conn) => self.offered(conn),
-            Event::Answered(conn, answer) => self.answered(conn, answer),
+            Event::Answered(conn, answer, took) => self.answered(conn, answer, took),
             Event::Leaving(conn) => {
                 self.part();
                 self.after(ROUND_TRIP / 2, Event::Gone(conn, Ending::Finished));
@@ -277,7 +280,7 @@ impl<'a> World<'a> {
             Greeting::Welcome(wait) => {
                 self.tally.opened();
                 // The greeting comes to us, EHLO goes there, its reply comes back.
-                self.after(wait + ROUND_TRIP * 3 / 2, Event::Opened(conn));
+                self.after(wait + ROUND_TRIP * 3 / 2, Event::Opened(conn, wait));
             }
             Greeting::TurnedAway => self.fail(conn, ROUND_TRIP / 2, Ending::TurnedAway),
             Greeting::Refused => self.fail(conn, ROUND_TRIP / 2, Ending::Refused),
@@ -296,10 +299,11 @@ impl<'a> World<'a> {
         let mail = self.mails[number as usize];
         let (answer, wait) = self.receiver.take(self.now, &mail, before);
         self.tally.offered(self.now, &mail, answer);
-        self.after(wait + ROUND_TRIP / 2, Event::Answered(conn, answer));
+        let took = wait + ROUND_TRIP;
+        self.after(wait + ROUND_TRIP / 2, Event::Answered(conn, answer, took));
     }
 
-    fn answered(&mut self, conn: u32, answer: Answer) {
+    fn answered(&mut self, conn: u32, answer: Answer, took: Duration) {
         let line = self.line(conn);
         line.answered += 1;
         line.state = State::Idle;
@@ -307,7 +311,7 @@ impl<'a> World<'a> {
         if answer == Answer::Taken {
             self.tally.delivered(self.now, &self.mails[mail as usize]);
         }
-        self.sender.handle_heard(self.now, Heard::Answered { conn, mail, answer });
+        self.sender.handle_heard(self.now, Heard::Answered { conn, mail, answer, took });
         match answer {
             Answer::Taken | Answer::Later => self.offer(conn),
             Answer::SlowDown => self.cut(conn, Ending::Finished),

@@ -289,7 +289,7 @@ impl Sender for Postfix {
         match heard {
             Heard::Answered { conn, answer, .. } => self.answered(now, conn, answer),
             // Its delivery ends with the connection.
-            Heard::Untried { .. } => {}
+            Heard::Opened { .. } | Heard::Untried { .. } => {}
             Heard::Ended { conn, how } => self.ended(now, conn, how),
         }
         self.turn(now);
