@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use postrider_tests::client::Client;
 
-use crate::world::{QUICK_RETRIES, World};
+use crate::world::{QUICK_RETRIES, Setup, World};
 
 /// A mail host that takes one message; its text comes with the thread's end.
 fn host_for_one(listener: TcpListener) -> JoinHandle<Vec<u8>> {
@@ -65,5 +65,29 @@ fn what_a_stranger_says_of_whose_mail_it_is_is_taken_out() {
     let (trace, left) = taken.split_at(taken.len() - LEFT.len());
     assert_eq!(left, LEFT);
     assert!(trace.starts_with("Received: from client.test ") && trace.matches(": ").count() == 1);
+    assert!(running.stop().0.success());
+}
+
+/// A client that is trusted says whose mail it is; that does not leave the engine either, and what makes
+/// no sense is refused rather than taken for something else.
+#[test]
+fn what_a_trusted_client_says_counts_and_nonsense_is_refused() {
+    let world = World::new(1);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let via = listener.local_addr().unwrap();
+    let host = host_for_one(listener);
+    let more = format!("[[route]]\ndomain = \"d0.test\"\nvia = \"{via}\"\n{QUICK_RETRIES}");
+    let listen = "trust_headers_from = [\"127.0.0.0/8\"]";
+    world.set_up(&Setup { listen, more: &more, ..Setup::default() });
+    let running = world.home.start();
+    let mut client = Client::greeted(running.address);
+    let to = ["b@d0.test".to_owned()];
+    let refused = b"X-Class: urgent\r\n\r\ntext\r\n.\r\n";
+    assert_eq!(client.submit("a@client.test", &to, refused), 554);
+    let text = b"X-Tenant: acme\r\nSubject: a\r\nX-Class: transactional\r\n\r\ntext\r\n.\r\n";
+    assert_eq!(client.submit("a@client.test", &to, text), 250);
+    let taken = String::from_utf8(host.join().unwrap()).unwrap();
+    assert!(taken.ends_with("Subject: a\r\n\r\ntext\r\n"), "{taken}");
+    assert!(!taken.contains("acme") && !taken.contains("transactional"), "{taken}");
     assert!(running.stop().0.success());
 }

@@ -12,6 +12,7 @@ mod large;
 mod last_replies;
 mod limits;
 mod notices;
+mod pacing;
 mod refusals;
 mod reload;
 mod routes;

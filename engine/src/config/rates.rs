@@ -17,6 +17,10 @@ use crate::model::settings::Rate;
 /// The units of time behind the slash, in seconds.
 const TIME_UNITS: [(&str, u64); 4] = [("s", 1), ("min", 60), ("h", 3600), ("d", 24 * 3600)];
 
+/// A rate without a burst of its own lets out at once what comes due in 10 ms: as late as a busy core
+/// may be, so that nothing of the rate is lost.
+const BURSTS_PER_SECOND: u64 = 100;
+
 /// A byte rate without a burst of its own lets this much out at once: below it, the text of one
 /// message would come in drips.
 const BYTE_BURST_MIN: u64 = 64 << 10;
@@ -103,8 +107,8 @@ impl Amount for Units {
         self.0
     }
 
-    fn default_burst(self, _: Duration) -> u64 {
-        1
+    fn default_burst(self, per: Duration) -> u64 {
+        (self.0 / (per.as_secs().max(1) * BURSTS_PER_SECOND)).max(1)
     }
 }
 

@@ -272,7 +272,10 @@ impl Scheduler {
         let source = at.source;
         let wanted = site.ready > 0 && !self.stopping && self.held(site, source).is_none();
         if wanted && self.may_open(now, site, Some(at)).is_ok() {
-            self.open(now, number, source, Some(in_hand));
+            // Its work comes by the dispatch below, as for any connection without work.
+            if let Some(lease) = self.open(now, number, source, Some(in_hand)) {
+                self.relist_unused(now, lease);
+            }
         } else {
             self.give_up(in_hand);
         }
