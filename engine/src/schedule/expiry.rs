@@ -55,6 +55,9 @@ impl Scheduler {
 
     /// Fails a delivery whose time is over, with the last complaint of its site.
     pub(super) fn fail_expired(&mut self, now: Now, flight: Flight) {
+        if self.is_cancelled(&flight.delivery, flight.course) {
+            return self.drop_cancelled(now, flight);
+        }
         let Flight { delivery, course, .. } = flight;
         let site = &self.sites[self.courses[course].site];
         let reply = expired(site.last_reply.as_ref());
