@@ -1,10 +1,14 @@
 //! What can be said on the command line.
 
+pub(crate) mod admin;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use postrider_engine::model::message::MessageId;
 use tracing_subscriber::EnvFilter;
+
+use admin::{MessageFlags, QueueFlags, SiteFlags};
 
 /// An outbound mail engine: durable by default, thread per core, a good neighbour.
 #[derive(Debug, Parser)]
@@ -24,6 +28,12 @@ pub(crate) enum Command {
     Import(ImportFlags),
     /// Look at a spool, or move mail between spools, while no engine uses them.
     Spool(SpoolFlags),
+    /// Ask a running engine about sites, or hold, release or flush one.
+    Site(SiteFlags),
+    /// Ask a running engine what waits, or hold, release, flush, cancel or reroute some of it.
+    Queue(QueueFlags),
+    /// Ask a running engine about one message.
+    Message(MessageFlags),
     /// Deliver generated mail to a sink on this machine, and show how fast it went.
     Demo(DemoFlags),
 }
@@ -228,6 +238,22 @@ mod tests {
         assert!(parse("postrider spool import /spool --from a --accept-duplicates").is_ok());
         assert!(parse("postrider spool import /spool").is_err());
         assert!(parse("postrider spool adopt /spool").is_ok());
+    }
+
+    #[test]
+    fn what_is_steered_is_named_once() {
+        let to = "-c a.toml";
+        assert!(parse(&format!("postrider site list --top 5 {to}")).is_ok());
+        assert!(parse("postrider site list --socket /run/a.sock --json").is_ok());
+        assert!(parse("postrider site list").is_err());
+        assert!(parse(&format!("postrider site hold mx.a.example --for 1h {to}")).is_ok());
+        assert!(parse(&format!("postrider queue hold --tenant a --campaign b {to}")).is_ok());
+        assert!(parse(&format!("postrider queue cancel --tenant a --yes {to}")).is_ok());
+        assert!(parse(&format!("postrider queue cancel {to}")).is_err());
+        assert!(parse(&format!("postrider queue cancel --tenant a --site b {to}")).is_err());
+        assert!(parse(&format!("postrider queue cancel --site b --campaign c {to}")).is_err());
+        assert!(parse(&format!("postrider message show 1A-00000A {to}")).is_ok());
+        assert!(parse(&format!("postrider message show mine {to}")).is_err());
     }
 
     #[test]

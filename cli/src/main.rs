@@ -37,6 +37,9 @@ fn main() -> ExitCode {
             SpoolCommand::Import(flags) => commands::transfer::import(flags),
             SpoolCommand::Adopt(flags) => commands::transfer::adopt(flags),
         },
+        Command::Site(flags) => commands::admin::site(flags),
+        Command::Queue(flags) => commands::admin::queue(flags),
+        Command::Message(flags) => commands::admin::message(flags),
         Command::Demo(flags) => commands::demo::run(flags),
     };
     result.unwrap_or_else(|error| {

@@ -1,6 +1,7 @@
 //! The nouns of mail as plain values: what crosses the border between two rooms is one of these.
 
 pub mod address;
+pub mod admin;
 pub mod connection;
 pub mod delivery;
 pub mod flow;

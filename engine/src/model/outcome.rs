@@ -74,6 +74,10 @@ pub enum Outcome {
     Failed {
         reply: Reply,
     },
+    /// Final, and nobody is told: an operator took it back. The reply is our own.
+    Cancelled {
+        reply: Reply,
+    },
 }
 
 impl Outcome {

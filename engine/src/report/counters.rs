@@ -104,6 +104,8 @@ counters! {
     recipients_deferred,
     /// Recipients given up, whether refused or expired.
     recipients_failed,
+    /// Recipients that an operator took back.
+    recipients_cancelled,
     /// Recipients given up because their time was over; counted among the failed too.
     recipients_expired,
     /// Deliveries cut off before an answer; they cost the message no attempt.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::admin::Admin;
 use super::resolver::{Questions, Resolver, ResolverError, questions};
 use crate::model::connection::ShardId;
 use crate::model::route::Answer;
@@ -26,17 +27,23 @@ pub(super) enum ControlError {
 }
 
 impl ControlThread {
-    /// Starts it. Each question is answered once, on this thread.
+    /// Starts it. Each question is answered once, on this thread; so are an operator's.
     pub(super) fn start(
         settings: &DnsSettings,
+        admin: Option<Admin>,
         answer: impl Fn(ShardId, QuestionId, Arc<Answer>) + Send + 'static,
     ) -> Result<Self, ControlError> {
         let resolver = Resolver::new(settings)?;
         let (questions, inbox) = questions();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new()
-            .name("control".into())
-            .spawn(move || runtime.block_on(resolver.run(inbox, answer)))?;
+        let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+            runtime.block_on(async move {
+                if let Some(admin) = admin {
+                    tokio::spawn(admin.serve());
+                }
+                resolver.run(inbox, answer).await;
+            });
+        })?;
         Ok(Self { questions, thread })
     }
 

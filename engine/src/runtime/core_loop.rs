@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use glommio::io::BufferedFile;
+use tokio::sync::oneshot;
 
 use super::clock;
 use super::disk::{NewSegment, SegmentRequests};
@@ -12,12 +13,14 @@ use super::mesh::{Control, Mesh};
 use super::recovery::Share;
 use super::resolver::{Asked, Questions};
 use super::ring::{Core, Driver, FileMode};
+use crate::base::map::Map;
 use crate::base::time::{Mono, Now};
+use crate::model::admin::Answer;
 use crate::model::connection::{Conn, ShardId};
 use crate::model::note::Note;
 use crate::model::route::Question;
 use crate::report::counters::Counters;
-use crate::shard::{Effect, Effects, Event, Fact, QuestionId, Shard};
+use crate::shard::{AskedId, Effect, Effects, Event, Fact, QuestionId, Shard};
 
 /// Notes and control words taken in one turn, so that a flood cannot starve the ring.
 const NOTES_PER_TURN_MAX: usize = 1024;
@@ -45,6 +48,9 @@ pub(super) struct CoreLoop {
     /// Questions whose queue was full; a domain has one at a time, and deliveries that wait for it.
     questions: VecDeque<Asked>,
     segment_orders: usize,
+    /// Operators' questions under way: as many as the control thread lets in at once.
+    asked: Map<AskedId, oneshot::Sender<Answer>>,
+    next_asked: u32,
     /// What is to be told of the start, as soon as it is true.
     taken_over: Option<Box<Fact>>,
     end: RunEnd,
@@ -88,6 +94,8 @@ impl CoreLoop {
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
             questions: VecDeque::new(),
             segment_orders: 0,
+            asked: Map::default(),
+            next_asked: 0,
             taken_over: None,
             end: RunEnd::NotYet,
         }
@@ -170,6 +178,12 @@ impl CoreLoop {
                 Event::Recovered { spool: Box::new(spool), backlog }
             }
             Control::Settings(settings) => Event::Settings(settings),
+            Control::Ask { query, answer } => {
+                self.next_asked = self.next_asked.wrapping_add(1);
+                let asked = AskedId(self.next_asked);
+                self.asked.insert(asked, answer);
+                Event::Asked { asked, query }
+            }
             Control::Stop { by } => {
                 self.end = RunEnd::Asked;
                 self.driver.stop_accepting();
@@ -221,6 +235,12 @@ impl CoreLoop {
                 self.taken_over = Some(fact);
             }
             Effect::Report(fact) => report(self.id, &fact),
+            Effect::Answer { asked, answer } => {
+                if let Some(waiter) = self.asked.remove(&asked) {
+                    // Whoever asked may have given up.
+                    drop(waiter.send(*answer));
+                }
+            }
             _ => unreachable!("the driver performs every effect on connections and files"),
         }
     }
@@ -332,6 +352,10 @@ fn report(shard: ShardId, fact: &Fact) {
         }
         Fact::ScheduledAgain { deliveries } => {
             tracing::info!(shard, deliveries, "scheduled again");
+        }
+        Fact::Steered { verb, reach, deliveries, reason } => {
+            let (reach, reason) = (&**reach, &**reason);
+            tracing::info!(shard, verb, reach, deliveries, reason, "mail is steered");
         }
         Fact::SpoolFree => tracing::info!(shard, "the spool has room again"),
         Fact::SpoolFull => tracing::error!(shard, "the spool is full: mail is refused with 452"),

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
+use tokio::sync::oneshot;
 
 use super::disk::NewSegment;
 use super::recovery::Share;
 use crate::base::time::Mono;
+use crate::model::admin::{Answer, Query};
 use crate::model::connection::ShardId;
 use crate::model::note::Note;
-use crate::model::route::Answer;
+use crate::model::route::Answer as Resolved;
 use crate::model::settings::Settings;
 use crate::shard::{DiskError, QuestionId};
 
@@ -28,11 +30,16 @@ const CONTROL_MAX: usize = 4096;
 pub(super) enum Control {
     Resolved {
         question: QuestionId,
-        answer: Arc<Answer>,
+        answer: Arc<Resolved>,
     },
     Segment(Result<NewSegment, DiskError>),
     Recovered(Box<Share>),
     Settings(Arc<Settings>),
+    /// An operator waits for the answer.
+    Ask {
+        query: Box<Query>,
+        answer: oneshot::Sender<Answer>,
+    },
     Stop {
         by: Mono,
     },

@@ -1,5 +1,6 @@
 //! The only code that meets the kernel: starts the threads, runs one loop per core, stops in order.
 
+mod admin;
 mod clock;
 mod control;
 mod core_loop;

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use super::admin::Admin;
 use super::clock;
 use super::control::ControlThread;
 use super::core_loop::{CoreLoop, Services, wake_file};
@@ -23,7 +25,9 @@ use super::secure::ShardHandshakes;
 use super::tls::TlsClient;
 use crate::base::cell::{Budget, CellTable};
 use crate::model::connection::ShardId;
-use crate::model::settings::{ListenerSettings, Settings, ShardChoice, SpoolSettings};
+use crate::model::settings::{
+    AdminSettings, ListenerSettings, Settings, ShardChoice, SpoolSettings,
+};
 use crate::report::counters::Counters;
 use crate::shard::{Shard, ShardOptions, slots_max};
 use crate::spool::files::FileId;
@@ -54,6 +58,8 @@ pub enum StartError {
     Spool(String),
     #[error("{0}")]
     Listen(String),
+    #[error("cannot open the socket {} for administration: {cause}", socket.display())]
+    Admin { socket: PathBuf, cause: std::io::Error },
     #[error("cannot start {what}: {cause}")]
     Thread { what: &'static str, cause: String },
 }
@@ -394,11 +400,16 @@ fn start_recovery(
 }
 
 fn start_control(settings: &Settings, mesh: &Arc<Mesh>) -> Result<ControlThread, StartError> {
+    let open = |admin: &AdminSettings| {
+        let error = |cause| StartError::Admin { socket: admin.socket.clone(), cause };
+        Admin::open(&admin.socket, Arc::clone(mesh)).map_err(error)
+    };
+    let admin = settings.admin.as_ref().map(open).transpose()?;
     let mesh = Arc::clone(mesh);
     let answer = move |shard, question, answer| {
         insist_once(&mesh, shard, Control::Resolved { question, answer });
     };
-    ControlThread::start(&settings.dns, answer).map_err(thread_error("the control thread"))
+    ControlThread::start(&settings.dns, admin, answer).map_err(thread_error("the control thread"))
 }
 
 fn start_crypto(shards: u16) -> Result<CryptoThreads, StartError> {

@@ -41,6 +41,11 @@ impl Buckets {
         if moment(*end) > now { None } else { list.front() }
     }
 
+    /// When the latest bucket ends.
+    pub(super) fn last(&self) -> Option<Mono> {
+        self.by_end.last_key_value().map(|(end, _)| moment(*end))
+    }
+
     /// When the earliest bucket ends.
     pub(super) fn next(&self) -> Option<Mono> {
         self.by_end.first_key_value().map(|(end, _)| moment(*end))

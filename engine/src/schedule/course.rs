@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::entry::Wait;
 use super::list::NONE;
 use crate::base::map::Map;
 use crate::base::time::Wall;
+use crate::model::admin::Amounts;
 use crate::model::flow::Flow;
 
 /// Mail of one flow for one domain, all of which goes to one site.
@@ -22,6 +24,42 @@ pub(super) struct Course {
     pub(super) cancelled_to: Wall,
     /// Deliveries that carry this number.
     pub(super) live: u32,
+    /// Of these, those that wait.
+    pub(super) waits: Waits,
+    /// Of these, those that are cancelled and not swept away yet.
+    pub(super) cancelled: Waits,
+}
+
+/// Deliveries that wait, by how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Waits {
+    pub(super) ready: u32,
+    pub(super) deferred: u32,
+}
+
+impl Waits {
+    pub(super) fn of(&mut self, wait: Wait) -> &mut u32 {
+        match wait {
+            Wait::Ready(_) => &mut self.ready,
+            Wait::Retry(_) | Wait::Restored(_) => &mut self.deferred,
+        }
+    }
+
+    pub(super) fn sum(self) -> u32 {
+        self.ready + self.deferred
+    }
+}
+
+impl Course {
+    /// Deliveries of it that somebody still wants, by where they are.
+    pub(super) fn amounts(&self) -> Amounts {
+        let (waits, gone) = (self.waits, self.cancelled);
+        Amounts {
+            ready: u64::from(waits.ready - gone.ready),
+            deferred: u64::from(waits.deferred - gone.deferred),
+            in_flight: u64::from(self.live.saturating_sub(waits.sum())),
+        }
+    }
 }
 
 /// What names a course.
@@ -63,8 +101,18 @@ impl Courses {
         }
         let course = self.courses.remove(number as usize);
         let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
-        self.numbers.remove(&name);
+        // Where it was retired, the name may be another's by now.
+        if self.numbers.get(&name) == Some(&number) {
+            self.numbers.remove(&name);
+        }
         Some(course)
+    }
+
+    /// Takes a course its name: what comes for it from now on gets a new one.
+    pub(super) fn retire(&mut self, number: u32) {
+        let course = &self.courses[number as usize];
+        let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
+        self.numbers.remove(&name);
     }
 
     /// All of them, for the rare questions that may look at all: a reload, an operator's hold.
@@ -74,6 +122,17 @@ impl Courses {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Course> {
         self.courses.iter().map(|(_, course)| course)
+    }
+
+    /// The same with their numbers.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (u32, &Course)> {
+        self.courses.iter().filter_map(|(key, course)| Some((u32::try_from(key).ok()?, course)))
+    }
+}
+
+impl std::ops::IndexMut<u32> for Courses {
+    fn index_mut(&mut self, number: u32) -> &mut Course {
+        &mut self.courses[number as usize]
     }
 }
 

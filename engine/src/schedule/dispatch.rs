@@ -52,7 +52,8 @@ impl Scheduler {
     fn serve_pools(&mut self, now: Now, number: u32) -> bool {
         let mut served = false;
         for at in 0..self.sites[number].trunks.len() {
-            let trunk = self.sites[number].trunks[at];
+            // One that held nothing but cancelled mail may have gone meanwhile.
+            let Some(trunk) = self.sites[number].trunks.get(at).copied() else { break };
             served |= self.serve(now, trunk).is_some();
         }
         served
@@ -62,8 +63,11 @@ impl Scheduler {
     fn serve(&mut self, now: Now, trunk: u32) -> Option<()> {
         let leaf = self.order.next(trunk)?;
         let (home, oldest) = self.order.oldest(&self.entries, leaf)?;
-        let bytes = self.entries[oldest].bytes();
         let number = self.order.trunks[trunk as usize].site;
+        if self.is_entry_cancelled(oldest) {
+            return self.pass_over(now, number, leaf, oldest);
+        }
+        let bytes = self.entries[oldest].bytes();
         let near = self.feeding_shard(&self.sites[number], home);
         let (source, offer) = self.best_offer(now, trunk, near, bytes)?;
         // Refused by its tenant's cap, this one is out of line: the next may go.
@@ -337,6 +341,7 @@ impl Scheduler {
         let age = |id: u32| self.entries[id].accepted;
         let near = self.order.oldest_of(leaf, shard);
         let near = near.filter(|near| age(*near).since(age(oldest)) <= LOCALITY_PATIENCE);
+        let near = near.filter(|near| !self.is_entry_cancelled(*near));
         Some((leaf, near.unwrap_or(oldest)))
     }
 

@@ -146,11 +146,20 @@ pub(super) struct Entries {
     slots: Vec<Entry>,
     vacant: u32,
     len: usize,
+    /// How often an entry was read.
+    #[cfg(test)]
+    pub(super) looked_at: std::cell::Cell<usize>,
 }
 
 impl Entries {
     pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), vacant: NONE, len: 0 }
+        Self {
+            slots: Vec::new(),
+            vacant: NONE,
+            len: 0,
+            #[cfg(test)]
+            looked_at: std::cell::Cell::new(0),
+        }
     }
 
     pub(super) fn insert(&mut self, entry: Entry) -> u32 {
@@ -173,7 +182,17 @@ impl Entries {
         self.len -= 1;
         let slot = &mut self.slots[id as usize];
         slot.queue = Links { prev: NONE, next: self.vacant };
+        slot.course = NONE;
         self.vacant = id;
+    }
+
+    /// Slots, vacant ones included: what a sweep goes through.
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(NONE)
+    }
+
+    pub(super) fn is_vacant(&self, id: u32) -> bool {
+        self.slots.get(id as usize).is_none_or(|slot| slot.course == NONE)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -195,6 +214,8 @@ impl std::ops::Index<u32> for Entries {
     type Output = Entry;
 
     fn index(&self, id: u32) -> &Entry {
+        #[cfg(test)]
+        self.looked_at.set(self.looked_at.get() + 1);
         &self.slots[id as usize]
     }
 }

@@ -37,6 +37,14 @@ impl Holds {
         self.ends.first().map(|(until, _)| *until)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_scope.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Scope, &Hold)> {
+        self.by_scope.iter()
+    }
+
     fn insert(&mut self, scope: &Scope, hold: Hold) {
         self.remove(scope);
         if let Some(until) = hold.until {
@@ -80,6 +88,12 @@ impl Scheduler {
         self.holds.insert(scope, hold);
         self.block(scope, Blocked::Held);
         true
+    }
+
+    /// An operator's word stands against any hold there was, be that longer or not.
+    pub(super) fn replace_hold(&mut self, scope: &Scope, hold: Hold) {
+        self.holds.insert(scope, hold);
+        self.block(scope, Blocked::Held);
     }
 
     /// Lets what `scope` names go on; whether it was held.

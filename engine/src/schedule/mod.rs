@@ -9,6 +9,7 @@
 //! Permits are exact across shards because only the owner of a site counts them.
 
 mod alarm;
+mod answers;
 mod bucket;
 mod caps;
 mod control;
@@ -35,6 +36,8 @@ mod roster;
 pub mod rules;
 mod settle;
 mod site;
+mod steer;
+mod sweep;
 mod tick;
 
 #[cfg(test)]
@@ -58,7 +61,7 @@ use crate::shard::Fact;
 
 use alarm::Alarm;
 use caps::Parked;
-use course::{Course, Courses};
+use course::{Course, Courses, Waits};
 use entry::Entries;
 use hold::Holds;
 use order::Order;
@@ -69,6 +72,7 @@ use record::Records;
 use roster::Roster;
 use rules::Rules;
 use site::Sites;
+use sweep::{Cancels, Sweep};
 
 pub use expiry::expired;
 pub use explain::{SiteView, WaitsFor};
@@ -91,6 +95,8 @@ pub struct Scheduler {
     leases: Leases,
     rules: Rules,
     holds: Holds,
+    cancels: Cancels,
+    sweep: Sweep,
     cells: Arc<CellTable>,
     parked: Parked,
     /// When tenants' rates let their mail at a site go on.
@@ -130,6 +136,8 @@ pub enum Action {
         domain: Arc<str>,
         flow: Arc<Flow>,
         delivery: Delivery,
+        /// Not to be tried before.
+        due: Option<Mono>,
     },
     /// To all shards, this one included: mail of it is stopped.
     Hold {
@@ -182,6 +190,8 @@ impl Scheduler {
             leases: Leases::new(shard),
             rules: rules(settings),
             holds: Holds::default(),
+            cancels: Cancels::default(),
+            sweep: Sweep::default(),
             cells,
             parked: Parked::default(),
             tenant_wakes: BTreeSet::new(),
@@ -198,6 +208,9 @@ impl Scheduler {
     /// A delivery for a site this shard owns. `due`: not before, for one deferred before a restart.
     pub fn handle_parcel(&mut self, now: Now, parcel: Parcel, due: Option<Mono>) {
         let Parcel { bearing, delivery } = parcel;
+        if self.cancels.reach(now, &bearing, &delivery) {
+            return self.settle_cancelled(delivery);
+        }
         if let Way::Failed(reply) = &bearing.target.way {
             return self.fail(delivery, reply.clone());
         }
@@ -258,6 +271,7 @@ impl Scheduler {
         if !self.stopping {
             self.end_holds(now);
             self.wake_tenants(now);
+            self.sweep(now);
             self.ring_paced(now);
         }
     }
@@ -269,15 +283,14 @@ impl Scheduler {
     /// When [`Scheduler::handle_time`] should be called next.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Mono> {
-        [
+        let own = [
             self.wheel.next(),
             self.pace_alarms.next(),
             self.holds.next_end(),
             self.tenant_wakes.first().map(|(until, _)| *until),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+            self.sweep.next(),
+        ];
+        own.into_iter().flatten().min()
     }
 
     #[must_use]
@@ -293,6 +306,9 @@ impl Scheduler {
 
     /// Where a newcomer goes.
     fn place(&mut self, now: Now, flight: Flight, way: &Way, due: Option<Mono>) {
+        if self.is_cancelled(&flight.delivery, flight.course) {
+            return self.drop_cancelled(now, flight);
+        }
         if self.expires_at(&flight.delivery, flight.course) <= now.wall {
             return self.fail_expired(now, flight);
         }
@@ -350,7 +366,9 @@ impl Scheduler {
         let leaf = self.order.hold_leaf(trunk, &flow, self.roster.weight_of(&flow.tenant));
         let cancelled_to = Wall::default();
         let site = number;
-        let course = Course { domain, flow, site, leaf, policy, cancelled_to, live: 0 };
+        let (waits, cancelled) = (Waits::default(), Waits::default());
+        let course =
+            Course { domain, flow, site, leaf, policy, cancelled_to, live: 0, waits, cancelled };
         let course = self.courses.add(course);
         self.block_new(leaf);
         if self.sites[number].join(policy) {

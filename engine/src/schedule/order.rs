@@ -197,6 +197,10 @@ impl Order {
         self.trunks.remove(trunk as usize);
     }
 
+    pub(super) fn trunk_of(&self, leaf: u32) -> u32 {
+        self.branches[self.leaves[leaf as usize].branch as usize].trunk
+    }
+
     /// To the end of the list of its home.
     pub(super) fn push_back(&mut self, entries: &mut Entries, leaf: u32, home: ShardId, id: u32) {
         self.list(leaf, home).push_back(&mut entries.queued(), id);

@@ -176,6 +176,12 @@ impl Leases {
         self.names.taken()
     }
 
+    /// Whether some lease has a delivery of this message. Looks at all leases.
+    pub(super) fn carry(&self, message: MessageId) -> bool {
+        let of_it = |flight: &Flight| flight.delivery.message == message;
+        self.slots.iter().flatten().any(|lease| lease.flights.iter().flatten().any(of_it))
+    }
+
     /// The slot behind a name, if the lease has not ended.
     pub(super) fn find(&self, id: LeaseId) -> Option<u32> {
         let current = id.owner == self.owner

@@ -11,7 +11,7 @@ use super::expiry::expiry_bucket;
 use super::permit::Flight;
 use super::retry::{FifoKey, lane_of, wait_after};
 use super::tick::Tick;
-use crate::base::time::{Mono, Now};
+use crate::base::time::{Mono, Now, Wall};
 use crate::model::flow::Flow;
 
 /// Deliveries that come due in one alarm; the rest follow a tick later, so that a herd does not
@@ -30,6 +30,9 @@ impl Scheduler {
 
     /// Back to the front, behind older ones that came back before it.
     pub(super) fn put_back(&mut self, now: Now, flight: Flight) {
+        if self.is_cancelled(&flight.delivery, flight.course) {
+            return self.drop_cancelled(now, flight);
+        }
         let (home, leaf) = (flight.delivery.home, self.courses[flight.course].leaf);
         let id = self.insert_ready(now, flight);
         self.order.put_back(&mut self.entries, leaf, home, id);
@@ -64,7 +67,7 @@ impl Scheduler {
         let site = &mut self.sites[number];
         site.deferred += 1;
         site.restored.add(&mut self.entries.queued(), end, id);
-        self.arm_restored(number);
+        self.arm_restored(now, number);
     }
 
     /// Takes an entry out of everything it is in.
@@ -95,26 +98,32 @@ impl Scheduler {
         }
         site.expiry.remove(&mut self.entries.expiring(), expires, id);
         self.entries.remove(id);
+        self.count_out(course, wait, delivery.accepted);
         Flight::new(delivery, course)
     }
 
     pub(super) fn release_fifo(&mut self, now: Now, number: u32, key: FifoKey) {
         for _ in 0..RELEASES_PER_ALARM {
-            let Some(due) = self.first_due(now, number, key) else { return };
-            if due.1 > now.mono {
-                return self.arm(number, Kind::Retry(key), due.1);
+            let Some((id, due, flushed_to)) = self.first_due(now, number, key) else { return };
+            if due > now.mono.max(flushed_to) {
+                return self.arm(number, Kind::Retry(key), due);
             }
-            self.relocate(now, due.0);
+            self.relocate(now, id, None);
         }
         self.arm(number, Kind::Retry(key), now.mono);
     }
 
     pub(super) fn release_restored(&mut self, now: Now, number: u32) {
         for _ in 0..RELEASES_PER_ALARM {
-            let Some(id) = self.sites[number].restored.front_due(now.mono) else { break };
-            self.relocate(now, id);
+            let site = &mut self.sites[number];
+            let due = now.mono.max(site.restored_flushed_to);
+            let Some(id) = site.restored.front_due(due) else {
+                site.restored_flushed_to = Mono::default();
+                break;
+            };
+            self.relocate(now, id, None);
         }
-        self.arm_restored(number);
+        self.arm_restored(now, number);
     }
 
     pub(super) fn site_of(&self, id: u32) -> u32 {
@@ -126,23 +135,39 @@ impl Scheduler {
         (Arc::clone(&course.domain), Arc::clone(&course.flow))
     }
 
-    /// The first of a FIFO and when it is due.
-    fn first_due(&mut self, now: Now, number: u32, key: FifoKey) -> Option<(u32, Mono)> {
-        let id = self.sites[number].fifos.get(key)?.list.front()?;
-        Some((id, self.entries[id].due(now.mono)?))
+    /// The first of a FIFO, when it is due, and up to when all are let go early.
+    fn first_due(&mut self, now: Now, number: u32, key: FifoKey) -> Option<(u32, Mono, Mono)> {
+        let fifo = self.sites[number].fifos.get(key)?;
+        let (id, flushed_to) = (fifo.list.front()?, fifo.flushed_to);
+        Some((id, self.entries[id].due(now.mono)?, flushed_to))
     }
 
-    /// Due again: its route may lead elsewhere by now.
-    fn relocate(&mut self, now: Now, id: u32) {
-        let Flight { delivery, course, .. } = self.remove(now, id);
+    /// Its route may lead elsewhere by now. `due`: not to be tried before.
+    pub(super) fn relocate(&mut self, now: Now, id: u32, due: Option<Mono>) {
+        let flight = self.remove(now, id);
+        if self.is_cancelled(&flight.delivery, flight.course) {
+            return self.drop_cancelled(now, flight);
+        }
+        let Flight { delivery, course, .. } = flight;
         let (domain, flow) = self.names_of(course);
         self.let_go(now, course);
-        self.actions.push_back(Action::Relocate { domain, flow, delivery });
+        self.actions.push_back(Action::Relocate { domain, flow, delivery, due });
     }
 
-    fn arm_restored(&mut self, number: u32) {
-        if let Some(next) = self.sites[number].restored.next() {
-            self.arm(number, Kind::Restored, next);
+    pub(super) fn arm_restored(&mut self, now: Now, number: u32) {
+        let site = &self.sites[number];
+        if let Some(next) = site.restored.next() {
+            let is_flushed = next <= site.restored_flushed_to;
+            self.arm(number, Kind::Restored, if is_flushed { now.mono } else { next });
+        }
+    }
+
+    fn count_out(&mut self, course: u32, wait: Wait, accepted: Wall) {
+        let course = &mut self.courses[course];
+        *course.waits.of(wait) -= 1;
+        if accepted <= course.cancelled_to {
+            *course.cancelled.of(wait) -= 1;
+            *self.sites[course.site].cancelled.of(wait) -= 1;
         }
     }
 
@@ -162,6 +187,7 @@ impl Scheduler {
         let end = expiry_bucket(now, self.expires_at(delivery, *course));
         let number = self.courses[*course].site;
         let id = self.entries.insert(Entry::new(delivery, *course, wait, end));
+        *self.courses[*course].waits.of(wait) += 1;
         let site = &mut self.sites[number];
         site.expiry.add(&mut self.entries.expiring(), end, id);
         self.arm_expiry(number);

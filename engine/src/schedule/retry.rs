@@ -29,6 +29,8 @@ pub(super) struct Fifo {
     pub(super) last: Mono,
     /// When its alarm rings.
     pub(super) armed: Mono,
+    /// What is due up to then is let go at once: an operator asked for it.
+    pub(super) flushed_to: Mono,
 }
 
 /// The FIFOs of one site that hold something: few, sorted by key.
@@ -51,7 +53,8 @@ impl Fifos {
 
     pub(super) fn get_or_add(&mut self, key: FifoKey) -> &mut Fifo {
         let index = self.0.binary_search_by_key(&key, |(key, _)| *key).unwrap_or_else(|index| {
-            let fifo = Fifo { list: List::EMPTY, last: Mono::default(), armed: Mono::NEVER };
+            let (last, flushed_to) = (Mono::default(), Mono::default());
+            let fifo = Fifo { list: List::EMPTY, last, armed: Mono::NEVER, flushed_to };
             self.0.insert(index, (key, fifo));
             index
         });
@@ -61,6 +64,12 @@ impl Fifos {
     /// The first of each.
     pub(super) fn heads(&self) -> impl Iterator<Item = u32> {
         self.0.iter().filter_map(|(_, fifo)| fifo.list.front())
+    }
+
+    /// Lets go of all that they hold; their keys.
+    pub(super) fn flush(&mut self) -> Vec<FifoKey> {
+        self.0.iter_mut().for_each(|(_, fifo)| fifo.flushed_to = fifo.last);
+        self.0.iter().map(|(key, _)| *key).collect()
     }
 
     /// Forgets a FIFO that holds nothing.

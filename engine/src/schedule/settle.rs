@@ -2,6 +2,7 @@
 
 use super::expiry::expired;
 use super::permit::Flight;
+use super::sweep::cancelled;
 use super::{Action, Scheduler};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
@@ -26,6 +27,10 @@ impl Scheduler {
 
     /// Defers, or fails what has no time left. Lets go of the course in the latter case.
     fn try_later(&mut self, now: Now, mut flight: Flight, reply: Reply) -> Outcome {
+        if self.is_cancelled(&flight.delivery, flight.course) {
+            self.let_go(now, flight.course);
+            return cancelled();
+        }
         let expires = self.expires_at(&flight.delivery, flight.course);
         if expires <= now.wall {
             self.let_go(now, flight.course);
@@ -99,6 +104,7 @@ impl Scheduler {
         let outcome = self.try_later(now, Flight::new(part, course), last.reply.clone());
         each_reply(delivery, run, outcomes, |reply| match &outcome {
             Outcome::Deferred { next, .. } => Outcome::Deferred { reply, next: *next },
+            Outcome::Cancelled { .. } => cancelled(),
             _ => Outcome::Failed { reply: expired(Some(&reply)) },
         });
     }

@@ -6,6 +6,7 @@ use slab::Slab;
 
 use super::alarm::Kind;
 use super::bucket::Buckets;
+use super::course::Waits;
 use super::list::NONE;
 use super::pacing::Pacers;
 use super::path::Path;
@@ -49,6 +50,10 @@ pub(super) struct Site {
     pub(super) last_reply: Option<Reply>,
     pub(super) fifos: Fifos,
     pub(super) restored: Buckets,
+    /// Buckets that end up to then are let go at once: an operator asked for it.
+    pub(super) restored_flushed_to: Mono,
+    /// Of what is ready and deferred: cancelled, and not swept away yet.
+    pub(super) cancelled: Waits,
     pub(super) expiry: Buckets,
     pub(super) alarms: Alarms,
     pub(super) empty_since: Mono,
@@ -101,6 +106,8 @@ impl Site {
             last_reply: None,
             fifos: Fifos::default(),
             restored: Buckets::default(),
+            restored_flushed_to: Mono::default(),
+            cancelled: Waits::default(),
             expiry: Buckets::default(),
             alarms: Alarms {
                 restored: never,
@@ -236,6 +243,16 @@ pub(super) struct Sites {
 impl Sites {
     pub(super) fn find(&self, key: &SiteKey) -> Option<u32> {
         self.by_key.get(key).copied()
+    }
+
+    /// The site of this name, of whatever kind.
+    pub(super) fn named(&self, name: &str) -> Option<u32> {
+        let kinds = [SiteKey::NextHop, SiteKey::MxSet, SiteKey::Unroutable];
+        kinds.iter().find_map(|kind| self.find(&kind(name.into())))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Site> {
+        self.slots.iter().map(|(_, site)| site)
     }
 
     pub(super) fn add(

@@ -12,7 +12,7 @@ use crate::model::connection::ShardId;
 use crate::model::delivery::Delivery;
 use crate::model::flow::Flow;
 use crate::model::note::{Note, Parcel};
-use crate::model::route::{Answer, Bearing, Question, Target};
+use crate::model::route::{Answer, Bearing, Question, SiteKey, Target};
 use crate::model::settings::Settings;
 use crate::schedule::Action;
 
@@ -67,6 +67,14 @@ impl Routing {
     fn fresh(&self, domain: &str, now: Now) -> Option<Known> {
         let (domain, target) = self.known.get_key_value(domain)?;
         (target.fresh_until > now.mono).then(|| (Arc::clone(domain), Arc::clone(target)))
+    }
+
+    /// A domain, and the site its mail went to when that was last looked up, fresh or not.
+    pub(super) fn last_known(&self, domain: &str) -> (Arc<str>, Option<SiteKey>) {
+        match self.known.get_key_value(domain) {
+            Some((domain, target)) => (Arc::clone(domain), Some(target.site.clone())),
+            None => (domain.into(), None),
+        }
     }
 
     fn learn(&mut self, domain: Arc<str>, target: Target) -> Known {
@@ -180,8 +188,8 @@ impl Shard {
             Action::Settle { home, settlement } => {
                 self.tell(home, Note::Settle(Box::new(settlement)), out);
             }
-            Action::Relocate { domain, flow, delivery } => {
-                self.locate(now, &domain, Waiting { flow, delivery, due: None }, out);
+            Action::Relocate { domain, flow, delivery, due } => {
+                self.locate(now, &domain, Waiting { flow, delivery, due }, out);
             }
             Action::Hold { scope, hold } => {
                 for shard in (0..self.shards).map(ShardId) {

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::event::{CommitId, QuestionId, ReadId};
+use super::event::{AskedId, CommitId, QuestionId, ReadId};
 use crate::base::block::Block;
 use crate::base::time::Mono;
+use crate::model::admin::Answer;
 use crate::model::connection::{Close, Conn, ShardId};
 use crate::model::message::Slice;
 use crate::model::note::Note;
@@ -77,6 +78,11 @@ pub enum Effect {
         to: ShardId,
         note: Note,
     },
+    /// The answer to [`super::Event::Asked`].
+    Answer {
+        asked: AskedId,
+        answer: Box<Answer>,
+    },
     /// For the operator's log.
     Report(Box<Fact>),
     /// Everything is done that a stop asks for: the driver may end.
@@ -125,6 +131,13 @@ pub enum Fact {
     SiteLent {
         site: Box<str>,
         executed: Box<[u64]>,
+    },
+    /// An operator held, released, flushed, cancelled or rerouted mail. One shard's share of it.
+    Steered {
+        verb: &'static str,
+        reach: Box<str>,
+        deliveries: u64,
+        reason: Box<str>,
     },
     /// A null-sender message could not be delivered and, by RFC 5321 §4.5.5, is not bounced.
     DoubleBounce {

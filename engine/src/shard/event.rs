@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::base::block::Block;
 use crate::base::time::Mono;
+use crate::model::admin::Query;
 use crate::model::connection::{Conn, ConnectError, End, ShardId, TlsError, TlsFacts};
 use crate::model::note::Note;
 use crate::model::route::Answer;
@@ -20,6 +21,10 @@ pub struct ReadId(pub u32);
 /// Names one question to the resolver in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QuestionId(pub u32);
+
+/// Names one question of an operator in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AskedId(pub u32);
 
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -50,6 +55,8 @@ pub enum Event<'a> {
     /// What the spool held when the process started, of the segments that fall to this shard, and
     /// the deliveries found in them, to be scheduled a few a turn. Comes once, mail or not.
     Recovered { spool: Box<RecoveredShard>, backlog: Vec<RecoveredDelivery> },
+    /// An operator wants to know, or to change, something.
+    Asked { asked: AskedId, query: Box<Query> },
     /// New settings.
     Settings(Arc<Settings>),
     /// Stop in order; at `by` whatever still waits is cut short.

@@ -1,5 +1,6 @@
 //! One core: the five rooms wired together. Events in, effects out, no I/O, no clock.
 
+mod asking;
 mod dispatch;
 pub mod effect;
 pub mod event;
@@ -17,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use effect::{Effect, Effects, Fact, Span};
-pub use event::{CommitId, DiskError, Event, QuestionId, ReadId};
+pub use event::{AskedId, CommitId, DiskError, Event, QuestionId, ReadId};
 pub use turn::{EVENTS_PER_TURN_MAX, turn};
 
 use crate::base::cell::{Budget, CellTable};
@@ -237,6 +238,7 @@ impl Shard {
             Event::Noted { from, note } => self.noted(now, from, note, out),
             Event::SegmentReady(spare) => self.segment_ready(spare, out),
             Event::Recovered { spool, backlog } => self.recovered(*spool, backlog),
+            Event::Asked { asked, query } => self.asked(now, asked, &query, out),
             Event::Settings(settings) => self.settings_changed(now, settings, out),
             Event::Stop { by } => self.stop(now, by, out),
         }

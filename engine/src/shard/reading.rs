@@ -10,10 +10,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{DiskError, Effect, Effects, ReadId, Shard};
+use super::asking::answered;
+use super::{AskedId, DiskError, Effect, Effects, ReadId, Shard};
 use crate::base::block::Block;
 use crate::base::map::Map;
 use crate::base::time::Now;
+use crate::model::admin::Answer;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{LeaseId, RecordInMemory};
 use crate::model::message::{MessageId, Place};
@@ -61,6 +63,8 @@ enum Purpose {
     Lease { shard: ShardId, lease: LeaseId },
     /// The notice to the sender quotes it.
     Bounce(Box<Settlement>),
+    /// An operator asks about it.
+    Question(AskedId),
 }
 
 /// A settlement that fails recipients, and where the last replies to them lie.
@@ -118,6 +122,19 @@ impl Shard {
             is_wanted
         });
         self.reads.quoting.push_back(Box::new(Quoting { settlement, left }));
+        self.start_reads(out);
+    }
+
+    /// Reads the record of a message that somebody asks about.
+    pub(super) fn fetch_for_question(
+        &mut self,
+        asked: AskedId,
+        message: MessageId,
+        place: Place,
+        out: &mut Effects,
+    ) {
+        let purpose = Purpose::Question(asked);
+        self.reads.waiting.push_back(Read { message, asked: place, purpose });
         self.start_reads(out);
     }
 
@@ -237,14 +254,19 @@ impl Shard {
                 self.tell(shard, Note::Fetched { lease, place, record: Some(record) }, out);
             }
             Purpose::Bounce(settlement) => self.settle_failures(now, *settlement, &record, out),
+            Purpose::Question(asked) => {
+                self.tell_of_message(now, asked, read.message, &record, out);
+            }
         }
     }
 
     /// The message is set aside: its recipients stay pending in the spool, and the operator is
     /// told. To fail them without a report to the sender would be to lose it.
     fn unreadable(&mut self, read: Read, cause: &str, out: &mut Effects) {
-        self.counters.records_set_aside += 1;
-        self.tell_set_aside(read.message, cause.into(), out);
+        if !matches!(read.purpose, Purpose::Question(_)) {
+            self.counters.records_set_aside += 1;
+            self.tell_set_aside(read.message, cause.into(), out);
+        }
         self.go_on_without(read, out);
     }
 
@@ -260,6 +282,7 @@ impl Shard {
                     self.tell(shard, Note::Settled { lease }, out);
                 }
             }
+            Purpose::Question(asked) => answered(asked, Answer::Message(None), out),
         }
     }
 }

@@ -310,6 +310,7 @@ impl Shard {
                 Outcome::Delivered { .. } => self.counters.recipients_delivered += count,
                 Outcome::Deferred { .. } => self.counters.recipients_deferred += count,
                 Outcome::Failed { .. } => self.counters.recipients_failed += count,
+                Outcome::Cancelled { .. } => self.counters.recipients_cancelled += count,
             }
         }
     }

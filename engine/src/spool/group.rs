@@ -78,7 +78,8 @@ fn without_text(outcome: &RangeOutcome) -> RangeOutcome {
     let mut bare = outcome.clone();
     let (Outcome::Delivered { reply }
     | Outcome::Deferred { reply, .. }
-    | Outcome::Failed { reply }) = &mut bare.outcome;
+    | Outcome::Failed { reply }
+    | Outcome::Cancelled { reply }) = &mut bare.outcome;
     reply.text = Box::default();
     bare
 }

@@ -289,7 +289,8 @@ impl Open {
 fn entry_bytes(outcome: &RangeOutcome) -> usize {
     let (Outcome::Delivered { reply }
     | Outcome::Deferred { reply, .. }
-    | Outcome::Failed { reply }) = &outcome.outcome;
+    | Outcome::Failed { reply }
+    | Outcome::Cancelled { reply }) = &outcome.outcome;
     RECORD_HEADER_BYTES + reply.text.len()
 }
 

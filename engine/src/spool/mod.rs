@@ -59,7 +59,7 @@ pub mod transfer;
 
 pub use cleaning::FetchId;
 pub use commit::{Gather, Request};
-pub use message::{ChunkRef, DomainRange, MessageParts, MessageView};
+pub use message::{ChunkRef, DomainRange, MessageParts, MessageView, PendingRun};
 pub use notice::About;
 pub use replies::ReplyPlace;
 pub use room::Room;
@@ -367,7 +367,9 @@ impl Spool {
                     Outcome::Deferred { next, .. } => {
                         self.index.defer(id, *run, outcome.attempts, next);
                     }
-                    Outcome::Delivered { .. } | Outcome::Failed { .. } => {
+                    Outcome::Delivered { .. }
+                    | Outcome::Failed { .. }
+                    | Outcome::Cancelled { .. } => {
                         self.index.finish(id, *run);
                     }
                 }
@@ -424,6 +426,18 @@ impl Spool {
     pub fn present(&self, id: MessageId, asked: Place) -> Option<Place> {
         let record = self.index.place(id)?;
         Some(self.index.piece_place(id, asked).unwrap_or(record))
+    }
+
+    /// Where a message lies of which somebody is pending here.
+    #[must_use]
+    pub fn pending_place(&self, id: MessageId) -> Option<Place> {
+        self.index.place(id).filter(|_| self.index.pending(id) > 0)
+    }
+
+    /// Who is pending of a message, with attempts and next try.
+    #[must_use]
+    pub fn pending_runs(&self, id: MessageId) -> Vec<PendingRun> {
+        self.index.states(id).to_vec()
     }
 
     /// The file a record lies in; `None`: it is not homed here, or is over.

@@ -7,6 +7,8 @@
 //!         24 2 reply code   26 2, 28 2, 30 2 enhanced status code   32 2 text bytes   34 .. text
 //! result  0 delivered   1 deferred   2 failed
 //! ```
+//! What an operator cancelled is written as delivered, with a reply code of 5xx: it is as final, and
+//! as silent, for whoever reads the spool.
 //! The last entry that defers a recipient holds the last reply to it (`replies.rs`): a restart finds
 //! its record, and reads the words when they are wanted. As a message is copied, the entries that
 //! hold its last replies are written again behind the Copy, in the same commit, with the attempts and
@@ -58,6 +60,7 @@ impl OutcomeEntry<'_> {
     pub fn to_range_outcome(&self) -> RangeOutcome {
         let reply = self.reply();
         let outcome = match self.result {
+            EntryResult::Delivered if self.code / 100 == 5 => Outcome::Cancelled { reply },
             EntryResult::Delivered => Outcome::Delivered { reply },
             EntryResult::Deferred { next } => Outcome::Deferred { reply, next },
             EntryResult::Failed => Outcome::Failed { reply },
@@ -75,7 +78,7 @@ pub(super) fn append_entry(
     outcome: &RangeOutcome,
 ) {
     let (result, next, reply) = match &outcome.outcome {
-        Outcome::Delivered { reply } => (0, Wall(0), reply),
+        Outcome::Delivered { reply } | Outcome::Cancelled { reply } => (0, Wall(0), reply),
         Outcome::Deferred { reply, next } => (1, *next, reply),
         Outcome::Failed { reply } => (2, Wall(0), reply),
     };
@@ -98,7 +101,8 @@ pub(super) fn append_entry(
 pub(super) fn entry_bytes(outcome: &RangeOutcome) -> usize {
     let (Outcome::Delivered { reply }
     | Outcome::Deferred { reply, .. }
-    | Outcome::Failed { reply }) = &outcome.outcome;
+    | Outcome::Failed { reply }
+    | Outcome::Cancelled { reply }) = &outcome.outcome;
     ENTRY_BYTES + reply.text.len()
 }
 

@@ -121,6 +121,16 @@ impl Breaker {
         }
     }
 
+    /// An operator does not want to wait: a closed door is probed at once. If that fails, it waits no
+    /// longer than it did this time, however often he asks.
+    pub(super) fn handle_flush(&mut self, now: Mono) {
+        if let Door::Closed { cause, .. } = self.door {
+            let probing = Door::Probing { since: now, cause };
+            self.door = if self.doublings == 0 { Door::Open } else { probing };
+            self.doublings = self.doublings.saturating_sub(1).max(self.doublings.min(1));
+        }
+    }
+
     pub(super) fn next_wakeup(&self) -> Option<Mono> {
         match self.door {
             Door::Closed { until, .. } => Some(until),
@@ -184,6 +194,30 @@ mod tests {
             Trouble::Local => breaker.handle_local(now, settings),
             site => breaker.handle_trouble(now, (site, 1), EVEN, settings),
         }
+    }
+
+    #[test]
+    fn a_flushed_door_is_probed_at_once_and_waits_no_longer_for_it() {
+        let settings = ControlSettings::default();
+        let (mut breaker, mut now) = (Breaker::OPEN, Mono(0));
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            trip(&mut breaker, now, Trouble::Unreachable, &settings);
+            trip(&mut breaker, now, Trouble::Unreachable, &settings);
+            let Door::Closed { until, .. } = breaker.door() else { panic!("it is shut") };
+            waits.push(until.since(now).as_secs());
+            now = now.plus(Duration::from_secs(1));
+            breaker.handle_flush(now);
+            let Door::Probing { since, .. } = breaker.door() else { panic!("it is probed") };
+            assert!(since == now && breaker.counts(now) && breaker.next_wakeup().is_none());
+        }
+        assert_eq!(waits, [30, 60, 60, 60, 60, 60]);
+        breaker.handle_answer();
+        breaker.handle_flush(now);
+        assert_eq!(breaker.door(), Door::Open);
+        breaker.handle_local(now, &settings);
+        breaker.handle_flush(now);
+        assert_eq!(breaker.door(), Door::Open, "this machine's trouble is not the site's");
     }
 
     fn waits(cause: Trouble, settings: &ControlSettings, rounds: usize) -> Vec<u64> {

@@ -50,6 +50,8 @@ pub(in crate::schedule) enum Cause {
     Ceiling,
     /// Unneeded for so long that it may no longer hold.
     Forgotten,
+    /// Somebody asked for it.
+    Operator,
 }
 
 /// The figures a decision was taken on.
@@ -138,6 +140,7 @@ impl fmt::Display for Cause {
             Self::Elapsed => "the end of a pause",
             Self::Ceiling => "a lower limit",
             Self::Forgotten => "disuse",
+            Self::Operator => "an operator",
         })
     }
 }

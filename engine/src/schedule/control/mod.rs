@@ -290,6 +290,13 @@ impl Control {
         self.changes(before, Causes::all(Cause::Elapsed), 0)
     }
 
+    /// An operator wants the path tried now, closed or not.
+    pub(super) fn handle_flush(&mut self, now: Mono) -> Changes {
+        let before = self.figures();
+        self.breaker.handle_flush(now);
+        self.changes(before, Causes::all(Cause::Operator), 0)
+    }
+
     /// What an attempt said. What began before the door closed says nothing.
     pub(super) fn handle_signal(
         &mut self,

@@ -220,10 +220,10 @@ impl World {
                     connection.closing = true;
                 }
                 Action::Settle { settlement, .. } => self.settled(settlement),
-                Action::Relocate { domain, flow, delivery } => {
+                Action::Relocate { domain, flow, delivery, due } => {
                     assert!(delivery.record.is_none(), "a deferred delivery keeps no body");
                     self.relocated.push((self.now.mono, delivery.message));
-                    self.hand_over(domain, flow, delivery, None);
+                    self.hand_over(domain, flow, delivery, due);
                 }
                 Action::Hold { scope, hold } => {
                     self.scheduler.handle_hold(&scope, hold);

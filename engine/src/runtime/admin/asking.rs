@@ -1,0 +1,170 @@
+//! One question to all shards, and their answers put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::super::mesh::{Control, Mesh};
+use crate::model::admin::{
+    Amounts, Answer, FlowLine, Query, QueueReport, SiteList, SiteReport, Steer, Steered,
+};
+use crate::model::connection::ShardId;
+
+/// A shard answers in its next turn; this long only when the machine is in trouble.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// When a shard's mailbox is full.
+const POST_AGAIN: Duration = Duration::from_millis(1);
+
+/// No answer came: the engine stops, or a shard is stuck.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the engine does not answer: it is stopping, or overloaded")]
+pub(super) struct Silent;
+
+/// All shards, to be asked.
+#[derive(Clone)]
+pub(super) struct Shards {
+    mesh: Arc<Mesh>,
+}
+
+impl Shards {
+    pub(super) fn new(mesh: Arc<Mesh>) -> Self {
+        Self { mesh }
+    }
+
+    pub(super) fn count(&self) -> u16 {
+        u16::try_from(self.mesh.shards()).unwrap_or(u16::MAX)
+    }
+
+    /// Asks one shard.
+    pub(super) async fn ask(&self, shard: ShardId, query: Query) -> Result<Answer, Silent> {
+        let answer = self.post(shard, query);
+        tokio::time::timeout(ANSWER_TIME, answer).await.map_err(|_| Silent)?
+    }
+
+    async fn post(&self, shard: ShardId, query: Query) -> Result<Answer, Silent> {
+        let (sender, receiver) = oneshot::channel();
+        let mut word = Control::Ask { query: Box::new(query), answer: sender };
+        while let Err(back) = self.mesh.control(shard, word) {
+            word = back;
+            tokio::time::sleep(POST_AGAIN).await;
+        }
+        receiver.await.map_err(|_| Silent)
+    }
+
+    /// Asks all shards at once.
+    async fn ask_all(&self, query: Query) -> Result<Vec<Answer>, Silent> {
+        let mut asked = Vec::new();
+        for shard in (0..self.count()).map(ShardId) {
+            let (shards, query) = (self.clone(), query.clone());
+            asked.push(tokio::spawn(async move { shards.ask(shard, query).await }));
+        }
+        let mut answers = Vec::with_capacity(asked.len());
+        for one in asked {
+            answers.push(one.await.map_err(|_| Silent)??);
+        }
+        Ok(answers)
+    }
+
+    /// The sites with most mail of all shards.
+    pub(super) async fn sites(&self, most: usize) -> Result<SiteList, Silent> {
+        let mut all = SiteList::default();
+        for answer in self.ask_all(Query::Sites { most }).await? {
+            let Answer::Sites(list) = answer else { return Err(Silent) };
+            all.total.add(&list.total);
+            all.left_out += list.left_out;
+            all.sites.extend(list.sites);
+        }
+        all.sites.sort_by(|a, b| more_first(&a.amounts, &b.amounts).then(a.site.cmp(&b.site)));
+        all.left_out += all.sites.len().saturating_sub(most) as u64;
+        all.sites.truncate(most);
+        Ok(all)
+    }
+
+    /// A site, or those of a domain.
+    pub(super) async fn site(&self, name: &str) -> Result<Vec<SiteReport>, Silent> {
+        let mut all = Vec::new();
+        for answer in self.ask_all(Query::Site { name: name.into() }).await? {
+            let Answer::Site(reports) = answer else { return Err(Silent) };
+            all.extend(reports);
+        }
+        // A name that is both: the site is meant.
+        if all.iter().any(|report| report.site == name) {
+            all.retain(|report| report.site == name);
+        }
+        Ok(all)
+    }
+
+    pub(super) async fn queue(&self, most: usize) -> Result<QueueReport, Silent> {
+        let mut all = QueueReport::default();
+        for answer in self.ask_all(Query::Queue { most }).await? {
+            let Answer::Queue(report) = answer else { return Err(Silent) };
+            all.total.add(&report.total);
+            all.left_out += report.left_out;
+            all.flows.extend(report.flows);
+            all.holds.extend(report.holds);
+        }
+        // Each shard has the same holds; who asked each a moment later may be told another second.
+        all.holds.sort();
+        all.holds.dedup_by(|a, b| (&a.scope, &a.by) == (&b.scope, &b.by));
+        all.flows = joined(all.flows);
+        all.left_out += all.flows.len().saturating_sub(most) as u64;
+        all.flows.truncate(most);
+        Ok(all)
+    }
+
+    pub(super) async fn steer(&self, steer: Steer) -> Result<Steered, Silent> {
+        let mut all = Steered::default();
+        for answer in self.ask_all(Query::Steer(steer)).await? {
+            let Answer::Steered(steered) = answer else { return Err(Silent) };
+            all.add(&steered);
+        }
+        Ok(all)
+    }
+
+    pub(super) async fn message(&self, query: Query) -> Result<Option<Answer>, Silent> {
+        let answers = self.ask_all(query).await?;
+        Ok(answers.into_iter().find(|answer| matches!(answer, Answer::Message(Some(_)))))
+    }
+}
+
+fn more_first(one: &Amounts, other: &Amounts) -> std::cmp::Ordering {
+    let mail = |amounts: &Amounts| amounts.waiting() + amounts.in_flight;
+    mail(other).cmp(&mail(one))
+}
+
+/// Lines of the same flow as one.
+fn joined(mut lines: Vec<FlowLine>) -> Vec<FlowLine> {
+    fn name(line: &FlowLine) -> (&str, &str, &str) {
+        (&line.class, &line.tenant, &line.campaign)
+    }
+    lines.sort_by(|a, b| name(a).cmp(&name(b)));
+    let mut all: Vec<FlowLine> = Vec::with_capacity(lines.len());
+    for line in lines {
+        match all.last_mut() {
+            Some(last) if name(last) == name(&line) => last.amounts.add(&line.amounts),
+            _ => all.push(line),
+        }
+    }
+    all.sort_by(|a, b| more_first(&a.amounts, &b.amounts));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_flow_on_two_shards_is_one_line() {
+        let line = |tenant: &str, ready| FlowLine {
+            class: "bulk".to_owned(),
+            tenant: tenant.to_owned(),
+            campaign: String::new(),
+            amounts: Amounts { ready, deferred: 1, in_flight: 0 },
+        };
+        let lines = joined(vec![line("a", 2), line("b", 4), line("a", 3)]);
+        assert_eq!(lines.len(), 2);
+        assert_eq!((&*lines[0].tenant, lines[0].amounts.ready), ("a", 5));
+        assert_eq!((lines[0].amounts.deferred, lines[1].amounts.ready), (2, 4));
+    }
+}

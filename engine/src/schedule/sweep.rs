@@ -1,0 +1,230 @@
+//! Work on many waiting deliveries, a few a turn: what is cancelled goes, what is flushed is due, what
+//! is rerouted is located again.
+//!
+//! A cancelled delivery is not wanted from the moment of the order on: wherever it is met it is
+//! dropped, and the sweep meets all of them. It is settled as final, and nobody is told.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Scheduler;
+use super::entry::Wait;
+use super::permit::Flight;
+use super::retry::{lane_of, wait_after};
+use super::settle::whole;
+use crate::base::map::Map;
+use crate::base::time::{Mono, Now, Wall};
+use crate::model::admin::Reach;
+use crate::model::delivery::Delivery;
+use crate::model::hold::Scope;
+use crate::model::outcome::{Enhanced, Outcome, Reply};
+use crate::model::route::Bearing;
+
+/// Slots looked at in one turn: some ten microseconds.
+const SLOTS_PER_TURN: u32 = 256;
+/// Between two turns of a sweep: ten million deliveries take forty seconds, and a shard has nine tenths
+/// of its time for mail.
+const TURN_WAIT: Duration = Duration::from_millis(1);
+/// Cancelled deliveries dropped in one turn where they stand in the way of others.
+const DROPS_PER_TURN: u32 = 256;
+/// Sweeps in line; beyond, the operator is told to wait.
+pub(super) const JOBS_MAX: usize = 64;
+/// How long after the order a cancelled delivery may still come in: from a restart, or while its route
+/// was being looked up.
+const CANCEL_REMEMBERED: Duration = Duration::from_secs(3600);
+/// Orders remembered at once; beyond, what is still on its way when it is cancelled goes out.
+const CANCELS_MAX: usize = 10_000;
+
+/// What is done to each delivery that is met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    DropCancelled,
+    /// Those deferred before `begun`.
+    Flush {
+        reach: Reach,
+        begun: Mono,
+    },
+    Reroute {
+        reach: Reach,
+    },
+}
+
+/// The jobs in line; the first is under way.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    jobs: VecDeque<(Task, u32)>,
+    at: u32,
+    next: Mono,
+    dropped: u32,
+}
+
+impl Sweep {
+    /// Puts a job in line, for all slots there are: what comes later is not meant. `false`: the line
+    /// is full.
+    pub(super) fn add(&mut self, now: Mono, task: Task, slots: u32) -> bool {
+        if let Some((_, end)) = self.jobs.iter_mut().skip(1).find(|(waits, _)| *waits == task) {
+            *end = slots;
+            return true;
+        }
+        if self.is_full() {
+            return false;
+        }
+        if self.jobs.is_empty() {
+            (self.at, self.next) = (0, now);
+        }
+        self.jobs.push_back((task, slots));
+        true
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.jobs.len() >= JOBS_MAX
+    }
+
+    pub(super) fn next(&self) -> Option<Mono> {
+        (!self.jobs.is_empty()).then_some(self.next)
+    }
+
+    /// The slots of this turn and what to do there.
+    fn take_turn(&mut self, now: Mono) -> Option<(Task, std::ops::Range<u32>)> {
+        self.dropped = 0;
+        let (task, end) = self.jobs.front().filter(|_| self.next <= now)?;
+        let (task, end, begin) = (task.clone(), *end, self.at);
+        self.at = end.min(begin + SLOTS_PER_TURN);
+        self.next = now.plus(TURN_WAIT);
+        if self.at == end {
+            self.jobs.pop_front();
+            self.at = 0;
+        }
+        Some((task, begin..end.min(begin + SLOTS_PER_TURN)))
+    }
+}
+
+/// What was cancelled lately, for deliveries that were on their way here meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Cancels {
+    all: Option<Wall>,
+    by_scope: Map<Scope, Wall>,
+    latest: Wall,
+}
+
+impl Cancels {
+    pub(super) fn insert(&mut self, now: Now, reach: &Reach) {
+        self.latest = now.wall;
+        match reach.scope() {
+            None => self.all = Some(now.wall),
+            Some(scope) => {
+                let has_room = self.by_scope.len() < CANCELS_MAX;
+                if has_room || self.by_scope.contains_key(&scope) {
+                    self.by_scope.insert(scope, now.wall);
+                }
+            }
+        }
+    }
+
+    /// Whether a delivery that comes in was cancelled before.
+    pub(super) fn reach(&mut self, now: Now, bearing: &Bearing, delivery: &Delivery) -> bool {
+        if self.all.is_none() && self.by_scope.is_empty() {
+            return false;
+        }
+        if now.wall.since(self.latest) > CANCEL_REMEMBERED {
+            *self = Self::default();
+            return false;
+        }
+        let (tenant, campaign) = (bearing.flow.tenant.clone(), bearing.flow.campaign.clone());
+        let scopes = [
+            Scope::Site(bearing.target.site.name().into()),
+            Scope::Tenant(tenant.clone()),
+            Scope::Campaign { tenant, campaign },
+        ];
+        let by_scope = scopes.iter().filter_map(|scope| self.by_scope.get(scope));
+        by_scope.chain(&self.all).any(|to| delivery.accepted <= *to)
+    }
+}
+
+impl Scheduler {
+    /// One turn of the sweep, if its time has come.
+    pub(super) fn sweep(&mut self, now: Now) {
+        let Some((task, slots)) = self.sweep.take_turn(now.mono) else { return };
+        for id in slots {
+            if !self.entries.is_vacant(id) {
+                self.sweep_one(now, &task, id);
+            }
+        }
+    }
+
+    fn sweep_one(&mut self, now: Now, task: &Task, id: u32) {
+        let entry = &self.entries[id];
+        let (course, wait, due) = (entry.course, entry.wait(), entry.due(now.mono));
+        match task {
+            Task::DropCancelled => {
+                if self.is_entry_cancelled(id) {
+                    let flight = self.remove(now, id);
+                    self.drop_cancelled(now, flight);
+                }
+            }
+            Task::Flush { reach, begun } => {
+                if self.is_meant(reach, course) && self.was_deferred_before(*begun, now, id) {
+                    self.relocate(now, id, None);
+                }
+            }
+            Task::Reroute { reach } => {
+                if self.is_meant(reach, course) {
+                    let due = due.filter(|_| !matches!(wait, Wait::Ready(_)));
+                    self.relocate(now, id, due);
+                }
+            }
+        }
+    }
+
+    /// So that one that was flushed, tried and deferred again is left in peace.
+    fn was_deferred_before(&self, begun: Mono, now: Now, id: u32) -> bool {
+        let entry = &self.entries[id];
+        match entry.wait() {
+            Wait::Ready(_) => false,
+            Wait::Restored(_) => true,
+            Wait::Retry(tick) => {
+                let site = &self.sites[self.courses[entry.course].site];
+                let retry = &site.pace.settings.retry;
+                let wait = wait_after(retry, entry.attempts, lane_of(entry.message));
+                tick.moment(now.mono) <= super::tick::Tick::at_or_after(begun.plus(wait)).1
+            }
+        }
+    }
+
+    pub(super) fn is_cancelled(&self, delivery: &Delivery, course: u32) -> bool {
+        delivery.accepted <= self.courses[course].cancelled_to
+    }
+
+    pub(super) fn is_entry_cancelled(&self, id: u32) -> bool {
+        let entry = &self.entries[id];
+        entry.accepted <= self.courses[entry.course].cancelled_to
+    }
+
+    /// A cancelled delivery whose turn it is. It costs its flow a turn, so that others go on meanwhile;
+    /// `None`: enough of them for now.
+    pub(super) fn pass_over(&mut self, now: Now, site: u32, leaf: u32, id: u32) -> Option<()> {
+        if self.sweep.dropped >= DROPS_PER_TURN {
+            self.arm_pace(site, now.mono.plus(TURN_WAIT));
+            return None;
+        }
+        self.sweep.dropped += 1;
+        self.order.charge(leaf, self.entries[id].cost());
+        let flight = self.remove(now, id);
+        self.drop_cancelled(now, flight);
+        Some(())
+    }
+
+    pub(super) fn drop_cancelled(&mut self, now: Now, flight: Flight) {
+        self.settle_cancelled(flight.delivery);
+        self.let_go(now, flight.course);
+    }
+
+    pub(super) fn settle_cancelled(&mut self, delivery: Delivery) {
+        let outcome = whole(&delivery, delivery.attempts, cancelled());
+        self.settle(delivery, vec![outcome], None);
+    }
+}
+
+pub(super) fn cancelled() -> Outcome {
+    Outcome::Cancelled { reply: Reply::local(554, Enhanced(5, 0, 0), "cancelled by the operator") }
+}
