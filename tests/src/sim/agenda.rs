@@ -42,6 +42,8 @@ pub enum Due {
     Client { client: usize, epoch: u32 },
     /// A shard is told of new settings.
     Settings { run: u32, shard: usize },
+    /// A shard is told of a hold.
+    Hold { run: u32, shard: usize, hold: usize },
     /// Something goes wrong, or is done to the engine.
     Fault(Fault),
     /// The engine starts again.
@@ -67,6 +69,8 @@ pub enum Fault {
     Rot,
     /// The operator gives new settings.
     Reload,
+    /// The operator stops some mail.
+    Hold,
     /// Somebody sets the wall clock.
     WallStep,
     /// A client connects that will read nothing and never go.

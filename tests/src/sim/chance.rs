@@ -19,6 +19,9 @@ pub enum Stream {
     LaterCourse,
     /// Whether clients say whose mail it is, and what.
     Labels,
+    /// What binds the mail beside connections, and how that changes.
+    Bounds,
+    BoundsCourse,
 }
 
 /// One stream of chance.

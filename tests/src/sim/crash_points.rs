@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::bounds::Bounds;
 use super::clock::{HOUR, MINUTE, SECOND};
 use super::ledger::Ledger;
 use super::options::{Faults, Group, HostPlan, Later, Manners, Options};
@@ -58,6 +59,7 @@ fn options() -> Options {
         faults: Faults::default(),
         later: Later::default(),
         labels: 0,
+        bounds: Bounds::default(),
     }
 }
 

@@ -17,6 +17,7 @@ use postrider_engine::model::settings::{
 use postrider_engine::shard::{Effects, Event, Shard, ShardOptions};
 use postrider_engine::spool::plan::Recovered;
 
+use super::bounds::{Provider, Rule, Source, pools, tenant};
 use super::net::Word;
 use super::options::{Group, Options};
 
@@ -30,6 +31,7 @@ pub struct Engine {
     /// Notes on their way, by sender and receiver, and when the last of them arrives.
     pub notes: Vec<(VecDeque<Note>, u64)>,
     pub budget: Arc<Budget>,
+    pub cells: Arc<CellTable>,
     /// When an orderly stop was asked to be over.
     pub stop_by: Option<u64>,
 }
@@ -84,7 +86,7 @@ impl Engine {
         }
         let pairs = cores.len() * cores.len();
         let notes = (0..pairs).map(|_| (VecDeque::new(), 0)).collect();
-        Self { run, generation: run, cores, notes, budget, stop_by: None }
+        Self { run, generation: run, cores, notes, budget, cells, stop_by: None }
     }
 
     /// New settings of these options, of a later generation than all before.
@@ -105,6 +107,7 @@ impl Engine {
 }
 
 fn settings(options: &Options, shards: u16, generation: u32) -> Settings {
+    let bounds = &options.bounds;
     let outcomes =
         if options.is_strict { OutcomeDurability::Strict } else { OutcomeDurability::Grouped };
     Settings {
@@ -131,14 +134,19 @@ fn settings(options: &Options, shards: u16, generation: u32) -> Settings {
         },
         routes: options.groups.iter().filter(|group| group.is_routed).flat_map(routes).collect(),
         sites: sites(options),
-        providers: Vec::new(),
-        sources: Vec::new(),
-        pools: Vec::new(),
-        tenants: Vec::new(),
-        rules: Vec::new(),
+        providers: all(&bounds.providers, Provider::settings),
+        sources: all(&bounds.sources, Source::settings),
+        pools: pools(&bounds.sources),
+        tenants: bounds.tenants.iter().map(tenant).collect(),
+        rules: all(&bounds.rules, Rule::settings),
         order: OrderSettings::default(),
         admin: None,
     }
+}
+
+/// Settings of all, each by its place.
+fn all<T, S>(of: &[T], settings: impl Fn(&T, usize) -> S) -> Vec<S> {
+    of.iter().enumerate().map(|(at, one)| settings(one, at)).collect()
 }
 
 /// Whether what the mail of a client says of whose it is counts.
@@ -159,8 +167,8 @@ fn routes(group: &Group) -> Vec<RouteSettings> {
 fn sites(options: &Options) -> SiteTable {
     let expire = Duration::from_nanos(options.expire);
     let mut by_domain: Vec<(Box<str>, SiteSettings)> = Vec::new();
-    for group in &options.groups {
-        let settings = SiteSettings {
+    for (number, group) in options.groups.iter().enumerate() {
+        let mut settings = SiteSettings {
             connections: group.connections,
             messages_per_connection: group.messages_per_connection,
             retry: group.retry.iter().map(|wait| Duration::from_nanos(*wait)).collect(),
@@ -168,6 +176,9 @@ fn sites(options: &Options) -> SiteTable {
             idle_timeout: Duration::from_secs(5),
             ..SiteSettings::default()
         };
+        if let Some(bounds) = options.bounds.groups.get(number) {
+            bounds.apply(&mut settings);
+        }
         let named = |domain: &String| (domain.as_str().into(), settings.clone());
         by_domain.extend(group.domains.iter().map(named));
     }

@@ -75,6 +75,9 @@ pub struct Mark {
     pub deferred: Vec<String>,
     /// These were refused for good.
     pub refused: Vec<String>,
+    /// What was said to the message as a whole, if it was not taken, and whose it was.
+    pub reply: &'static str,
+    pub sender: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,7 +295,8 @@ impl Host {
         }
         if ear.chance.permille(manners.defers / 4) {
             mark.deferred.extend(talk.accepted());
-            return talk.say(ear, manners, "451 4.3.0 not now\r\n", Some(mark), Then::GoOn);
+            mark.reply = "451 4.3.0 not now\r\n";
+            return talk.say(ear, manners, mark.reply, Some(mark), Then::GoOn);
         }
         talk.mode = Mode::Text;
         talk.text.clear();
@@ -322,6 +326,7 @@ impl Host {
                     "554 5.6.0 not this\r\n"
                 }
             };
+            mark.reply = reply;
             talk.clear();
             return talk.say(ear, &manners, reply, Some(mark), Then::GoOn);
         }
@@ -372,7 +377,14 @@ impl Talk {
 
     /// What the end of this transaction will tell the core of those refused so far.
     fn mark(&self) -> Mark {
-        Mark { take: None, deferred: self.of(Answer::Later), refused: self.of(Answer::Never) }
+        let sender = self.sender.as_ref().map(|(sender, _)| sender.clone()).unwrap_or_default();
+        Mark {
+            take: None,
+            deferred: self.of(Answer::Later),
+            refused: self.of(Answer::Never),
+            reply: "",
+            sender,
+        }
     }
 
     /// Queues a reply, a moment or a long while from now.

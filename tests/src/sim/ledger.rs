@@ -111,6 +111,8 @@ pub struct Ledger {
     pub retry: Vec<Vec<u64>>,
     /// How long mail is tried, in nanoseconds.
     pub expire: u64,
+    /// How much longer rates and rules may keep mail waiting.
+    pub held_up: u64,
 }
 
 impl Ledger {

@@ -4,7 +4,7 @@ use super::clock::MINUTE;
 
 /// How long a permit may be on its way to a connection: the site's hosts are tried one after the
 /// other, and each attempt may take minutes to time out.
-const PERMIT_AGE_MAX: u64 = 15 * MINUTE;
+pub const PERMIT_AGE_MAX: u64 = 15 * MINUTE;
 
 /// What it is, and every change of it.
 #[derive(Debug)]

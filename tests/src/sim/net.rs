@@ -12,6 +12,7 @@ mod pipes;
 mod told;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 
 use postrider_engine::model::connection::{Conn, ConnectError};
 
@@ -83,6 +84,8 @@ pub struct Link {
     pub shard: usize,
     pub run: u32,
     pub phase: Phase,
+    /// The local address that the core asked for.
+    pub from: Option<IpAddr>,
     /// Whether the far side counts it.
     pub is_open_far: bool,
     /// Bytes the far side has said so far.
@@ -147,6 +150,7 @@ impl Net {
             shard,
             run,
             phase,
+            from: None,
             is_open_far: false,
             said: 0,
             heard: 0,
@@ -197,6 +201,10 @@ impl Net {
         self.links[link.0].outcome = Some(outcome);
         agenda.add(end, Due::Connected(link));
         link
+    }
+
+    pub fn set_from(&mut self, link: LinkId, from: Option<IpAddr>) {
+        self.links[link.0].from = from;
     }
 
     /// The engine has no room for a connection: its machine resets it.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::bounds::Bounds;
 use super::chance::{Chance, Stream};
 use super::clock::{DAY, HOUR, MINUTE, SECOND};
 
@@ -28,6 +29,7 @@ pub struct Options {
     pub later: Later,
     /// Of a thousand mails, those whose header says whose mail it is; not all clients are believed.
     pub labels: u32,
+    pub bounds: Bounds,
 }
 
 /// Seeds below have no later troubles, so that they stay the worlds they were when recorded.
@@ -181,7 +183,9 @@ impl Options {
             faults: Faults::draw(chance, segment_bytes),
             later: Later::draw(seed),
             labels: draw_labels(seed),
+            bounds: Bounds::default(),
         };
+        options.bounds = Bounds::draw(seed, options.groups.len());
         options.later =
             std::mem::take(&mut options.later).within_reason(&options.groups, options.expire);
         options

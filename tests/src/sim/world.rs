@@ -1,6 +1,7 @@
 //! The world of one seed: the engine in the middle, everything else around it, one step at a time.
 
 mod around;
+mod binding;
 mod fate;
 mod inside;
 mod later;
@@ -11,10 +12,11 @@ use std::collections::{BTreeMap, VecDeque};
 use postrider_engine::report::counters::Counters;
 
 use super::agenda::{Agenda, Due, Fault};
+use super::bounds::Bounds;
 use super::chance::{Chance, Stream};
 use super::checkers::{Checkers, Figures, Seen, Violation};
 use super::client::{Client, compose, label};
-use super::clock::{Clock, MINUTE, MS, SECOND};
+use super::clock::{Clock, HOUR, MINUTE, MS, SECOND};
 use super::disk::Disk;
 use super::engine::{Engine, slots_max, trusts};
 use super::host::{Host, Mark, Talk};
@@ -27,9 +29,12 @@ use super::quiet::Quiet;
 use super::spooled;
 use super::trace::Trace;
 use super::trap::{Io, Trap, Traps};
+use postrider_engine::model::hold::{Hold, Scope};
 
 /// Steps after which a run is taken to be going in circles.
 const STEPS_MAX: u64 = 3_000_000;
+/// How long rates and rules may keep mail waiting, beside its own clock.
+const HELD_UP_MAX: u64 = 3 * HOUR;
 /// Steps between two looks at what a power cut would leave.
 const STEPS_PER_LOOK: u64 = 256;
 
@@ -64,6 +69,13 @@ pub struct World {
     limits: Vec<Limit>,
     later_chance: Chance,
     label_chance: Chance,
+    bounds_chance: Chance,
+    /// What bound the mail before, since when, in order; and since when what binds now.
+    bounds_before: Vec<(u64, Bounds)>,
+    bounds_since: u64,
+    holds: Vec<(Scope, Hold)>,
+    /// Whether the turn that is taken was told of what was decided in an earlier one.
+    is_late_turn: bool,
     /// Of the runs that are over.
     counters: Counters,
     /// When the faults ended.
@@ -118,6 +130,11 @@ impl World {
             limits: options.groups.iter().map(|group| Limit::new(group.connections)).collect(),
             later_chance: chance(Stream::LaterCourse),
             label_chance: chance(Stream::Labels),
+            bounds_chance: chance(Stream::BoundsCourse),
+            bounds_before: Vec::new(),
+            bounds_since: 0,
+            holds: Vec::new(),
+            is_late_turn: false,
             counters: Counters::default(),
             calm_since: None,
             look_every: 10 * SECOND,
@@ -133,6 +150,9 @@ impl World {
 
     fn populate(&mut self) {
         self.ledger.expire = self.options.expire;
+        if self.options.bounds.is_on {
+            self.ledger.held_up = HELD_UP_MAX;
+        }
         for (number, group) in self.options.groups.iter().enumerate() {
             self.ledger.retry.push(group.retry.clone());
             for (site, hosts) in group.sites.iter().enumerate() {
@@ -296,6 +316,10 @@ impl World {
                 self.settings_arrive(run, shard);
                 Ok(())
             }
+            Due::Hold { run, shard, hold } => {
+                self.hold_arrives(run, shard, hold);
+                Ok(())
+            }
             Due::Fault(fault) => self.fault(fault),
             Due::Start => self.start(),
             Due::Calm => self.calm(),
@@ -377,6 +401,7 @@ impl World {
             let mut figures = self.figures(0).unwrap_or_default();
             figures.is_at_rest = true;
             self.see(&Seen::Figures(&figures))?;
+            self.look_at_cells(true)?;
             return self.see(&Seen::Rest);
         }
         let patience = self.options.expire + 72 * 60 * MINUTE;
@@ -445,6 +470,7 @@ fn kind(due: &Due) -> &'static str {
         Due::Say(_) => "say",
         Due::Client { .. } => "client",
         Due::Settings { .. } => "settings",
+        Due::Hold { .. } => "hold",
         Due::Fault(_) => "fault",
         Due::Start => "start",
         Due::Calm => "calm",

@@ -8,14 +8,24 @@ mod limits_kept;
 mod memory_bounds;
 mod no_double_report;
 mod no_mail_lost;
+mod nobody_waits_in_vain;
 mod nothing_invented;
 mod only_damaged_aside;
 mod outcomes_in_time;
+mod rates_kept;
+mod rules_kept;
 mod served_in_time;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider_engine::base::cell::Cell;
+use postrider_engine::model::hold::Scope;
 use postrider_engine::model::message::MessageId;
+use postrider_engine::model::settings::Rate;
 use postrider_engine::shard::Fact;
 
+use super::bounds::{Key, Of, Rule};
 use super::ledger::{Ledger, Spooled, Taking};
 
 /// Something that happened, as the world knows it.
@@ -31,11 +41,35 @@ pub enum Seen<'a> {
     },
     /// A host accepted a connection, or no longer counts one.
     Opened {
-        site: usize,
-        limit: u32,
+        limits: &'a [(Key, u32)],
     },
     Closed {
-        site: usize,
+        limits: &'a [(Key, u32)],
+    },
+    /// The core hands a message, or the attempt to connect, to the driver.
+    Begins(&'a Begun),
+    /// The core has read what a host said to a whole message of this tenant and campaign.
+    Answered {
+        way: &'a Way,
+        reply: &'static str,
+        flow: Option<(String, String)>,
+        rules: &'a [Rule],
+        at: u64,
+    },
+    /// An operator stops some mail.
+    Held {
+        scope: &'a Scope,
+        /// If it is of a source: which.
+        source: usize,
+        lasts: Duration,
+        at: u64,
+    },
+    /// New settings are under way to the shards.
+    Rebound,
+    /// The caps that shards share, between two turns.
+    Cells {
+        cells: &'a [Arc<Cell>],
+        is_at_rest: bool,
     },
     /// A host was asked to take something for this address.
     Tried {
@@ -94,6 +128,38 @@ pub enum Seen<'a> {
     Rest,
 }
 
+/// A connection to a host.
+#[derive(Debug, Clone)]
+pub struct Way {
+    pub link: usize,
+    pub site: usize,
+    pub source: usize,
+    pub host: usize,
+    /// Whether a permit of this site makes one connection only: there is one host, and no TLS.
+    pub is_straight: bool,
+}
+
+/// Something that the core begins.
+#[derive(Debug)]
+pub struct Begun {
+    pub way: Way,
+    pub of: Of,
+    pub at: u64,
+    /// When that may have been decided at the earliest.
+    pub earliest: u64,
+    pub rates: Vec<RateInForce>,
+    /// Tenant and campaign of a message, where it is a client's.
+    pub flow: Option<(String, String)>,
+}
+
+/// A rate that binds what was decided since a moment.
+#[derive(Debug)]
+pub struct RateInForce {
+    pub key: Key,
+    pub rate: Rate,
+    pub since: u64,
+}
+
 /// What can be counted of a running engine.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -150,6 +216,9 @@ impl Checkers {
             Box::new(served_in_time::ServedInTime::default()),
             Box::new(no_double_report::NoDoubleReport::default()),
             Box::new(limits_kept::LimitsKept::default()),
+            Box::new(rates_kept::RatesKept::default()),
+            Box::new(rules_kept::RulesKept::default()),
+            Box::new(nobody_waits_in_vain::NobodyWaitsInVain::default()),
             Box::new(backoff_kept::BackoffKept::default()),
             Box::new(expiry_kept::ExpiryKept::default()),
             Box::new(flow_kept::FlowKept::default()),

@@ -37,7 +37,7 @@ impl ServedInTime {
     /// Hosts behave since `calm_since`: by then everything has had another try.
     fn patience(ledger: &Ledger) -> u64 {
         let longest = ledger.retry.iter().flatten().max().copied().unwrap_or(0);
-        longest + longest / 8 + PROBE_MAX
+        longest + longest / 8 + PROBE_MAX + ledger.held_up
     }
 
     fn given_up(&mut self, ledger: &Ledger, address: &str, run: u32) -> Result<(), String> {

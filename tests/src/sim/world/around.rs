@@ -126,9 +126,9 @@ impl World {
         let Far::Host(host) = self.net.link(link).far else { return Ok(()) };
         self.talks.insert(link, Talk::default());
         self.with_host(host, link, |host, talk, ear| host.greet(talk, ear))?;
-        let site = self.hosts[host].site;
-        let limit = self.limits[site / 2].at(self.clock.at);
-        self.see(&Seen::Opened { site, limit })
+        let Some(way) = self.way_of(link) else { return Ok(()) };
+        let limits = self.limits_on(&way);
+        self.see(&Seen::Opened { limits: &limits })
     }
 
     fn host_hears(&mut self, host: usize, link: LinkId, bytes: &[u8]) -> Result<(), Violation> {
@@ -223,12 +223,12 @@ impl World {
         let Some(_) = self.talks.remove(&link) else { return Ok(()) };
         self.trace.say(self.clock.at, || format!("{link:?} host closes, reset: {is_reset}"));
         self.net.far_closes(&mut self.agenda, self.clock.at, link, is_reset);
-        let Far::Host(host) = self.net.link(link).far else { return Ok(()) };
-        let site = self.hosts[host].site;
+        let Some(way) = self.way_of(link) else { return Ok(()) };
         if self.net.link(link).run != self.run || self.engine.is_none() {
             return Ok(());
         }
-        self.see(&Seen::Closed { site })
+        let limits = self.limits_on(&way);
+        self.see(&Seen::Closed { limits: &limits })
     }
 
     /// The core was told more bytes of a link: what it knows by them.
@@ -242,7 +242,10 @@ impl World {
             if let Some(take) = mark.take {
                 self.see(&Seen::Confirmed { take, quiet: self.quiet.time() })?;
             }
-            self.see(&Seen::Deferred { addresses: &mark.deferred, at })?;
+            if !self.options.bounds.hurries() {
+                self.see(&Seen::Deferred { addresses: &mark.deferred, at })?;
+            }
+            self.sees_reply(link, &mark)?;
         }
         Ok(())
     }

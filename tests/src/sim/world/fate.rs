@@ -112,7 +112,8 @@ impl World {
                 *serving = 1 - *serving;
             }
             Fault::Rot => self.rot()?,
-            Fault::Reload => self.reload(),
+            Fault::Reload => self.reload()?,
+            Fault::Hold => self.hold()?,
             Fault::WallStep => self.step_wall(),
             Fault::Rogue => self.rogue(),
             Fault::RotBody => self.rot_body()?,

@@ -9,10 +9,11 @@ use postrider_engine::shard::{Effect, Event, Fact, QuestionId, turn};
 
 use super::{World, wrong};
 use crate::sim::agenda::Due;
+use crate::sim::bounds::Of;
 use crate::sim::checkers::{Seen, Violation};
 use crate::sim::clock::{MS, SECOND, US};
 use crate::sim::ledger::parse_id;
-use crate::sim::net::{Far, Told, Word};
+use crate::sim::net::{Far, LinkId, Told, Word};
 use crate::sim::spooled;
 use crate::sim::trap::{Armed, Mode};
 
@@ -57,6 +58,9 @@ impl World {
         let some =
             if all > 1 && self.scheduling.one_in(4) { self.scheduling.length(1, all) } else { all };
         let words: Vec<Word> = core.inbox.drain(..some).collect();
+        let is_late =
+            |word: &Word| matches!(word, Word::Whole(Event::Noted { .. } | Event::Fetched { .. }));
+        self.is_late_turn = words.iter().any(is_late);
         let mut told = Told::default();
         for word in words {
             self.resolve(shard, word, &mut told);
@@ -74,6 +78,7 @@ impl World {
         for link in &told.finishing {
             self.net.finish(&mut self.agenda, at, *link);
         }
+        self.look_at_cells(false)?;
         let wake = self.clock.of_mono(wake);
         let soon = at + self.scheduling.skewed(US, 20 * US);
         self.turn_at(shard, if is_more { soon } else { wake.max(soon) });
@@ -161,6 +166,9 @@ impl World {
         match effect {
             Effect::Send { conn, span } => {
                 let text = &bytes[span.at as usize..(span.at + span.bytes) as usize];
+                if let Some(link) = self.net.of_conn(shard, conn) {
+                    self.sees_commands(link, text)?;
+                }
                 self.send(shard, conn, text);
             }
             Effect::SendSlice { conn, slice } => self.send(shard, conn, slice.bytes()),
@@ -181,7 +189,11 @@ impl World {
                     })?;
                 }
             }
-            Effect::Connect { conn, to, by, .. } => self.connect(shard, conn, to, by),
+            Effect::Connect { conn, to, by, from } => {
+                let link = self.connect(shard, conn, to, by);
+                self.bind_source(link, from.map(|ip| *ip));
+                return self.begins(link, Of::Connections, None);
+            }
             Effect::Commit { commit, file, offset, block } => {
                 self.trace.note(at, "commit", block.bytes());
                 let faults = self.calm_since.is_none().then_some(&self.options.faults);
@@ -226,7 +238,7 @@ impl World {
         conn: postrider_engine::model::connection::Conn,
         to: std::net::SocketAddr,
         by: postrider_engine::base::time::Mono,
-    ) {
+    ) -> LinkId {
         let (at, by) = (self.clock.at, self.clock.of_mono(by));
         let mut hosts = self.options.groups.iter().flat_map(|group| group.sites.iter().flatten());
         let Some(host) = hosts.position(|host| host.ip == to.ip()) else {
@@ -245,6 +257,7 @@ impl World {
         let ends = (shard, conn, host);
         let link = self.net.dial_out(&mut self.agenda, at, ends, self.run, fate, by);
         self.trace.say(at, || format!("{link:?} core {shard} connects to host {host}: {fate:?}"));
+        link
     }
 
     fn send_note(&mut self, shard: usize, to: ShardId, note: postrider_engine::model::note::Note) {

@@ -19,12 +19,17 @@ impl World {
     pub(super) fn plan_later(&mut self, begin: u64) {
         let Later { reloads, wall_steps, rogues, body_rots, full_mailboxes: _ } =
             self.options.later;
+        let holds = self.options.bounds.holds;
         let all = [
             (reloads, Fault::Reload),
             (wall_steps, Fault::WallStep),
             (rogues, Fault::Rogue),
             (body_rots, Fault::RotBody),
         ];
+        for _ in 0..holds {
+            let at = begin + self.bounds_chance.skewed(MS, self.options.trouble_for);
+            self.agenda.add(at, Due::Fault(Fault::Hold));
+        }
         for (many, fault) in all {
             for _ in 0..many {
                 let at = begin + self.later_chance.skewed(MS, self.options.trouble_for);
@@ -34,7 +39,9 @@ impl World {
     }
 
     /// The operator changes the limits of a group; the shards hear of it one after the other.
-    pub(super) fn reload(&mut self) {
+    pub(super) fn reload(&mut self) -> Result<(), Violation> {
+        self.rebind();
+        self.see(&Seen::Rebound)?;
         let at = self.clock.at;
         let chance = &mut self.later_chance;
         let number = chance.index(self.options.groups.len());
@@ -44,11 +51,12 @@ impl World {
         self.limits[number].change(at, group.connections);
         let limit = group.connections;
         self.trace.say(at, || format!("group {number} may have {limit} connections"));
-        let Some(engine) = &self.engine else { return };
+        let Some(engine) = &self.engine else { return Ok(()) };
         for shard in 0..engine.cores.len() {
             let soon = at + self.later_chance.skewed(1, 20 * MS);
             self.agenda.add(soon, Due::Settings { run: engine.run, shard });
         }
+        Ok(())
     }
 
     /// A shard is told of the settings as they are now.

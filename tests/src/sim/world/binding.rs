@@ -1,0 +1,211 @@
+//! What binds the mail of a world, as the checkers are shown it: who begins what by which way, under
+//! which limits and rates, and what hosts and operators said that stops it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use postrider_engine::base::time::Mono;
+use postrider_engine::model::connection::ShardId;
+use postrider_engine::model::hold::{Hold, Scope};
+use postrider_engine::model::note::Note;
+use postrider_engine::shard::Event;
+
+use super::World;
+use crate::sim::agenda::Due;
+use crate::sim::bounds::{Key, Of, source_name};
+use crate::sim::checkers::{Begun, RateInForce, Seen, Violation, Way};
+use crate::sim::clock::{MINUTE, MS, SECOND};
+use crate::sim::host::Mark;
+use crate::sim::limit::PERMIT_AGE_MAX;
+use crate::sim::net::{Far, LinkId, Word};
+
+/// How long a decision of an owner may be on its way: a note to another shard, a body that is read.
+const ON_ITS_WAY_MAX: u64 = 100 * MS;
+
+/// When all shards know new settings, and have done what the old ones asked for.
+const RELOAD_TAKES: u64 = SECOND;
+
+impl World {
+    /// The way of a connection to a host.
+    pub(super) fn way_of(&self, link: LinkId) -> Option<Way> {
+        let Far::Host(host) = self.net.link(link).far else { return None };
+        let site = self.hosts[host].site;
+        let source = self.options.bounds.source_of(self.net.link(link).from);
+        let hosts = &self.options.groups[site / 2].sites[site % 2];
+        let starttls = hosts.iter().any(|host| host.manners.starttls);
+        let is_straight = hosts.len() == 1 && !(self.options.has_tls && starttls);
+        Some(Way { link: link.0, site, source, host, is_straight })
+    }
+
+    /// What counts a connection, and how many each allows.
+    pub(super) fn limits_on(&self, way: &Way) -> Vec<(Key, u32)> {
+        let limit = |key: Key| {
+            let most = match key {
+                Key::Site(site) => self.limits[site / 2].at(self.clock.at),
+                _ => self.other_limit(key),
+            };
+            (key, most)
+        };
+        let bounds = &self.options.bounds;
+        bounds.keys(way.source, way.site, way.host).into_iter().map(limit).collect()
+    }
+
+    fn other_limit(&self, key: Key) -> u32 {
+        let at = self.clock.at;
+        let is_in_force =
+            |since: u64, until: u64| until >= at.saturating_sub(PERMIT_AGE_MAX) && since <= at;
+        let ends = self.bounds_before.iter().map(|(since, _)| *since).skip(1);
+        let ends = ends.chain([self.bounds_since]);
+        let before = self.bounds_before.iter().zip(ends);
+        let before = before.filter(|((since, _), until)| is_in_force(*since, *until));
+        let all = before.map(|((_, bounds), _)| bounds).chain([&self.options.bounds]);
+        let allow = |bounds: &crate::sim::bounds::Bounds| match key {
+            Key::Host(host) => {
+                let group = self.hosts[host].site / 2;
+                bounds.groups.get(group).and_then(|site| site.connections_per_ip)
+            }
+            _ => bounds.limit(key),
+        };
+        all.map(|bounds| allow(bounds).unwrap_or(u32::MAX)).max().unwrap_or(u32::MAX)
+    }
+
+    /// The core hands a connection attempt, or the beginning of a message, to the driver.
+    pub(super) fn begins(
+        &mut self,
+        link: LinkId,
+        of: Of,
+        sender: Option<&str>,
+    ) -> Result<(), Violation> {
+        if !self.options.bounds.is_on {
+            return Ok(());
+        }
+        let Some(way) = self.way_of(link) else { return Ok(()) };
+        let bounds = &self.options.bounds;
+        let mut rates = Vec::new();
+        for key in bounds.keys(way.source, way.site, way.host) {
+            if let Some(rate) = bounds.rate(key, of) {
+                // A connection attempt at another host, or again in clear, is under the first's.
+                let is_judged = of == Of::Messages || self.is_straight(key);
+                let since =
+                    if self.bounds_since == 0 { 0 } else { self.bounds_since + PERMIT_AGE_MAX };
+                if is_judged {
+                    rates.push(RateInForce { key, rate, since });
+                }
+            }
+        }
+        let at = self.clock.at;
+        let earliest = if self.is_late_turn { at.saturating_sub(ON_ITS_WAY_MAX) } else { at };
+        let flow = sender.and_then(|sender| self.flow_of(sender));
+        self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, flow }))
+    }
+
+    /// Whether each permit that this counts makes one connection only.
+    fn is_straight(&self, key: Key) -> bool {
+        let straight = |site: usize| {
+            let hosts = &self.options.groups[site / 2].sites[site % 2];
+            let starttls = hosts.iter().any(|host| host.manners.starttls);
+            hosts.len() == 1 && !(self.options.has_tls && starttls)
+        };
+        let mut sites = 0..self.options.groups.len() * 2;
+        match key {
+            Key::Site(site) | Key::Path(_, site) => straight(site),
+            Key::Provider(one) | Key::ProviderPath(_, one) => sites
+                .filter(|site| self.options.bounds.provider_of(*site) == Some(one))
+                .all(straight),
+            Key::Source(_) => sites.all(straight),
+            Key::Host(_) => false,
+        }
+    }
+
+    fn flow_of(&self, sender: &str) -> Option<(String, String)> {
+        let mail = self.ledger.mails.iter().find(|mail| mail.sender == sender)?;
+        let flow = mail.labels.flow.as_ref()?;
+        Some(((*flow.tenant).to_owned(), (*flow.campaign).to_owned()))
+    }
+
+    /// Commands on their way to a host: messages that begin there.
+    pub(super) fn sees_commands(&mut self, link: LinkId, text: &[u8]) -> Result<(), Violation> {
+        const MAIL: &[u8] = b"MAIL FROM:<";
+        if !self.options.bounds.is_on {
+            return Ok(());
+        }
+        for line in text.split(|byte| *byte == b'\n') {
+            let Some(rest) = line.strip_prefix(MAIL) else { continue };
+            let end = rest.iter().position(|byte| *byte == b'>').unwrap_or(rest.len());
+            let sender = String::from_utf8_lossy(&rest[..end]).into_owned();
+            self.begins(link, Of::Messages, Some(sender.as_str()).filter(|name| !name.is_empty()))?;
+        }
+        Ok(())
+    }
+
+    /// The core has read what a host said to a whole message.
+    pub(super) fn sees_reply(&mut self, link: LinkId, mark: &Mark) -> Result<(), Violation> {
+        let at = self.clock.at;
+        let is_settled = self.bounds_since == 0 || at > self.bounds_since + RELOAD_TAKES;
+        if mark.reply.is_empty() || !is_settled {
+            return Ok(());
+        }
+        let Some(way) = self.way_of(link) else { return Ok(()) };
+        let flow = self.flow_of(&mark.sender);
+        let rules = self.options.bounds.rules.clone();
+        self.see(&Seen::Answered { way: &way, reply: mark.reply, flow, rules: &rules, at })
+    }
+
+    /// What binds changes; shards hear of it with the settings.
+    pub(super) fn rebind(&mut self) {
+        if !self.options.bounds.is_on {
+            return;
+        }
+        let before = self.options.bounds.clone();
+        self.bounds_before.push((self.bounds_since, before));
+        self.bounds_since = self.clock.at;
+        self.options.bounds.change(&mut self.bounds_chance);
+        self.trace.say(self.clock.at, || format!("{:?}", self.options.bounds));
+    }
+
+    /// An operator stops some mail for a while.
+    pub(super) fn hold(&mut self) -> Result<(), Violation> {
+        let at = self.clock.at;
+        let chance = &mut self.bounds_chance;
+        let tenant: Box<str> = (*chance.pick(&["", "acme", "small", "a b"])).into();
+        let source = chance.index(self.options.bounds.sources.len() + 1);
+        let scope = match chance.below(3) {
+            0 => Scope::Tenant(tenant),
+            1 => Scope::Campaign { tenant, campaign: (*chance.pick(&["", "spring"])).into() },
+            _ => Scope::Source(source_name(source)),
+        };
+        let lasts = chance.skewed(SECOND, 10 * MINUTE);
+        let Some(engine) = &self.engine else { return Ok(()) };
+        let (run, shards) = (engine.run, engine.cores.len());
+        self.trace.say(at, || format!("an operator holds {scope:?} for {lasts} ns"));
+        let until = Some(Mono(self.clock.now().mono.0 + lasts));
+        self.holds.push((scope.clone(), Hold { by: "operator".into(), until }));
+        for shard in 0..shards {
+            let soon = at + self.bounds_chance.skewed(1, 20 * MS);
+            self.agenda.add(soon, Due::Hold { run, shard, hold: self.holds.len() - 1 });
+        }
+        let lasts = Duration::from_nanos(lasts);
+        self.see(&Seen::Held { scope: &scope, source, lasts, at })
+    }
+
+    pub(super) fn hold_arrives(&mut self, run: u32, shard: usize, hold: usize) {
+        let from = ShardId(u16::try_from(shard).unwrap_or(0));
+        let note = Note::Hold(Box::new(self.holds[hold].clone()));
+        self.tell(run, shard, Word::Whole(Event::Noted { from, note }));
+    }
+
+    /// The caps that shards share, between two turns.
+    pub(super) fn look_at_cells(&mut self, is_at_rest: bool) -> Result<(), Violation> {
+        if !self.options.bounds.is_on {
+            return Ok(());
+        }
+        let Some(engine) = &self.engine else { return Ok(()) };
+        let cells = engine.cells.all();
+        self.checkers.see(&self.ledger, &Seen::Cells { cells: &cells, is_at_rest })
+    }
+
+    /// The local address that a connection goes out from.
+    pub(super) fn bind_source(&mut self, link: LinkId, from: Option<IpAddr>) {
+        self.net.set_from(link, from);
+    }
+}
