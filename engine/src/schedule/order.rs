@@ -263,7 +263,9 @@ impl Order {
     pub(super) fn block_tenant(&mut self, tenant: &str, blocked: Blocked) {
         let of_tenant = self.branches.iter().filter(|(_, branch)| *branch.tenant == *tenant);
         let numbers: Vec<u32> = of_tenant.map(|(key, _)| number(key)).collect();
-        numbers.into_iter().for_each(|branch| self.block_branch(branch, blocked));
+        for branch in numbers {
+            self.block_branch(branch, blocked);
+        }
     }
 
     pub(super) fn block_campaign(&mut self, tenant: &str, campaign: &str, blocked: Blocked) {
@@ -271,7 +273,9 @@ impl Order {
             *leaf.campaign == *campaign && *self.branches[leaf.branch as usize].tenant == *tenant
         });
         let numbers: Vec<u32> = of_it.map(|(key, _)| number(key)).collect();
-        numbers.into_iter().for_each(|leaf| self.block_leaf(leaf, blocked));
+        for leaf in numbers {
+            self.block_leaf(leaf, blocked);
+        }
     }
 
     /// Puts a leaf where it belongs: in line if it has something to give.
