@@ -321,7 +321,9 @@ impl Scheduler {
         site.count_given(shard);
         site.count_given_to(path, GIVEN_MAX);
         self.in_flight += 1;
+        let learned = site.path(path).session.get(now.mono).unwrap_or(u32::MAX);
         let share = site.pace.settings.messages_per_connection.min(self.leases[lease].share);
+        let share = share.min(learned);
         let id = self.leases[lease].id;
         self.actions.push_back(Action::Work { to: shard, lease: id, delivery });
         if self.leases[lease].given >= share {

@@ -71,7 +71,7 @@ impl Scheduler {
         let Done { result, remote, .. } = done;
         match result {
             Attempt::Delivered(reply) => {
-                self.note_answer(now, slot, &flight, Signal::Delivered);
+                self.note_answer(now, slot, &flight, Some(Signal::Delivered));
                 let attempts = flight.delivery.attempts.saturating_add(1);
                 let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
                 let strict = self.strict(slot);
@@ -86,7 +86,9 @@ impl Scheduler {
                 self.let_go(now, flight.course);
             }
             Attempt::Mixed { mut recipients, complaint } => {
-                self.note_answer(now, slot, &flight, signal_of(&recipients));
+                let said = complaint.as_ref().map(|complaint| signal_for(complaint.cause));
+                let signal = Some(signal_of(&recipients)).filter(|signal| Some(*signal) != said);
+                self.note_answer(now, slot, &flight, signal);
                 let spared = self.rule_on(now, (number, path), &flight, remote, &mut recipients);
                 if let Some(complaint) = complaint {
                     self.hear(now, slot, flight.given, complaint);
@@ -109,10 +111,15 @@ impl Scheduler {
                 self.put_back(now, flight);
             }
             Attempt::Throttled(complaint) => {
+                let Lease { opened, answered, .. } = self.leases[slot];
                 self.mark(slot, |lease| lease.answered += 1);
                 self.rule_on_complaint(now, (number, path), &flight, remote, &complaint.reply);
                 let given = flight.given;
                 self.put_back(now, flight);
+                let session = &mut self.sites[number].path(path).session;
+                if session.handle_goodbye(now.mono, opened, answered) {
+                    return self.end_willingness(slot);
+                }
                 self.hear(now, slot, given, complaint);
             }
             Attempt::Unreadable => self.set_aside(now, flight),
@@ -133,7 +140,10 @@ impl Scheduler {
         match why {
             LeaseEnd::Unreachable(trouble) => {
                 self.learn_phases(now, (lease.site, lease.path), &trouble.phases);
-                self.blame(now, lease, Signal::Site, trouble.reply);
+                // A delivery that was broken off has told so, and paid for it.
+                if lease.answered == 0 {
+                    self.blame(now, lease, Signal::Site, trouble.reply);
+                }
             }
             LeaseEnd::TurnedAway(trouble) => {
                 self.learn_phases(now, (lease.site, lease.path), &trouble.phases);
@@ -216,13 +226,17 @@ impl Scheduler {
 
     /// The site said something about a delivery. While the door is closed that proves nothing: it
     /// belongs to the time before.
-    fn note_answer(&mut self, now: Now, slot: u32, flight: &Flight, signal: Signal) {
+    /// `signal`: unless a complaint says the same.
+    fn note_answer(&mut self, now: Now, slot: u32, flight: &Flight, signal: Option<Signal>) {
         self.mark(slot, |lease| lease.answered += 1);
-        let Lease { site: number, path, shard, .. } = self.leases[slot];
+        let Lease { site: number, path, shard, answered, .. } = self.leases[slot];
+        self.sites[number].path(path).session.handle_answer(answered);
         self.sites[number].lane(shard).executed += 1;
         self.count_answer(now, (number, path), flight.course);
-        let seen = Seen { signal, stage: Stage::Message, started: flight.given };
-        self.learn(now, (number, path), seen);
+        if let Some(signal) = signal {
+            let seen = Seen { signal, stage: Stage::Message, started: flight.given };
+            self.learn(now, (number, path), seen);
+        }
     }
 
     /// What the operator's rules make of the replies of a delivery.

@@ -34,6 +34,7 @@ mod record;
 mod retry;
 mod roster;
 pub mod rules;
+mod session;
 mod settle;
 mod site;
 mod steer;

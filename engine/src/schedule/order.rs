@@ -268,7 +268,8 @@ impl Order {
 
     pub(super) fn block_tenant(&mut self, tenant: &str, blocked: Blocked) {
         let of_tenant = self.branches.iter().filter(|(_, branch)| *branch.tenant == *tenant);
-        for branch in of_tenant.map(|(key, _)| number(key)).collect::<Vec<_>>() {
+        let numbers: Vec<u32> = of_tenant.map(|(key, _)| number(key)).collect();
+        for branch in numbers {
             self.block_branch(branch, blocked);
         }
     }
@@ -277,7 +278,8 @@ impl Order {
         let of_it = self.leaves.iter().filter(|(_, leaf)| {
             *leaf.campaign == *campaign && *self.branches[leaf.branch as usize].tenant == *tenant
         });
-        for leaf in of_it.map(|(key, _)| number(key)).collect::<Vec<_>>() {
+        let numbers: Vec<u32> = of_it.map(|(key, _)| number(key)).collect();
+        for leaf in numbers {
             self.block_leaf(leaf, blocked);
         }
     }

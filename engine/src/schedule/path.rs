@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::control::{Control, ControlSettings};
 use super::list::List;
 use super::rules::{Effects, RuleCounters};
+use super::session::SessionLimit;
 use crate::base::cell::{Cell, CellId};
 use crate::base::gcra::Gcra;
 use crate::base::time::Mono;
@@ -27,6 +28,8 @@ pub(super) struct Path {
     /// Deliveries it was given lately, for the choice among sources by weight: halved now and then.
     pub(super) given: u32,
     pub(super) control: Control,
+    /// Messages it takes on one connection.
+    pub(super) session: SessionLimit,
     /// Paces by the rate that was learned, or that a rule sets.
     pub(super) pacer: Gcra,
     pub(super) counters: RuleCounters,
@@ -68,6 +71,7 @@ impl Path {
             fruitless: 0,
             given: 0,
             control: Control::new(now, ceiling, control),
+            session: SessionLimit::default(),
             pacer: Gcra::default(),
             counters: RuleCounters::default(),
             effects: Effects::default(),

@@ -15,6 +15,8 @@ pub(super) const JITTER_LANES: u64 = 8;
 /// Attempts beyond this share FIFOs; retry lists with more distinct waits than this are rare, and
 /// then only lose sharpness.
 const ATTEMPT_CLASSES: u16 = 32;
+/// The last lane waits a quarter longer than the first.
+const LANE_PARTS: u64 = 4 * (JITTER_LANES - 1);
 
 /// Names one FIFO of a site: attempt class and jitter lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,8 +89,8 @@ pub(super) fn lane_of(message: MessageId) -> u64 {
     stable_hash(&message.0.to_le_bytes()) % JITTER_LANES
 }
 
-/// The wait after the `attempts`th failed attempt, with the jitter of `lane`: lanes lie evenly
-/// from 12.5 % below the set wait to 12.5 % above it.
+/// The wait after the `attempts`th failed attempt, with the jitter of `lane`: lanes lie evenly from
+/// the set wait to a quarter above it. Never below: who sets five minutes has a greylist in mind.
 pub(super) fn wait_after(retry: &[Duration], attempts: u16, lane: u64) -> Duration {
     /// A retry list is never empty where settings were checked; if one is, wait as Postfix does.
     const WAIT_WITHOUT_LIST: Duration = Duration::from_secs(300);
@@ -97,7 +99,7 @@ pub(super) fn wait_after(retry: &[Duration], attempts: u16, lane: u64) -> Durati
         retry.get(usize::from(attempts) - 1).or_else(|| retry.last()).unwrap_or(&WAIT_WITHOUT_LIST);
     let set = u64::try_from((*set).min(WAIT_MAX).as_nanos()).unwrap_or(u64::MAX);
     let set = if planted(Bug::BackoffHalved) { set / 2 } else { set };
-    Duration::from_nanos(set / 56 * (49 + 2 * lane))
+    Duration::from_nanos(set / LANE_PARTS * (LANE_PARTS + lane))
 }
 
 #[cfg(test)]
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_stays_within_an_eighth_and_the_last_wait_repeats() {
+    fn jitter_adds_up_to_a_quarter_and_the_last_wait_repeats() {
         let retry = [Duration::from_millis(500), Duration::from_secs(300)];
         for (attempts, set) in
             [(1, 500_000), (2, 300_000_000), (3, 300_000_000), (900, 300_000_000)]
@@ -114,7 +116,7 @@ mod tests {
                 .map(|lane| wait_after(&retry, attempts, lane).as_micros())
                 .collect();
             assert!(waits.is_sorted() && waits[0] < waits[7]);
-            assert!(waits[0].abs_diff(set * 7 / 8) <= 1 && waits[7].abs_diff(set * 9 / 8) <= 1);
+            assert!(waits[0].abs_diff(set) <= 1 && waits[7].abs_diff(set * 5 / 4) <= 1);
         }
     }
 

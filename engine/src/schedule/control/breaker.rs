@@ -10,8 +10,13 @@ use std::time::Duration;
 use super::ControlSettings;
 use crate::base::time::Mono;
 
-/// Doublings beyond this change nothing: the longest wait was reached before.
-pub(super) const DOUBLINGS_MAX: u8 = 20;
+/// Closings in a row beyond this change nothing: the longest wait was reached before.
+pub(super) const CLOSINGS_MAX: u8 = 24;
+/// Probes of a path that cannot be reached, for its first hour: mail waits no longer for a site that
+/// is back, and a dozen probes an hour are nothing to one that is not.
+const PROBE_WAIT_SOON: Duration = Duration::from_secs(5 * 60);
+/// Closings that fill this hour, even where jitter makes all waits short. Then waits double again: some sites never come back.
+const SOON_CLOSINGS: u8 = 20;
 /// A wait up to this is over soon: bodies of mail that waits for it are worth their memory.
 const BRIEF_WAIT: Duration = Duration::from_secs(10);
 /// Parts of a cohort: one failure at a window of W counts 1/W.
@@ -47,26 +52,26 @@ pub(super) struct Breaker {
     /// Sum of 1/W over failures and refusals in a row, in parts of [`COHORT`].
     cohorts: u32,
     /// Closings since the last success.
-    doublings: u8,
+    closings: u8,
 }
 
 impl Breaker {
-    pub(super) const OPEN: Self = Self { door: Door::Open, cohorts: 0, doublings: 0 };
+    pub(super) const OPEN: Self = Self { door: Door::Open, cohorts: 0, closings: 0 };
 
     /// As after a restart: a path that was in trouble is probed first.
-    pub(super) fn resume(now: Mono, doublings: u8) -> Self {
-        let doublings = doublings.min(DOUBLINGS_MAX);
+    pub(super) fn resume(now: Mono, closings: u8) -> Self {
+        let closings = closings.min(CLOSINGS_MAX);
         let probing = Door::Probing { since: now, cause: Trouble::Unreachable };
-        let door = if doublings == 0 { Door::Open } else { probing };
-        Self { door, doublings, ..Self::OPEN }
+        let door = if closings == 0 { Door::Open } else { probing };
+        Self { door, closings, ..Self::OPEN }
     }
 
     pub(super) fn door(&self) -> Door {
         self.door
     }
 
-    pub(super) fn doublings(&self) -> u8 {
-        self.doublings
+    pub(super) fn closings(&self) -> u8 {
+        self.closings
     }
 
     /// Whether the last thing that happened here was no failure.
@@ -75,7 +80,7 @@ impl Breaker {
     }
 
     /// Whether a signal of something begun at `started` says anything about the present: what was
-    /// under way when the door closed does not, so a burst of refusals costs one doubling.
+    /// under way when the door closed does not, so a burst of refusals closes it once.
     pub(super) fn counts(&self, started: Mono) -> bool {
         match self.door {
             Door::Open => true,
@@ -117,7 +122,7 @@ impl Breaker {
             && until <= now
         {
             let probing = Door::Probing { since: until, cause };
-            self.door = if self.doublings == 0 { Door::Open } else { probing };
+            self.door = if self.closings == 0 { Door::Open } else { probing };
         }
     }
 
@@ -143,29 +148,39 @@ impl Breaker {
         match self.door {
             Door::Open => true,
             Door::Closed { cause, .. } | Door::Probing { cause, .. } => {
-                wait(cause, self.doublings.saturating_sub(1), settings) <= BRIEF_WAIT
+                wait(cause, self.closings.saturating_sub(1), settings) <= BRIEF_WAIT
             }
         }
     }
 
     fn close(&mut self, now: Mono, cause: Trouble, jitter: u64, settings: &ControlSettings) {
-        let until = now.plus(jittered(wait(cause, self.doublings, settings), jitter));
-        let doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
-        *self = Self { door: Door::Closed { until, cause }, doublings, cohorts: 0 };
+        let until = now.plus(jittered(wait(cause, self.closings, settings), jitter));
+        let closings = (self.closings + 1).min(CLOSINGS_MAX);
+        *self = Self { door: Door::Closed { until, cause }, closings, cohorts: 0 };
     }
 }
 
-/// The wait after `doublings` troubles, before its jitter.
-fn wait(cause: Trouble, doublings: u8, settings: &ControlSettings) -> Duration {
-    let (first, max) = match cause {
-        Trouble::Local => return settings.local_wait,
-        Trouble::Throttled => (settings.throttle_wait_first, settings.throttle_wait_max),
-        Trouble::Unreachable => (
-            settings.probe_wait_first.min(with_room(settings.retry_first)),
-            settings.probe_wait_max.min(with_room(settings.retry_last)),
-        ),
-    };
-    first.saturating_mul(1 << doublings.min(DOUBLINGS_MAX)).min(max)
+/// The wait after `closings` before, in a row; its jitter comes on top.
+fn wait(cause: Trouble, closings: u8, settings: &ControlSettings) -> Duration {
+    match cause {
+        Trouble::Local => settings.local_wait,
+        Trouble::Throttled => {
+            let wait = settings.throttle_wait_first.saturating_mul(1 << closings.min(CLOSINGS_MAX));
+            wait.min(settings.throttle_wait_max)
+        }
+        Trouble::Unreachable => {
+            let first = settings.probe_wait_first.min(with_room(settings.retry_first));
+            let max = settings.probe_wait_max.min(with_room(settings.retry_last));
+            probe_wait(first, closings.min(CLOSINGS_MAX)).min(max)
+        }
+    }
+}
+
+/// Each wait comes twice before it doubles: a site is found half as late, seen from how long it was
+/// away, as it would be with each wait once.
+fn probe_wait(first: Duration, closings: u8) -> Duration {
+    let soon = first.saturating_mul(1 << (closings / 2)).min(PROBE_WAIT_SOON);
+    soon.saturating_mul(1 << closings.saturating_sub(SOON_CLOSINGS))
 }
 
 /// A bound, less what the jitter may add: messages that retry sooner than we probe would wait for
@@ -240,8 +255,20 @@ mod tests {
         assert_eq!(throttled[..4], [1_000, 2_000, 4_000, 8_000]);
         assert_eq!(throttled[10], 300_000);
         let unreachable = waits(Trouble::Unreachable, &settings, 30);
-        assert_eq!(unreachable[..3], [30_000, 60_000, 120_000]);
+        assert_eq!(unreachable[..5], [30_000, 30_000, 60_000, 60_000, 120_000]);
         assert_eq!(unreachable[29], 30 * 60_000);
+    }
+
+    #[test]
+    fn a_site_that_comes_back_within_the_hour_is_found_in_five_minutes() {
+        let waits = waits(Trouble::Unreachable, &ControlSettings::default(), 21);
+        assert!(waits.iter().all(|wait| *wait <= 300_000), "{waits:?}");
+        assert!(waits.iter().sum::<u64>() * 8 / 10 >= 3_600_000, "jitter takes a fifth at most");
+        let mut gone = 0;
+        for wait in &waits[..8] {
+            assert!(*wait <= 30_000 || wait * 2 <= gone + wait, "half of the time it was away");
+            gone += wait;
+        }
     }
 
     #[test]
@@ -251,7 +278,7 @@ mod tests {
             retry_last: Duration::from_millis(700),
             ..ControlSettings::default()
         };
-        assert_eq!(waits(Trouble::Unreachable, &settings, 3), [416, 583, 583]);
+        assert_eq!(waits(Trouble::Unreachable, &settings, 4), [416, 416, 583, 583]);
         for jitter in [0, EVEN, u64::MAX] {
             let wait = jittered(wait(Trouble::Unreachable, 9, &settings), jitter);
             assert!(wait <= settings.retry_last && wait >= Duration::from_millis(460), "{wait:?}");
@@ -275,7 +302,7 @@ mod tests {
         breaker.handle_local(Mono(0), &settings);
         breaker.handle_time(Mono::NEVER);
         assert!(matches!(breaker.door(), Door::Probing { .. }));
-        assert_eq!(breaker.doublings(), 3);
+        assert_eq!(breaker.closings(), 3);
     }
 
     #[test]

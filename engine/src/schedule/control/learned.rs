@@ -2,13 +2,13 @@
 //! while.
 //!
 //! ```text
-//! version u8 = 1 | doublings u8 | zero u16 | window u32 | ceiling_seen u32 | rate u32 | as_of u64
+//! version u8 = 1 | closings u8 | zero u16 | window u32 | ceiling_seen u32 | rate u32 | as_of u64
 //! ```
 //! Little-endian; zero stands for "none".
 
 use std::time::Duration;
 
-use super::breaker::DOUBLINGS_MAX;
+use super::breaker::CLOSINGS_MAX;
 use crate::base::time::Wall;
 
 const VERSION: u8 = 1;
@@ -28,7 +28,7 @@ pub(in crate::schedule) struct Learned {
     /// Messages per 1000 seconds.
     pub(in crate::schedule) rate: Option<u32>,
     /// Troubles of the breaker since the last success.
-    pub(in crate::schedule) doublings: u8,
+    pub(in crate::schedule) closings: u8,
     pub(in crate::schedule) as_of: Wall,
 }
 
@@ -48,7 +48,7 @@ impl Learned {
     pub(in crate::schedule) fn encode(&self) -> [u8; LEARNED_BYTES] {
         let mut bytes = [0; LEARNED_BYTES];
         bytes[0] = VERSION;
-        bytes[1] = self.doublings;
+        bytes[1] = self.closings;
         bytes[4..8].copy_from_slice(&self.window.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.ceiling_seen.unwrap_or(0).to_le_bytes());
         bytes[12..16].copy_from_slice(&self.rate.unwrap_or(0).to_le_bytes());
@@ -59,7 +59,7 @@ impl Learned {
     pub(in crate::schedule) fn decode(bytes: &[u8]) -> Result<Self, LearnedError> {
         let bytes: &[u8; LEARNED_BYTES] =
             bytes.try_into().map_err(|_| LearnedError::Length(bytes.len()))?;
-        let [version, doublings, zero @ ..] = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        let [version, closings, zero @ ..] = [bytes[0], bytes[1], bytes[2], bytes[3]];
         if version != VERSION {
             return Err(LearnedError::Version(version));
         }
@@ -70,7 +70,7 @@ impl Learned {
             window: u32_at(4),
             ceiling_seen: some_at(8),
             rate: some_at(12),
-            doublings,
+            closings,
             as_of: Wall(as_of),
         };
         let sound = zero == [0, 0] && learned.is_in_range();
@@ -81,7 +81,7 @@ impl Learned {
         let windows = 1..=WINDOW_MAX;
         windows.contains(&self.window)
             && self.ceiling_seen.is_none_or(|ceiling| windows.contains(&ceiling))
-            && self.doublings <= DOUBLINGS_MAX
+            && self.closings <= CLOSINGS_MAX
     }
 
     /// What is left of it at `now`: each idle day brings it half way to a fresh start.
@@ -98,7 +98,7 @@ impl Learned {
             window: towards(self.window, start_window),
             ceiling_seen: self.ceiling_seen.filter(|_| halves == 0),
             rate: self.rate.filter(|_| fresh).map(|rate| rate.saturating_mul(1 << halves)),
-            doublings: self.doublings.checked_shr(halves).unwrap_or(0),
+            closings: self.closings.checked_shr(halves).unwrap_or(0),
             as_of: self.as_of,
         }
     }
@@ -113,7 +113,7 @@ mod tests {
         window: 84,
         ceiling_seen: Some(90),
         rate: Some(12_500),
-        doublings: 5,
+        closings: 5,
         as_of: Wall(1_700_000_000_000_000_000),
     };
 
@@ -137,7 +137,7 @@ mod tests {
                 bytes[at] = value;
                 if let Ok(learned) = Learned::decode(&bytes) {
                     assert!((1..=WINDOW_MAX).contains(&learned.window), "{learned:?}");
-                    assert!(learned.doublings <= DOUBLINGS_MAX);
+                    assert!(learned.closings <= CLOSINGS_MAX);
                     for now in [Wall(0), Wall(u64::MAX)] {
                         assert!(learned.aged(now, 4).window >= 1, "{learned:?}");
                     }
@@ -151,7 +151,7 @@ mod tests {
     fn each_idle_day_brings_it_half_way_to_a_fresh_start() {
         let at = |days: u32| LEARNED.aged(LEARNED.as_of.plus(DAY * days), 4);
         assert_eq!([0, 1, 2, 9].map(|days| at(days).window), [84, 44, 24, 4]);
-        assert_eq!([0, 1, 2, 9].map(|days| at(days).doublings), [5, 2, 1, 0]);
+        assert_eq!([0, 1, 2, 9].map(|days| at(days).closings), [5, 2, 1, 0]);
         let rates = [Some(12_500), Some(25_000), Some(50_000), None];
         assert_eq!([0, 1, 2, 9].map(|days| at(days).rate), rates);
         assert_eq!((at(0).ceiling_seen, at(1).ceiling_seen), (Some(90), None));

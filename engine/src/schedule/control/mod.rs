@@ -107,7 +107,7 @@ pub(super) struct ControlSettings {
     /// Cohorts (W in a row at a window of W) that must go wrong before the path is left alone.
     pub(super) cohorts_max: u32,
     /// Waits of a path that cannot be reached: a restart of a mail host takes about the first, and
-    /// half an hour is what its mail waits longer after an outage, at most.
+    /// half an hour is what its mail waits longer after an outage of more than an hour, at most.
     pub(super) probe_wait_first: Duration,
     pub(super) probe_wait_max: Duration,
     /// The message's own first and last wait: a probe is never rarer.
@@ -164,7 +164,7 @@ pub(super) struct View {
     pub(super) rate: Option<u32>,
     pub(super) door: Door,
     /// Closings since the last success.
-    pub(super) doublings: u8,
+    pub(super) closings: u8,
     pub(super) latency: Option<Reading>,
 }
 
@@ -191,13 +191,13 @@ impl Control {
         let learned = learned.aged(now.wall, settings.start_window);
         let width = learned.window.max(settings.floor).min(ceiling).max(1);
         let mut window = Window::resume(width, learned.ceiling_seen);
-        if learned.doublings > 0 {
+        if learned.closings > 0 {
             window.restart(settings.floor, width / 2);
         }
         Self {
             window,
             pace: Pace::resume(now.mono, learned.rate),
-            breaker: Breaker::resume(now.mono, learned.doublings),
+            breaker: Breaker::resume(now.mono, learned.closings),
             latency: None,
         }
     }
@@ -209,7 +209,7 @@ impl Control {
             window: self.window.width(),
             ceiling_seen: self.window.level(),
             rate: self.pace.rate(),
-            doublings: self.breaker.doublings(),
+            closings: self.breaker.closings(),
             as_of,
         }
     }
@@ -261,7 +261,7 @@ impl Control {
             level: self.window.level(),
             rate: self.pace.rate(),
             door: self.breaker.door(),
-            doublings: self.breaker.doublings(),
+            closings: self.breaker.closings(),
             latency: self.latency.as_ref().and_then(|latency| latency.last_reading()),
         }
     }
@@ -313,7 +313,7 @@ impl Control {
                 Signal::Delivered | Signal::Recipient => {
                     self.succeed(now, seen, load, settings, &mut causes);
                 }
-                Signal::Content | Signal::Policy | Signal::Greylist => self.breaker.handle_answer(),
+                Signal::Content | Signal::Policy | Signal::Greylist => self.hear_answer(now),
                 Signal::Throttle => self.suffer_throttle(now, seen, load, jitter, settings),
                 Signal::Site => self.suffer_failure(now, seen, load, jitter, settings),
                 Signal::Local => self.breaker.handle_local(now, settings),
@@ -325,6 +325,14 @@ impl Control {
         self.changes(before, causes, load.in_use)
     }
 
+    /// The site answers as sites do.
+    fn hear_answer(&mut self, now: Mono) {
+        if matches!(self.breaker.door(), Door::Probing { cause: Trouble::Unreachable, .. }) {
+            self.pace.handle_return(now);
+        }
+        self.breaker.handle_answer();
+    }
+
     fn succeed(
         &mut self,
         now: Mono,
@@ -333,7 +341,7 @@ impl Control {
         settings: &ControlSettings,
         causes: &mut Causes,
     ) {
-        self.breaker.handle_answer();
+        self.hear_answer(now);
         let rise = self.pace.handle_delivered(now, (seen.started, load.waiting > 0), settings);
         causes.rate = match rise {
             Some(Rise::Forgotten) => Cause::Forgotten,
@@ -447,7 +455,7 @@ impl Control {
 /// Whether the door was just closed for the first time since a success: later closings are probes
 /// that failed, and find the window where this one left it.
 fn first_closing(breaker: &Breaker) -> bool {
-    matches!(breaker.door(), Door::Closed { .. }) && breaker.doublings() == 1
+    matches!(breaker.door(), Door::Closed { .. }) && breaker.closings() == 1
 }
 
 /// What changes are told of.

@@ -35,6 +35,8 @@ const CUT_TO_PERMILLE: u32 = 950;
 const HOLD: Duration = Duration::from_secs(10);
 /// At most 320 s between two probes.
 const PATIENCE_MAX: u8 = 5;
+/// After an outage: 40 s before the first probe.
+const PATIENCE_AFTER_OUTAGE: u8 = 2;
 /// A probe costs one step of patience, and it takes one or two to find the level again: adding
 /// three makes the probes of a level that holds ever rarer.
 const PATIENCE_STEP: u8 = 3;
@@ -117,6 +119,13 @@ impl Pace {
     /// Demand was met: what is delivered from here on says nothing about what could be.
     pub(super) fn restart_sample(&mut self, now: Mono) {
         (self.since, self.delivered, self.throttled) = (now, 0, 0);
+    }
+
+    /// The site is back: the outage is no part of a sample, and what was refused before it may be
+    /// taken now.
+    pub(super) fn handle_return(&mut self, now: Mono) {
+        self.restart_sample(now);
+        self.patience = self.patience.min(PATIENCE_AFTER_OUTAGE);
     }
 
     /// A delivery begun at `started`; `saturated`: mail was waiting for this path.
