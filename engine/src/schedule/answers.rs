@@ -100,7 +100,7 @@ impl Scheduler {
             learned_rate: control.rate.map(|rate| f64::from(rate) / 1000.0),
             door,
             door_until_seconds: until.map(|until| seconds(now, until)),
-            closed_in_a_row: control.doublings,
+            closed_in_a_row: control.closings,
             waits_for: hindrance.map(|one| self.binding(now, site, Some(path), &one)),
         }
     }

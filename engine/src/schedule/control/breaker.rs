@@ -131,8 +131,8 @@ impl Breaker {
     pub(super) fn handle_flush(&mut self, now: Mono) {
         if let Door::Closed { cause, .. } = self.door {
             let probing = Door::Probing { since: now, cause };
-            self.door = if self.doublings == 0 { Door::Open } else { probing };
-            self.doublings = self.doublings.saturating_sub(1).max(self.doublings.min(1));
+            self.door = if self.closings == 0 { Door::Open } else { probing };
+            self.closings = self.closings.saturating_sub(1).max(self.closings.min(1));
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
             let Door::Probing { since, .. } = breaker.door() else { panic!("it is probed") };
             assert!(since == now && breaker.counts(now) && breaker.next_wakeup().is_none());
         }
-        assert_eq!(waits, [30, 60, 60, 60, 60, 60]);
+        assert_eq!(waits, [30; 6]);
         breaker.handle_answer();
         breaker.handle_flush(now);
         assert_eq!(breaker.door(), Door::Open);
