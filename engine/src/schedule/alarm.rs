@@ -113,6 +113,7 @@ impl Scheduler {
             self.arm(number, Kind::Linger, end);
         } else {
             self.actions.extend(self.sites[number].lent().map(Action::Report));
+            self.remember(now, number);
             self.sites.remove(number);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::alarm::Kind;
 use super::caps::{Held, InHand};
-use super::control::Door;
+use super::control::{Control, Door};
 use super::limits::{Hindrance, connections_max, skipped};
 use super::path::Path;
 use super::permit::{Flight, Listed, Mood};
@@ -246,7 +246,11 @@ impl Scheduler {
         }
         let site = &self.sites[number];
         let ceiling = site.pace.settings.connections;
-        let mut path = Path::new(source, now.mono, ceiling, &site.pace.control);
+        let control = match self.remembered.take(&site.key, source) {
+            Some(learned) => Control::resume(now, &learned, ceiling, &site.pace.control),
+            None => Control::new(now.mono, ceiling, &site.pace.control),
+        };
+        let mut path = Path::new(source, control);
         let name = Arc::clone(&self.roster.source_at(source).name);
         path.cells = self.cells_for(now, site.provider.as_deref(), &name);
         let paths = &mut self.sites[number].paths;

@@ -24,6 +24,7 @@ mod hold;
 mod judge;
 mod limits;
 mod list;
+mod memory;
 mod order;
 mod pacing;
 mod path;
@@ -65,6 +66,7 @@ use caps::Parked;
 use course::{Course, Courses, Waits};
 use entry::Entries;
 use hold::Holds;
+use memory::Remembered;
 use order::Order;
 use pacing::PaceAlarms;
 use permit::{Flight, Leases};
@@ -100,6 +102,7 @@ pub struct Scheduler {
     sweep: Sweep,
     cells: Arc<CellTable>,
     parked: Parked,
+    remembered: Remembered,
     /// When tenants' rates let their mail at a site go on.
     tenant_wakes: BTreeSet<(Mono, u32)>,
     wheel: Wheel<Alarm>,
@@ -195,6 +198,7 @@ impl Scheduler {
             sweep: Sweep::default(),
             cells,
             parked: Parked::default(),
+            remembered: Remembered::default(),
             tenant_wakes: BTreeSet::new(),
             wheel: Wheel::new(now.mono),
             pace_alarms: PaceAlarms::default(),

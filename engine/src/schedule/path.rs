@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::control::{Control, ControlSettings};
+use super::control::Control;
 use super::list::List;
 use super::rules::{Effects, RuleCounters};
 use super::session::SessionLimit;
@@ -61,7 +61,7 @@ impl Lane {
 }
 
 impl Path {
-    pub(super) fn new(source: u16, now: Mono, ceiling: u32, control: &ControlSettings) -> Self {
+    pub(super) fn new(source: u16, control: Control) -> Self {
         Self {
             source,
             in_use: 0,
@@ -70,7 +70,7 @@ impl Path {
             in_flight: 0,
             fruitless: 0,
             given: 0,
-            control: Control::new(now, ceiling, control),
+            control,
             session: SessionLimit::default(),
             pacer: Gcra::default(),
             counters: RuleCounters::default(),

@@ -28,7 +28,6 @@ pub(super) struct Source {
 /// Sources that share mail by weight.
 #[derive(Debug)]
 pub(super) struct Pool {
-    pub(super) name: Arc<str>,
     pub(super) members: Vec<Member>,
 }
 
@@ -114,8 +113,8 @@ impl Roster {
     }
 
     fn pool(&mut self, name: &str) -> u16 {
-        numbered(&mut self.pool_numbers, name, self.pools.len(), |name| {
-            self.pools.push(Pool { name, members: Vec::new() });
+        numbered(&mut self.pool_numbers, name, self.pools.len(), |_| {
+            self.pools.push(Pool { members: Vec::new() });
         })
     }
 
@@ -146,10 +145,6 @@ impl Roster {
 
     pub(super) fn source_number(&self, name: &str) -> Option<u16> {
         self.source_numbers.get(name).copied()
-    }
-
-    pub(super) fn pool_name(&self, number: u16) -> &Arc<str> {
-        &self.pools[usize::from(number)].name
     }
 }
 

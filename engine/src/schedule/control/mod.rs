@@ -11,6 +11,7 @@
 mod breaker;
 mod event;
 mod latency;
+#[cfg_attr(not(test), expect(dead_code, reason = "its bytes are for a spool that keeps states"))]
 mod learned;
 mod pace;
 mod window;
@@ -214,6 +215,7 @@ impl Control {
         }
     }
 
+    #[cfg(test)]
     /// Connections the path may have now: none while it is closed, one while it is probed.
     #[must_use]
     pub(super) fn permits(&self, ceiling: u32) -> u32 {

@@ -961,3 +961,20 @@ fn ten_thousand_waiting_sites_cost_nothing_per_turn() {
     assert!(world.scheduler.counts().wakes <= 20_000);
     assert_eq!(world.relocated.len(), 10_000);
 }
+
+#[test]
+fn what_was_learned_of_a_site_outlives_its_mail() {
+    let mut world = World::new(1, SiteSettings { connections: 40, ..settings() });
+    world.send_some(400);
+    for _ in 0..400 {
+        let busy = world.connections.iter().position(|one| !one.work.is_empty()).unwrap();
+        world.deliver(busy);
+    }
+    let width = world.scheduler.sites[0].paths[0].control.width();
+    assert!(width > 5, "slow start has found more than it began with: {width}");
+    world.calm();
+    assert_eq!(world.scheduler.counts().sites, 0);
+    world.send("a.example", 0, 1);
+    let again = world.scheduler.sites[0].paths[0].control.width();
+    assert!(again > 5 && again <= width, "{again} of {width}");
+}
