@@ -34,6 +34,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) relay_from: &'a str,
     pub(crate) allow_private: bool,
+    /// Further keys of the listener.
+    pub(crate) listen: &'a str,
     /// Further sections.
     pub(crate) more: &'a str,
 }
@@ -46,6 +48,7 @@ impl Default for Setup<'_> {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             relay_from: "127.0.0.0/8",
             allow_private: true,
+            listen: "",
             more: QUICK_RETRIES,
         }
     }
@@ -74,7 +77,7 @@ impl World {
     /// The same with more to choose.
     pub(crate) fn set_up(&self, setup: &Setup<'_>) {
         let (nameserver, port) = (self.nameserver.address(), self.port);
-        let Setup { shards, spool, address, relay_from, allow_private, more } = setup;
+        let Setup { shards, spool, address, relay_from, allow_private, listen, more } = setup;
         let text = format!(
             r#"
 [engine]
@@ -82,6 +85,7 @@ shards = {shards}
 [[listen]]
 address = "{address}"
 relay_from = ["{relay_from}"]
+{listen}
 [dns]
 servers = ["{nameserver}"]
 [egress]

@@ -1,6 +1,7 @@
 //! The scheduler against a small model of executing shards, homes and time.
 
 mod fairness;
+mod steering;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
