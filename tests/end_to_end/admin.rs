@@ -210,7 +210,10 @@ fn a_message_tells_where_it_waits() {
     assert!(wait::until(PATIENCE, || waiting(&world, "acme") == 1));
     let name = message_name(&world, running);
     let running = world.home.start();
-    let shown = ask(&world, &format!("message show {name}"));
+    let show = format!("message show {name}");
+    let is_known = || run(&world, &show).status.success();
+    assert!(wait::until(PATIENCE, is_known), "{:?}", refused(&world, &show));
+    let shown = ask(&world, &show);
     assert_eq!((&shown["message"], &shown["tenant"]), (&name.clone().into(), &"acme".into()));
     let part = &shown["parts"][0];
     assert_eq!((&part["domain"], &part["state"]), (&"d0.test".into(), &"deferred".into()));
