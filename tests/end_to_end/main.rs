@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a story whose world breaks should stop")]
 
+mod admin;
 mod cleaning;
 mod deferred;
 mod foreign_programs;

@@ -33,9 +33,9 @@ pub(crate) struct Setup<'a> {
     pub(crate) spool: &'a str,
     pub(crate) address: SocketAddr,
     pub(crate) relay_from: &'a str,
+    pub(crate) allow_private: bool,
     /// Further keys of the listener.
     pub(crate) listen: &'a str,
-    pub(crate) allow_private: bool,
     /// Further sections.
     pub(crate) more: &'a str,
 }
@@ -47,8 +47,8 @@ impl Default for Setup<'_> {
             spool: SMALL_SEGMENTS,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             relay_from: "127.0.0.0/8",
-            listen: "",
             allow_private: true,
+            listen: "",
             more: QUICK_RETRIES,
         }
     }
@@ -77,7 +77,7 @@ impl World {
     /// The same with more to choose.
     pub(crate) fn set_up(&self, setup: &Setup<'_>) {
         let (nameserver, port) = (self.nameserver.address(), self.port);
-        let Setup { shards, spool, address, relay_from, listen, allow_private, more } = setup;
+        let Setup { shards, spool, address, relay_from, allow_private, listen, more } = setup;
         let text = format!(
             r#"
 [engine]

@@ -153,6 +153,8 @@ pub enum Answer {
     Queue(QueueReport),
     /// `None`: not homed here, or over.
     Message(Option<Box<MessageFound>>),
+    /// Not known yet: what the spool held at the start is still being read.
+    NotYet,
     Wait(Option<Box<Waiting>>),
     Steered(Steered),
 }

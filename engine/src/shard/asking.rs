@@ -25,7 +25,8 @@ impl Shard {
             }
             Query::Message(id) => match self.spool.pending_place(*id) {
                 Some(place) => return self.fetch_for_question(asked, *id, place, out),
-                None => Answer::Message(None),
+                None if self.is_recovered => Answer::Message(None),
+                None => Answer::NotYet,
             },
             Query::Wait(wanted) => {
                 Answer::Wait(self.scheduler.describe_wait(steady, wanted).map(Box::new))

@@ -89,6 +89,8 @@ pub struct Shard {
     /// Notes to itself, taken up before the turn ends.
     inbox: VecDeque<Note>,
     backlog: VecDeque<RecoveredDelivery>,
+    /// Whether it has what the spool held at the start.
+    is_recovered: bool,
     /// Deliveries of the backlog so far.
     taken_up: u64,
     phase: Phase,
@@ -172,6 +174,7 @@ impl Shard {
             fired: Vec::new(),
             inbox: VecDeque::new(),
             backlog: VecDeque::new(),
+            is_recovered: false,
             taken_up: 0,
             phase: Phase::Running,
             counters: Counters::default(),
@@ -374,6 +377,7 @@ impl Shard {
     fn recovered(&mut self, spool: RecoveredShard, backlog: Vec<RecoveredDelivery>) {
         if !self.phase.is_stopping() {
             self.spool.adopt(spool);
+            self.is_recovered = true;
             self.backlog = backlog.into();
         }
     }

@@ -7,9 +7,11 @@ use tokio::sync::oneshot;
 
 use super::super::mesh::{Control, Mesh};
 use crate::model::admin::{
-    Amounts, Answer, FlowLine, Query, QueueReport, SiteList, SiteReport, Steer, Steered,
+    Amounts, Answer, FlowLine, MessageFound, Query, QueueReport, SiteList, SiteReport, Steer,
+    Steered,
 };
 use crate::model::connection::ShardId;
+use crate::model::message::MessageId;
 
 /// A shard answers in its next turn; this long only when the machine is in trouble.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -20,6 +22,14 @@ const POST_AGAIN: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the engine does not answer: it is stopping, or overloaded")]
 pub(super) struct Silent;
+
+/// What became of the search for a message.
+pub(super) enum Search<T = Box<MessageFound>> {
+    Found(T),
+    Nowhere,
+    /// Some shard still reads what the spool held at the start.
+    NotYet,
+}
 
 /// All shards, to be asked.
 #[derive(Clone)]
@@ -122,9 +132,17 @@ impl Shards {
         Ok(all)
     }
 
-    pub(super) async fn message(&self, query: Query) -> Result<Option<Answer>, Silent> {
-        let answers = self.ask_all(query).await?;
-        Ok(answers.into_iter().find(|answer| matches!(answer, Answer::Message(Some(_)))))
+    /// What the home of a message knows of it.
+    pub(super) async fn message(&self, id: MessageId) -> Result<Search, Silent> {
+        let mut search = Search::Nowhere;
+        for answer in self.ask_all(Query::Message(id)).await? {
+            match answer {
+                Answer::Message(Some(found)) => return Ok(Search::Found(found)),
+                Answer::NotYet => search = Search::NotYet,
+                _ => {}
+            }
+        }
+        Ok(search)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where a message waits, and what for: its home knows its recipients, attempts and next tries; the
 //! owners of its sites know what binds there. Nobody looks through a queue.
 
-use super::asking::{Shards, Silent};
+use super::asking::{Search, Shards, Silent};
 use crate::model::admin::{
     Answer, MessageFound, MessageReport, PartFound, PartReport, PartState, Query, Waiting, Wanted,
 };
@@ -10,13 +10,15 @@ use crate::model::message::MessageId;
 /// Parts whose site is asked; a message to more domains tells of the others what its home knows.
 const PARTS_ASKED_MAX: usize = 20;
 
-/// All that can be told of a message; `None`: nobody of it is pending.
+/// All that can be told of a message.
 pub(super) async fn describe(
     shards: &Shards,
     id: MessageId,
-) -> Result<Option<MessageReport>, Silent> {
-    let Some(Answer::Message(Some(found))) = shards.message(Query::Message(id)).await? else {
-        return Ok(None);
+) -> Result<Search<MessageReport>, Silent> {
+    let found = match shards.message(id).await? {
+        Search::Found(found) => found,
+        Search::Nowhere => return Ok(Search::Nowhere),
+        Search::NotYet => return Ok(Search::NotYet),
     };
     let mut parts = Vec::with_capacity(found.parts.len());
     for (number, part) in found.parts.iter().enumerate() {
@@ -25,7 +27,7 @@ pub(super) async fn describe(
         parts.push(report(part, waiting));
     }
     let flow = &found.flow;
-    Ok(Some(MessageReport {
+    Ok(Search::Found(MessageReport {
         message: found.message.to_string(),
         class: flow.class.name().to_owned(),
         tenant: flow.tenant.to_string(),

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
-use super::asking::{Shards, Silent};
+use super::asking::{Search, Shards, Silent};
 use super::messages;
 use crate::model::admin::{
     LINES_MAX, MessageReport, QueueReport, Reach, SiteList, SiteReport, Steer, SteerRequest,
@@ -112,11 +112,17 @@ async fn message(State(shards): State<Shards>, Path(id): Path<String>) -> Answer
     let name: MessageId = id.parse().map_err(|error: crate::model::message::NotAnId| {
         Refusal(StatusCode::BAD_REQUEST, error.to_string())
     })?;
-    let gone = || {
-        let text = format!("no recipient of {name} is pending: it is over, or was never here");
-        Refusal(StatusCode::NOT_FOUND, text)
-    };
-    messages::describe(&shards, name).await?.map(Json).ok_or_else(gone)
+    match messages::describe(&shards, name).await? {
+        Search::Found(report) => Ok(Json(report)),
+        Search::Nowhere => {
+            let text = format!("no recipient of {name} is pending: it is over, or was never here");
+            Err(Refusal(StatusCode::NOT_FOUND, text))
+        }
+        Search::NotYet => {
+            let text = "the spool is still being read after the start: ask again in a moment";
+            Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text.to_owned()))
+        }
+    }
 }
 
 /// Counts first: what nobody knows is not steered.

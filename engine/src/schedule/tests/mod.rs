@@ -2,6 +2,7 @@
 
 mod caps;
 mod fairness;
+mod steering;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -221,7 +222,11 @@ impl World {
                 }
                 Action::Settle { settlement, .. } => self.settled(settlement),
                 Action::Relocate { domain, flow, delivery, due } => {
-                    assert!(delivery.record.is_none(), "a deferred delivery keeps no body");
+                    let was_deferred = delivery.attempts > 0;
+                    assert!(
+                        delivery.record.is_none() || !was_deferred,
+                        "a deferred delivery keeps no body"
+                    );
                     self.relocated.push((self.now.mono, delivery.message));
                     self.hand_over(domain, flow, delivery, due);
                 }
@@ -368,7 +373,9 @@ impl World {
         let site = &self.scheduler.sites[number];
         let lent = self.connections.iter().filter(|one| one.site == key).count();
         assert_eq!(site.in_use as usize, lent);
-        if site.ready == 0 || self.scheduler.stopping {
+        let is_held = self.scheduler.held(site, roster::BUILT_IN).is_some()
+            || site.trunks.iter().all(|trunk| !self.scheduler.order.has_next(*trunk));
+        if site.ready == site.cancelled.ready || self.scheduler.stopping || is_held {
             return;
         }
         if !site.trunks.iter().any(|trunk| self.scheduler.order.has_next(*trunk)) {

@@ -1,0 +1,254 @@
+//! What an operator does to waiting mail: exact counts, nothing lost, nothing given out that was
+//! taken back, and no look through the queue where none is promised.
+
+use super::*;
+use crate::model::admin::{Reach, Steer, Steered, Verb, Wanted};
+
+const MX: &str = "mx.example";
+
+fn flow(tenant: &str) -> Arc<Flow> {
+    Arc::new(Flow { tenant: tenant.into(), campaign: "spring".into(), ..Flow::default() })
+}
+
+fn tenant(name: &str) -> Reach {
+    Reach::Tenant(name.into())
+}
+
+impl World {
+    fn steer(&mut self, verb: Verb, reach: Reach, dry_run: bool) -> Steered {
+        let steer = Steer { verb, reach, dry_run, lasts: None, reason: "a test".into() };
+        let steered = self.scheduler.handle_steer(self.now, &steer);
+        self.carry_out();
+        steered
+    }
+
+    fn send_of(&mut self, tenant: &str, count: usize) -> Vec<MessageId> {
+        let flow = flow(tenant);
+        (0..count).map(|_| self.send_as(&flow, "a.example", 0, 1)).collect()
+    }
+
+    /// Hands in what was deferred before a restart, due in an hour.
+    fn restore_of(&mut self, tenant: &str, count: usize) {
+        for _ in 0..count {
+            self.next_message += 1;
+            let message = MessageId::new(SegmentSeq(1), u32::try_from(self.next_message).unwrap());
+            self.fates.insert((message.0, 0), None);
+            let delivery = Delivery {
+                message,
+                home: ShardId(0),
+                place: Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 },
+                first: 0,
+                count: 1,
+                attempts: 1,
+                accepted: self.now.wall,
+                record: None,
+            };
+            let due = self.now.mono.plus(60 * MINUTE);
+            self.hand_in("a.example".into(), flow(tenant), delivery, Some(due));
+        }
+    }
+
+    fn cancelled(&self) -> usize {
+        let is_cancelled =
+            |fate: &&Option<Outcome>| matches!(fate, Some(Outcome::Cancelled { .. }));
+        self.fates.values().filter(is_cancelled).count()
+    }
+
+    fn waiting(&self) -> u64 {
+        self.scheduler.list_queue(self.now, 10).total.waiting()
+    }
+}
+
+#[test]
+fn a_dry_run_counts_and_does_nothing() {
+    let mut world = World::new(1, settings());
+    world.restore_of("acme", 7);
+    world.restore_of("other", 5);
+    for verb in [Verb::Hold, Verb::Flush, Verb::Cancel, Verb::Reroute] {
+        let would = world.steer(verb, tenant("acme"), true);
+        assert_eq!((would.amounts.deferred, would.sites, would.known), (7, 1, true), "{verb:?}");
+    }
+    world.pass(MINUTE);
+    assert_eq!((world.waiting(), world.cancelled(), world.relocated.len()), (12, 0, 0));
+    assert!(world.facts.is_empty(), "{:?}", world.facts);
+    let unknown = world.steer(Verb::Hold, Reach::Site("mx.nowhere".into()), true);
+    assert!(!unknown.known);
+}
+
+/// Ready, deferred and restored mail: what was accepted before is settled silently, what comes later
+/// is delivered, and what was on a connection ends as it may.
+#[test]
+fn what_is_cancelled_is_never_given_out_again() {
+    let mut world = World::new(1, settings());
+    let early = world.send_of("acme", 40);
+    world.restore_of("acme", 300);
+    world.restore_of("other", 9);
+    let under_way: usize = world.connections.iter().map(|one| one.work.len()).sum();
+    let done = world.steer(Verb::Cancel, tenant("acme"), false);
+    let expected = 340 - u64::try_from(under_way).unwrap();
+    assert_eq!((done.amounts.waiting(), done.amounts.in_flight), (expected, 340 - expected));
+    assert_eq!(world.waiting(), 9, "counted out at once");
+    world.pass(Duration::from_millis(1));
+    let late = world.send_of("acme", 3);
+    world.end(0, LeaseEnd::Finished);
+    world.calm();
+    assert_eq!(world.scheduler.counts().queued, 0);
+    for message in late {
+        assert!(matches!(world.fates[&(message.0, 0)], Some(Outcome::Delivered { .. })));
+    }
+    let settled = early.iter().filter(|id| world.fates[&(id.0, 0)].is_some()).count();
+    assert_eq!(settled, 40);
+    assert!(world.cancelled() >= usize::try_from(expected).unwrap());
+    assert!(!world.fates.values().any(|fate| matches!(fate, Some(Outcome::Failed { .. }))));
+    assert!(matches!(world.facts[0], Fact::Steered { verb: "cancel", .. }), "{:?}", world.facts);
+}
+
+#[test]
+fn a_cancelled_delivery_that_comes_in_late_is_dropped() {
+    let mut world = World::new(1, settings());
+    let before = world.now;
+    world.steer(Verb::Cancel, tenant("acme"), false);
+    world.pass(SECOND);
+    let now = std::mem::replace(&mut world.now, before);
+    world.restore_of("acme", 1);
+    world.now = now;
+    assert_eq!((world.cancelled(), world.scheduler.counts().queued), (1, 0));
+    world.send_of("acme", 1);
+    world.calm();
+    assert_eq!(world.cancelled(), 1);
+}
+
+/// The mail of a held tenant is cancelled behind its hold; others are served meanwhile, though many
+/// cancelled ones stand before them.
+#[test]
+fn cancelled_mail_stands_in_nobodys_way() {
+    let mut world = World::new(1, settings());
+    world.send_of("acme", 2000);
+    let other = world.send_of("other", 1);
+    world.steer(Verb::Cancel, tenant("acme"), false);
+    while let Some(busy) = world.connections.iter().position(|one| !one.work.is_empty()) {
+        world.deliver(busy);
+    }
+    assert!(world.fates[&(other[0].0, 0)].is_some(), "served before the sweep is through");
+    assert!(world.cancelled() < 1000);
+    world.calm();
+    assert_eq!(world.scheduler.counts().queued, 0);
+}
+
+#[test]
+fn a_flush_lets_deferred_mail_go_at_once_and_once() {
+    for reach in [tenant("acme"), Reach::Site(MX.into()), Reach::All] {
+        let mut world = World::new(1, settings());
+        world.restore_of("acme", 600);
+        world.send_of("acme", 3);
+        for at in 0..3 {
+            world.done(at, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+        }
+        assert_eq!(world.scheduler.list_queue(world.now, 1).total.deferred, 603);
+        let flushed = world.steer(Verb::Flush, reach.clone(), false);
+        assert_eq!(flushed.amounts.deferred, 603, "{reach}");
+        world.pass(Duration::from_millis(100));
+        assert_eq!(world.relocated.len(), 603, "{reach}");
+        let busy = world.connections.iter().position(|one| !one.work.is_empty()).unwrap();
+        world.done(busy, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+        world.pass(SECOND);
+        assert_eq!(world.relocated.len(), 603, "deferred again, it waits: {reach}");
+    }
+}
+
+#[test]
+fn a_flush_knocks_at_a_closed_door() {
+    let mut world = World::new(1, settings());
+    world.send_some(3);
+    for _ in 0..10 {
+        if world.connections.is_empty() {
+            break;
+        }
+        world.end(0, LeaseEnd::Unreachable(trouble(Cause::Site, 421, "down")));
+    }
+    let closed = |world: &World| {
+        matches!(world.view().waits_for, WaitsFor::Limit(Hindrance::Unreachable { .. }))
+    };
+    world.send_some(3);
+    assert!(closed(&world) && world.connections.is_empty(), "{:?}", world.view());
+    world.steer(Verb::Flush, Reach::Site(MX.into()), false);
+    assert_eq!(world.connections.len(), 1, "one tries");
+    world.calm();
+}
+
+#[test]
+fn a_reroute_looks_all_routes_up_and_keeps_due_times() {
+    let mut world = World::new(1, SiteSettings { connections: 1, ..settings() });
+    world.restore_of("acme", 300);
+    world.restore_of("other", 2);
+    world.send_of("acme", 8);
+    let ready = world.scheduler.list_queue(world.now, 9).total.ready;
+    let done = world.steer(Verb::Reroute, tenant("acme"), false);
+    assert_eq!(done.amounts.deferred, 300);
+    world.pass(Duration::from_millis(50));
+    assert_eq!(world.relocated.len() as u64, 300 + ready);
+    let amounts = world.scheduler.list_queue(world.now, 9).total;
+    assert_eq!((amounts.deferred, amounts.ready), (302, ready));
+    world.pass(30 * MINUTE);
+    assert_eq!(world.scheduler.list_queue(world.now, 9).total.deferred, 302, "not before its time");
+    world.calm();
+}
+
+#[test]
+fn a_hold_keeps_new_mail_too_and_says_so() {
+    let mut world = World::new(1, settings());
+    world.steer(Verb::Hold, tenant("acme"), false);
+    let held = world.send_of("acme", 4);
+    world.send_of("other", 1);
+    assert_eq!(world.connections.len(), 1);
+    let wanted = Wanted {
+        site: SiteKey::MxSet(MX.into()),
+        domain: "a.example".into(),
+        flow: flow("acme"),
+        message: held[0],
+    };
+    let waiting = world.scheduler.describe_wait(world.now, &wanted).unwrap();
+    assert_eq!((waiting.amounts.ready, waiting.in_flight), (4, false));
+    let binding = waiting.binding.unwrap();
+    assert_eq!((&*binding.what, binding.origin.as_deref()), ("held", Some("operator: a test")));
+    assert_eq!(world.scheduler.list_queue(world.now, 9).holds.len(), 1);
+    world.steer(Verb::Release, tenant("acme"), false);
+    world.calm();
+    assert!(held.iter().all(|id| world.fates[&(id.0, 0)].is_some()));
+}
+
+#[test]
+fn held_mail_expires_all_the_same() {
+    let mut world = World::new(1, SiteSettings { expire: MINUTE, ..settings() });
+    world.steer(Verb::Hold, Reach::Site(MX.into()), false);
+    world.send_some(2);
+    world.steer(Verb::Hold, Reach::Site(MX.into()), false);
+    world.pass(3 * MINUTE);
+    assert!(world.fates.values().all(|fate| matches!(fate, Some(Outcome::Failed { .. }))));
+}
+
+/// What a site or a delivery waits for is told by looking at a few heads of queues.
+#[test]
+fn to_explain_is_not_to_scan() {
+    const DEFERRED: usize = 100_000;
+    const LOOKS_MAX: usize = 300;
+    let mut world = World::new(1, settings());
+    world.restore_of("acme", DEFERRED);
+    let message = world.send_of("acme", 10)[9];
+    let flow = flow("acme");
+    let wanted =
+        Wanted { site: SiteKey::MxSet(MX.into()), domain: "a.example".into(), flow, message };
+    let looked_at = || world.scheduler.entries.looked_at.get();
+    let before = looked_at();
+    let report = world.scheduler.describe_sites(world.now, MX);
+    assert_eq!(report[0].amounts.deferred, DEFERRED as u64);
+    assert!(
+        report[0].waits_for.as_ref().is_some_and(|one| one.what == "connections"),
+        "{report:?}"
+    );
+    assert!(world.scheduler.describe_wait(world.now, &wanted).is_some());
+    world.scheduler.list_sites(world.now, 10);
+    world.scheduler.list_queue(world.now, 10);
+    let looks = looked_at() - before;
+    assert!(looks <= LOOKS_MAX, "{looks} entries were read");
+}
