@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Mono;
 
 /// How much may pass: `units` in each `per`, and `burst` units at once after a rest.
@@ -60,7 +61,8 @@ impl Rate {
         if tat <= now {
             return now;
         }
-        let unused = self.price(self.burst.max(1).saturating_sub(units));
+        let burst = self.burst.max(1) + u64::from(planted(Bug::BurstTooLarge));
+        let unused = self.price(burst.saturating_sub(units));
         let reach = unused.saturating_add(self.fraction(tat)) / u128::from(self.units);
         Mono(tat.0.saturating_sub(saturated(reach))).max(now)
     }
@@ -127,6 +129,12 @@ impl Gcra {
     /// makes no room for a second burst and a faster one pays sooner.
     pub fn retune(&mut self, now: Mono, old: &Rate, new: &Rate) {
         self.tat = new.carry_over(old, self.tat, now);
+    }
+
+    /// When all is paid for.
+    #[must_use]
+    pub fn rests_at(&self) -> Mono {
+        self.tat
     }
 
     /// Whether all is paid for: a fresh one would behave alike.

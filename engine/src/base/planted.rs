@@ -110,6 +110,34 @@ bugs! {
     AnswerForOneOnly,
     /// Memory of records is not given back.
     MemoryKept,
+    /// A permit of a shared cap that is handed over gets lost on its way.
+    GrantDropped,
+    /// A permit of a shared cap is kept for a connection that was not opened.
+    SharedPermitLeaked,
+    /// Who waits at a shared cap is not woken by the permit it is granted.
+    ParkedNeverWoken,
+    /// A connection opened with a permit that was waited for gets no work.
+    GrantedNeverFed,
+    /// A message takes nothing of its site's rate.
+    RateNeverTaken,
+    /// A message takes nothing of a rate that sites share.
+    SharedRateNeverTaken,
+    /// One unit more than the burst passes at once.
+    BurstTooLarge,
+    /// A site left alone for a minute has its whole burst again.
+    RatesForgottenWithSite,
+    /// A connection of a paced site gets no work though it is ready.
+    PacedNeverReady,
+    /// The limit for each source is not looked at.
+    LimitPerSourceIgnored,
+    /// The connections of an address are not counted.
+    AddressNotCounted,
+    /// What a rule asks for is not done.
+    RuleNotApplied,
+    /// What a rule asks for never ends.
+    RuleNeverEnds,
+    /// A tenant, campaign or source that a rule stops is stopped on one shard.
+    HoldOnOneShard,
 }
 
 /// Whether this bug is on.

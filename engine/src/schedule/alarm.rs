@@ -106,8 +106,7 @@ impl Scheduler {
         if !site.is_empty() {
             return;
         }
-        let reopens = site.paths.iter().filter_map(|path| path.control.next_wakeup()).max();
-        let reopens = reopens.unwrap_or(site.empty_since);
+        let reopens = site.keeps_until().unwrap_or(site.empty_since);
         let end = reopens.max(site.empty_since).plus(SITE_LINGER);
         if end > now.mono {
             self.arm(number, Kind::Linger, end);

@@ -11,6 +11,7 @@ use super::path::Path;
 use super::{Action, Scheduler};
 use crate::base::cell::{Answer, Cell, CellId, CellKey, Grant, Permit};
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
 use crate::model::settings::Caps;
@@ -156,6 +157,9 @@ impl Scheduler {
 
     /// The first in line at a cell that is still there.
     fn next_parked(&mut self, cell: CellId) -> Option<Waiter> {
+        if planted(Bug::ParkedNeverWoken) {
+            return None;
+        }
         while let Some(waiter) = self.parked.pop(cell) {
             match waiter {
                 Waiter::Path { site, serial, path } => {

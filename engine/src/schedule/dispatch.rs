@@ -11,6 +11,7 @@ use super::path::Path;
 use super::permit::{Flight, Listed, Mood};
 use super::site::Site;
 use super::{Action, Scheduler};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
 use crate::model::delivery::LeaseId;
@@ -191,6 +192,10 @@ impl Scheduler {
         let path = self.path_from(now, number, source);
         let held = self.acquire((number, path), in_hand)?;
         if !self.take_connection(now, number, path) {
+            if planted(Bug::SharedPermitLeaked) {
+                std::mem::forget(held);
+                return None;
+            }
             self.release(held);
             self.arm_pace(number, now.mono.plus(RATE_LOST_WAIT));
             return None;
@@ -262,7 +267,7 @@ impl Scheduler {
     pub fn handle_ready(&mut self, now: Now, lease: LeaseId) {
         let Some(slot) = self.leases.find(lease) else { return };
         let lease = &mut self.leases[slot];
-        if lease.mood != Mood::Awaited {
+        if lease.mood != Mood::Awaited || planted(Bug::PacedNeverReady) {
             return;
         }
         lease.mood = Mood::Willing;
@@ -279,9 +284,11 @@ impl Scheduler {
         let at = &site.paths[usize::from(path)];
         let source = at.source;
         let wanted = site.ready > 0 && !self.stopping && self.held(site, source).is_none();
+        let wanted = wanted && self.is_passable(now, at).is_ok();
         if wanted && self.may_open(now, site, Some(at)).is_ok() {
-            // Its work comes by the dispatch below, as for any connection without work.
-            if let Some(lease) = self.open(now, number, source, Some(in_hand)) {
+            let lease = self.open(now, number, source, Some(in_hand));
+            // Nothing was picked for it yet: it is given what comes next.
+            if let Some(lease) = lease.filter(|_| !planted(Bug::GrantedNeverFed)) {
                 self.relist_unused(now, lease);
             }
         } else {

@@ -159,12 +159,12 @@ impl Scheduler {
                 self.actions.push_back(Action::Hold { scope, hold });
                 true
             }
-            RuleAction::Suspend { what: Subject::Site, .. } => {
-                let mut begun = false;
-                for path in &mut self.sites[at.0].paths {
-                    begun |=
-                        path.effects.apply(now.mono, fired, host) == super::rules::Change::Begun;
-                }
+            // Sources that were not needed here yet are stopped as well.
+            RuleAction::Suspend { what: what @ Subject::Site, lasts } => {
+                let scope = self.scope_of(what, at, course);
+                let by = format!("rule {}", fired.label.name).into();
+                let begun = self.holds.get(&scope).is_none();
+                self.handle_hold(&scope, Hold { by, until: Some(now.mono.plus(lasts)) });
                 begun
             }
             RuleAction::Throttle

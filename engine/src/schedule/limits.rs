@@ -75,7 +75,7 @@ impl Scheduler {
         }
     }
 
-    fn is_passable(&self, now: Now, path: &Path) -> Result<(), Hindrance> {
+    pub(super) fn is_passable(&self, now: Now, path: &Path) -> Result<(), Hindrance> {
         if let Some(effect) = path.effects.stop(now.mono) {
             let by = format!("rule {}", effect.by.name).into();
             return Err(Hindrance::Held { by, until: Some(effect.until) });
@@ -159,7 +159,9 @@ impl Scheduler {
 
     fn ceiling_and_bound(&self, now: Now, site: &Site, path: &Path) -> (u32, Bound) {
         let settings = &site.pace.settings;
-        let per_source = settings.connections_per_source.unwrap_or(u32::MAX);
+        let per_source = settings.connections_per_source;
+        let per_source = per_source.filter(|_| !planted(Bug::LimitPerSourceIgnored));
+        let per_source = per_source.unwrap_or(u32::MAX);
         let ruled = path.effects.connections_limit(now.mono);
         let ruled = ruled.map(|(limit, effect)| (limit, Bound::Rule(effect.by.name.clone())));
         let all =

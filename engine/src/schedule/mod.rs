@@ -288,6 +288,10 @@ impl Scheduler {
     /// When [`Scheduler::handle_time`] should be called next.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Mono> {
+        // Nothing else happens any more: what is due stays due.
+        if self.stopping {
+            return self.wheel.next();
+        }
         let own = [
             self.wheel.next(),
             self.pace_alarms.next(),

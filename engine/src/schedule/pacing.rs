@@ -10,6 +10,7 @@ use super::path::Path;
 use super::site::Site;
 use crate::base::cell::{Cell, CellKey, Measure};
 use crate::base::gcra::{Gcra, Rate};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::settings::Caps;
 
@@ -22,6 +23,14 @@ pub(super) struct Pacers {
     messages: Gcra,
     bytes: Gcra,
     connections: Gcra,
+}
+
+impl Pacers {
+    /// When all that was taken is paid for.
+    pub(super) fn rest_at(&self) -> Mono {
+        let all = [self.messages, self.bytes, self.connections];
+        all.iter().map(Gcra::rests_at).max().unwrap_or_default()
+    }
 }
 
 /// What sets a rate or a limit that binds.
@@ -112,6 +121,9 @@ impl Scheduler {
         if !shared.iter().all(|cell| self.take_shared(cell, now.mono, bytes)) {
             return false;
         }
+        if planted(Bug::RateNeverTaken) {
+            return true;
+        }
         let site = &mut self.sites[number];
         let settings = Arc::clone(&site.pace.settings);
         if settings.message_rate.is_some() || settings.byte_rate.is_some() {
@@ -180,7 +192,8 @@ impl Scheduler {
     }
 
     pub(super) fn take_shared(&self, cell: &Cell, now: Mono, bytes: u32) -> bool {
-        let Some(caps) = self.caps_of(cell.key()) else { return true };
+        let caps = self.caps_of(cell.key()).filter(|_| !planted(Bug::SharedRateNeverTaken));
+        let Some(caps) = caps else { return true };
         let take = |rate: Option<Rate>, measure, units| {
             rate.is_none_or(|rate| cell.rate(measure).take(now, &rate, units).is_ok())
         };

@@ -13,6 +13,7 @@ use super::path::Path;
 use super::policy::Pace;
 use super::retry::Fifos;
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 use crate::model::outcome::Reply;
@@ -122,6 +123,18 @@ impl Site {
 
     pub(super) fn is_empty(&self) -> bool {
         self.ready == 0 && self.deferred == 0 && self.in_flight == 0 && self.in_use == 0
+    }
+
+    /// What a new site would not know: a door that is closed, what a rule asked for, and what its
+    /// rates have not paid for yet.
+    pub(super) fn keeps_until(&self) -> Option<Mono> {
+        let of_path = |path: &Path| {
+            let unpaid = Some(path.pacer.rests_at());
+            [path.control.next_wakeup(), path.effects.next_end(), unpaid]
+        };
+        let unpaid = self.pacers.as_deref().map(Pacers::rest_at);
+        let unpaid = unpaid.filter(|_| !planted(Bug::RatesForgottenWithSite));
+        self.paths.iter().flat_map(of_path).flatten().chain(unpaid).max()
     }
 
     pub(super) fn lane(&mut self, shard: ShardId) -> &mut Lane {

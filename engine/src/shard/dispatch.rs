@@ -192,11 +192,13 @@ impl Shard {
                 self.locate(now, &domain, Waiting { flow, delivery, due }, out);
             }
             Action::Hold { scope, hold } => {
-                for shard in (0..self.shards).map(ShardId) {
+                let told = if planted(Bug::HoldOnOneShard) { 1 } else { self.shards };
+                for shard in (0..told).map(ShardId) {
                     let (scope, hold) = (scope.clone(), hold.clone());
                     self.tell(shard, Note::Hold(Box::new((scope, hold))), out);
                 }
             }
+            Action::Grant { .. } if planted(Bug::GrantDropped) => {}
             Action::Grant { to, cell, grant } => self.tell(to, Note::Grant { cell, grant }, out),
             Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),
         }

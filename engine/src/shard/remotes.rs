@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::cell::{Answer, CAP_MAX, Cell, CellKey, CellTable, Grant, Permit};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::settings::{Settings, SiteSettings};
@@ -85,6 +86,7 @@ impl Counted {
             return (true, None);
         }
         let freed = self.leave();
+        let cap = cap.filter(|_| !planted(Bug::AddressNotCounted));
         let admitted = remotes.admit(now, ip, cap);
         let is_admitted = admitted.is_some();
         *self = admitted.unwrap_or_default();

@@ -76,6 +76,8 @@ pub struct World {
     holds: Vec<(Scope, Hold)>,
     /// Whether the turn that is taken was told of what was decided in an earlier one.
     is_late_turn: bool,
+    /// Resets, by which messages begin at hosts without pipelining: when they were decided.
+    resets: BTreeMap<LinkId, u64>,
     /// Of the runs that are over.
     counters: Counters,
     /// When the faults ended.
@@ -135,6 +137,7 @@ impl World {
             bounds_since: 0,
             holds: Vec::new(),
             is_late_turn: false,
+            resets: BTreeMap::new(),
             counters: Counters::default(),
             calm_since: None,
             look_every: 10 * SECOND,

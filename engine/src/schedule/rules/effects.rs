@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Fired, RuleLabel};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Mono;
 use crate::model::settings::{Action, Rate};
 
@@ -64,7 +65,11 @@ impl Effects {
                 return Change::None;
             }
         };
-        let effect = Effect { restraint, until: now.plus(lasts), by: Arc::clone(&fired.label) };
+        if planted(Bug::RuleNotApplied) {
+            return Change::None;
+        }
+        let until = if planted(Bug::RuleNeverEnds) { Mono::NEVER } else { now.plus(lasts) };
+        let effect = Effect { restraint, until, by: Arc::clone(&fired.label) };
         self.insert(now, effect)
     }
 

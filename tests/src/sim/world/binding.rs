@@ -94,9 +94,16 @@ impl World {
             }
         }
         let at = self.clock.at;
-        let earliest = if self.is_late_turn { at.saturating_sub(ON_ITS_WAY_MAX) } else { at };
+        let reset = if of == Of::Messages { self.resets.remove(&link) } else { None };
+        let earliest = reset.unwrap_or_else(|| self.earliest());
         let flow = sender.and_then(|sender| self.flow_of(sender));
         self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, flow }))
+    }
+
+    /// When what happens in this turn may have been decided at the earliest.
+    fn earliest(&self) -> u64 {
+        let on_its_way = if self.is_late_turn { ON_ITS_WAY_MAX } else { 0 };
+        self.clock.at.saturating_sub(on_its_way)
     }
 
     /// Whether each permit that this counts makes one connection only.
@@ -123,13 +130,16 @@ impl World {
         Some(((*flow.tenant).to_owned(), (*flow.campaign).to_owned()))
     }
 
-    /// Commands on their way to a host: messages that begin there.
+    /// Commands on their way to a host: messages that begin there, some with a reset before them.
     pub(super) fn sees_commands(&mut self, link: LinkId, text: &[u8]) -> Result<(), Violation> {
         const MAIL: &[u8] = b"MAIL FROM:<";
         if !self.options.bounds.is_on {
             return Ok(());
         }
         for line in text.split(|byte| *byte == b'\n') {
+            if line == b"RSET\r" {
+                self.resets.insert(link, self.earliest());
+            }
             let Some(rest) = line.strip_prefix(MAIL) else { continue };
             let end = rest.iter().position(|byte| *byte == b'>').unwrap_or(rest.len());
             let sender = String::from_utf8_lossy(&rest[..end]).into_owned();
