@@ -192,11 +192,10 @@ impl Scheduler {
         let path = self.path_from(now, number, source);
         let held = self.acquire((number, path), in_hand)?;
         if !self.take_connection(now, number, path) {
-            if planted(Bug::SharedPermitLeaked) {
-                std::mem::forget(held);
-                return None;
+            // A permit that is dropped is never free again.
+            if !planted(Bug::SharedPermitLeaked) {
+                self.release(held);
             }
-            self.release(held);
             self.arm_pace(number, now.mono.plus(RATE_LOST_WAIT));
             return None;
         }

@@ -35,8 +35,8 @@ impl BackoffKept {
         let wait = self.waits.entry(address.to_owned()).or_default();
         let set = retry.get(wait.attempts).or_else(|| retry.last()).copied().unwrap_or(0);
         wait.attempts += 1;
-        // Jitter takes an eighth at most.
-        wait.until = at + set / 8 * 7;
+        // Jitter only adds.
+        wait.until = at + set;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::sim::ledger::{Kind, Ledger, Spooled};
 /// What is under way when its time is over may still end well: the longest that a host may keep
 /// us, reply for reply, and the report's own way to the disk.
 const UNDER_WAY_MAX: u64 = HOUR;
-/// A site that could not be reached is looked at again after ten minutes at the latest.
+/// A site that could not be reached is looked at again after half an hour at the latest.
 const PROBE_MAX: u64 = 30 * MINUTE;
 
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl ServedInTime {
     /// Hosts behave since `calm_since`: by then everything has had another try.
     fn patience(ledger: &Ledger) -> u64 {
         let longest = ledger.retry.iter().flatten().max().copied().unwrap_or(0);
-        longest + longest / 8 + PROBE_MAX + ledger.held_up
+        longest + longest / 4 + PROBE_MAX + ledger.held_up
     }
 
     fn given_up(&mut self, ledger: &Ledger, address: &str, run: u32) -> Result<(), String> {
