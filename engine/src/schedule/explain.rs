@@ -197,7 +197,8 @@ impl Scheduler {
                 (what, of_path.filter(|_| limit.is_some()), learned, CONTROL_LOOP.to_owned())
             }
             Bound::Rule(name) => {
-                let limit = limit.map_or("a rate".to_owned(), |one| format!("{one} connections"));
+                let limit =
+                    limit.map_or_else(|| "a rate".to_owned(), |one| format!("{one} connections"));
                 ("rule", of_path, limit, format!("rule {name}"))
             }
             Bound::Shared(cap) => return self.shared_binding(path, cap),
