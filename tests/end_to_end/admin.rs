@@ -214,7 +214,7 @@ fn a_message_tells_where_it_waits() {
     let is_known = || run(&world, &show).status.success();
     assert!(wait::until(PATIENCE, is_known), "{:?}", refused(&world, &show));
     let shown = ask(&world, &show);
-    assert_eq!((&shown["message"], &shown["tenant"]), (&name.clone().into(), &"acme".into()));
+    assert_eq!((&shown["message"], &shown["tenant"]), (&name.into(), &"acme".into()));
     let part = &shown["parts"][0];
     assert_eq!((&part["domain"], &part["state"]), (&"d0.test".into(), &"deferred".into()));
     assert_eq!(number(&part["attempts"]), 1, "{shown}");

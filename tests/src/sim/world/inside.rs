@@ -22,7 +22,7 @@ const STOP_GRACE: u64 = 120 * SECOND;
 
 impl World {
     /// Puts a word into the inbox of a link's shard, if its run still lasts.
-    pub(super) fn tell_shard(&mut self, link: crate::sim::net::LinkId, word: Word) {
+    pub(super) fn tell_shard(&mut self, link: LinkId, word: Word) {
         let (run, shard) = (self.net.link(link).run, self.net.link(link).shard);
         self.tell(run, shard, word);
     }
