@@ -1,6 +1,6 @@
 //! What a client says of whose mail it is does not leave the engine.
 
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
@@ -30,9 +30,9 @@ fn serve(mut stream: TcpStream) -> Vec<u8> {
 }
 
 /// All up to the final dot, as it comes.
-fn text_of(lines: &mut impl Read) -> Vec<u8> {
+fn text_of(lines: &mut impl BufRead) -> Vec<u8> {
     let mut text = Vec::new();
-    for byte in lines.bytes() {
+    for byte in std::io::Read::bytes(lines) {
         text.push(byte.unwrap());
         if text.ends_with(b"\r\n.\r\n") {
             break;

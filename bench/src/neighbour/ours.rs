@@ -75,9 +75,15 @@ impl Ours {
     }
 
     /// A delivery for the scheduler, fresh or due again.
-    fn hand_in(&mut self, now: Mono, domain: Arc<str>, flow: Arc<Flow>, delivery: Delivery) {
+    fn hand_in(
+        &mut self,
+        now: Mono,
+        (domain, flow): (Arc<str>, Arc<Flow>),
+        delivery: Delivery,
+        due: Option<Mono>,
+    ) {
         let bearing = Bearing { domain, flow, target: Arc::clone(&self.target) };
-        self.scheduler.handle_parcel(at(now), Parcel { bearing, delivery }, None);
+        self.scheduler.handle_parcel(at(now), Parcel { bearing, delivery }, due);
     }
 
     fn carry_out(&mut self, now: Mono) {
@@ -88,8 +94,8 @@ impl Ours {
                 Action::Close { lease, .. } => {
                     self.orders.push_back(Order::Close { conn: lease.slot });
                 }
-                Action::Relocate { domain, flow, delivery } => {
-                    self.hand_in(now, domain, flow, delivery);
+                Action::Relocate { domain, flow, delivery, due } => {
+                    self.hand_in(now, (domain, flow), delivery, due);
                 }
                 Action::Hold { scope, hold } => {
                     self.scheduler.handle_hold(&scope, hold);
@@ -188,7 +194,7 @@ impl Sender for Ours {
         let domain = Arc::clone(&self.domains[usize::from(mail.domain)]);
         let flows = &self.flows[usize::from(mail.tenant)];
         let flow = Arc::clone(&flows[usize::from(mail.class == world::Class::Transactional)]);
-        self.hand_in(now, domain, flow, delivery);
+        self.hand_in(now, (domain, flow), delivery, None);
         self.carry_out(now);
     }
 
