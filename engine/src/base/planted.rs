@@ -124,8 +124,6 @@ bugs! {
     SharedRateNeverTaken,
     /// One unit more than the burst passes at once.
     BurstTooLarge,
-    /// A site left alone for a minute has its whole burst again.
-    RatesForgottenWithSite,
     /// A connection of a paced site gets no work though it is ready.
     PacedNeverReady,
     /// The limit for each source is not looked at.
