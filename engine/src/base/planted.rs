@@ -134,7 +134,7 @@ bugs! {
     RuleNotApplied,
     /// What a rule asks for never ends.
     RuleNeverEnds,
-    /// A tenant, campaign or source that a rule stops is stopped on one shard.
+    /// A tenant, campaign or source that is held is held on one shard.
     HoldOnOneShard,
 }
 

@@ -828,6 +828,15 @@ fn a_stop_closes_idle_connections_and_gives_out_no_more() {
 }
 
 #[test]
+fn what_is_over_on_arrival_is_over_in_all_its_parts() {
+    let settings = SiteSettings { recipients_per_message: 1, expire: Duration::ZERO, ..settings() };
+    let mut world = World::new(1, settings);
+    world.send("a.example", 0, 3);
+    let counts = world.scheduler.counts();
+    assert_eq!((counts.queued, counts.in_flight), (0, 0));
+}
+
+#[test]
 fn after_a_stop_nothing_that_is_due_keeps_the_shard_awake() {
     let mut world = World::new(1, settings());
     let hold = Hold { by: "operator".into(), until: Some(world.now.mono.plus(SECOND)) };
