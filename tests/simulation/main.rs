@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+use postrider_tests::sim::bounds::BOUNDS_FROM;
 use postrider_tests::sim::options::{LABELS_FROM, LATER_FROM, Size};
 use postrider_tests::sim::run::{Outcome, Telling, run};
 
@@ -17,6 +18,8 @@ const FIXED: Range<u64> = 0..200;
 const FIXED_LATER: Range<u64> = LATER_FROM..LATER_FROM + 220;
 /// The same, with headers that say whose mail it is.
 const FIXED_LABELS: Range<u64> = LABELS_FROM..LABELS_FROM + 100;
+/// The same, with rates, shared caps, sources, tenants and rules.
+const FIXED_BOUNDS: Range<u64> = BOUNDS_FROM..BOUNDS_FROM + 200;
 /// Worlds nobody has seen before, if `FRESH_VAR` does not say how many; 0: none.
 const FRESH: u64 = 500;
 const FRESH_VAR: &str = "POSTRIDER_SIM_FRESH";
@@ -35,8 +38,8 @@ fn recorded_worlds_keep_every_promise() {
 /// And every checker has something to judge: one that sees nothing would be green for ever.
 #[test]
 fn fixed_worlds_keep_every_promise() {
-    let judged = check(FIXED.chain(FIXED_LATER).chain(FIXED_LABELS).collect());
-    assert_eq!(judged.len(), 12);
+    let judged = check(FIXED.chain(FIXED_LATER).chain(FIXED_LABELS).chain(FIXED_BOUNDS).collect());
+    assert_eq!(judged.len(), 15);
     assert!(judged.values().all(|times| *times > 0), "{judged:?}");
 }
 
@@ -51,7 +54,7 @@ fn fresh_worlds_keep_every_promise() {
 
 #[test]
 fn the_same_seed_gives_the_same_world() {
-    for seed in (0..10).chain(LATER_FROM..LATER_FROM + 10) {
+    for seed in (0..10).chain(LATER_FROM..LATER_FROM + 10).chain(BOUNDS_FROM..BOUNDS_FROM + 10) {
         let (one, other) = (alone(seed), alone(seed));
         assert_eq!((one.hash, one.steps), (other.hash, other.steps), "seed {seed}");
         assert_ne!(one.hash, alone(seed + 1).hash, "seed {seed} and the next");

@@ -124,8 +124,6 @@ bugs! {
     SharedRateNeverTaken,
     /// One unit more than the burst passes at once.
     BurstTooLarge,
-    /// A site left alone for a minute has its whole burst again.
-    RatesForgottenWithSite,
     /// A connection of a paced site gets no work though it is ready.
     PacedNeverReady,
     /// The limit for each source is not looked at.
@@ -136,7 +134,7 @@ bugs! {
     RuleNotApplied,
     /// What a rule asks for never ends.
     RuleNeverEnds,
-    /// A tenant, campaign or source that a rule stops is stopped on one shard.
+    /// A tenant, campaign or source that is held is held on one shard.
     HoldOnOneShard,
 }
 

@@ -7,6 +7,7 @@ use super::alarm::Kind;
 use super::caps::{Held, InHand};
 use super::control::{Control, Door};
 use super::limits::{Hindrance, connections_max, skipped};
+use super::pacing::Bound;
 use super::path::Path;
 use super::permit::{Flight, Listed, Mood};
 use super::site::Site;
@@ -134,6 +135,10 @@ impl Scheduler {
                     best = Some(best.map_or(key, |best| key.min(best)));
                 }
                 Err(Hindrance::Rate { until, .. }) => wake = wake.min(until),
+                Err(Hindrance::Connections { bound: Bound::ConnectionsPerIp, .. }) => {
+                    let crowded = site.path_of(member.source).map(|path| path.crowded_until);
+                    wake = wake.min(crowded.unwrap_or(Mono::NEVER));
+                }
                 Err(_) => {}
             }
         }

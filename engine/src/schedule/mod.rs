@@ -222,11 +222,13 @@ impl Scheduler {
         let number = self.site_for(&bearing.target, &bearing.domain);
         let course = self.course_for(number, bearing.domain, bearing.flow);
         let due = due.filter(|due| *due > now.mono);
+        // Held until all parts have found their place: the first may be over at once.
+        self.courses.hold(course);
         for part in self.parts(number, delivery) {
             self.courses.hold(course);
             self.place(now, Flight::new(part, course), &bearing.target.way, due);
         }
-        self.note_if_empty(now, number);
+        self.let_go(now, course);
         self.dispatch(now, number);
     }
 

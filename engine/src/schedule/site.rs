@@ -13,7 +13,6 @@ use super::path::Path;
 use super::policy::Pace;
 use super::retry::Fifos;
 use crate::base::map::Map;
-use crate::base::planted::{Bug, planted};
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 use crate::model::outcome::Reply;
@@ -133,7 +132,6 @@ impl Site {
             [path.control.next_wakeup(), path.effects.next_end(), unpaid]
         };
         let unpaid = self.pacers.as_deref().map(Pacers::rest_at);
-        let unpaid = unpaid.filter(|_| !planted(Bug::RatesForgottenWithSite));
         self.paths.iter().flat_map(of_path).flatten().chain(unpaid).max()
     }
 

@@ -192,8 +192,7 @@ impl Shard {
                 self.locate(now, &domain, Waiting { flow, delivery, due }, out);
             }
             Action::Hold { scope, hold } => {
-                let told = if planted(Bug::HoldOnOneShard) { 1 } else { self.shards };
-                for shard in (0..told).map(ShardId) {
+                for shard in (0..self.shards).map(ShardId) {
                     let (scope, hold) = (scope.clone(), hold.clone());
                     self.tell(shard, Note::Hold(Box::new((scope, hold))), out);
                 }

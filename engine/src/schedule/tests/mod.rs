@@ -883,6 +883,27 @@ fn a_stop_closes_idle_connections_and_gives_out_no_more() {
 }
 
 #[test]
+fn what_is_over_on_arrival_is_over_in_all_its_parts() {
+    let settings = SiteSettings { recipients_per_message: 1, expire: Duration::ZERO, ..settings() };
+    let mut world = World::new(1, settings);
+    world.send("a.example", 0, 3);
+    let counts = world.scheduler.counts();
+    assert_eq!((counts.queued, counts.in_flight), (0, 0));
+}
+
+#[test]
+fn after_a_stop_nothing_that_is_due_keeps_the_shard_awake() {
+    let mut world = World::new(1, settings());
+    let hold = Hold { by: "operator".into(), until: Some(world.now.mono.plus(SECOND)) };
+    assert!(world.scheduler.handle_hold(&Scope::Tenant("acme".into()), hold));
+    world.scheduler.handle_stop();
+    world.now = Now { mono: world.now.mono.plus(MINUTE), ..world.now };
+    world.scheduler.handle_time(world.now);
+    let next = world.scheduler.next_wakeup();
+    assert!(next.is_none_or(|next| next > world.now.mono), "{next:?}");
+}
+
+#[test]
 fn routes_that_fail_or_wait_are_settled_so() {
     let mut world = World::new(1, settings());
     world.way = Way::Failed(reply(550, "no such domain"));
