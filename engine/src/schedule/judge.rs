@@ -88,6 +88,9 @@ impl Scheduler {
             Attempt::Mixed { mut recipients, complaint } => {
                 let said = complaint.as_ref().map(|complaint| signal_for(complaint.cause));
                 let signal = Some(signal_of(&recipients)).filter(|signal| Some(*signal) != said);
+                // Who refuses a message for a reason of its own is there, and answers.
+                let signal =
+                    signal.map(|one| if one == Signal::Site { Signal::Content } else { one });
                 self.note_answer(now, slot, &flight, signal);
                 let spared = self.rule_on(now, (number, path), &flight, remote, &mut recipients);
                 if let Some(complaint) = complaint {
