@@ -101,6 +101,7 @@ impl RulesKept {
     }
 
     fn stop(&mut self, what: Stopped, by: String, at: u64, lasts: Duration) {
+        self.judged += 1;
         let until = at + u64::try_from(lasts.as_nanos()).unwrap_or(0);
         self.stops.retain(|stop| stop.until > at);
         self.stops.push(Stop { what, by, from: at, until, used: BTreeMap::new() });
@@ -126,7 +127,6 @@ impl RulesKept {
                     is_new || *used > GIVEN_AHEAD
                 }
             };
-            self.judged += 1;
             if is_over {
                 let (by, what, left) = (&stop.by, &stop.what, (stop.until - at) / MS);
                 return Err(format!("{by} stops {what:?} for {left} ms more, and {way:?} begins"));
