@@ -218,7 +218,7 @@ fn a_message_tells_where_it_waits() {
     let part = &shown["parts"][0];
     assert_eq!((&part["domain"], &part["state"]), (&"d0.test".into(), &"deferred".into()));
     assert_eq!(number(&part["attempts"]), 1, "{shown}");
-    assert!((3000..=4100).contains(&number(&part["next_try_seconds"])), "{shown}");
+    assert!((3500..=4600).contains(&number(&part["next_try_seconds"])), "{shown}");
     assert!(refused(&world, "message show FFFF-000000").0.contains("no recipient of "));
     assert!(running.stop().0.success());
 }
