@@ -136,7 +136,7 @@ pub(crate) struct QueueSteerFlags {
     #[command(flatten)]
     pub(crate) reach: ReachFlags,
     /// Only this campaign of the tenant.
-    #[arg(long, value_name = "NAME", requires = "tenant")]
+    #[arg(long, value_name = "NAME", requires = "tenant", conflicts_with_all = ["site", "source", "all"])]
     pub(crate) campaign: Option<String>,
     #[command(flatten)]
     pub(crate) how: HowFlags,

@@ -164,8 +164,10 @@ impl Scheduler {
         let per_source = per_source.unwrap_or(u32::MAX);
         let ruled = path.effects.connections_limit(now.mono);
         let ruled = ruled.map(|(limit, effect)| (limit, Bound::Rule(effect.by.name.clone())));
-        let all =
-            [(settings.connections, Bound::Connections), (per_source, Bound::ConnectionsPerSource)];
+        let all = [
+            (connections_max(site), Bound::Connections),
+            (per_source, Bound::ConnectionsPerSource),
+        ];
         let limits = all.into_iter().chain(ruled);
         limits.min_by_key(|(limit, _)| *limit).unwrap_or((0, Bound::Connections))
     }
