@@ -270,7 +270,7 @@ impl World {
         connection.given += 1;
         assert!(connection.given <= connection.share, "a connection is given its share at most");
         connection.work.push_back(delivery);
-        let ahead_max = if to == ShardId(0) { 2 } else { 3 };
+        let ahead_max = if to == lease.owner { 2 } else { 3 };
         assert!(connection.work.len() <= ahead_max);
     }
 
