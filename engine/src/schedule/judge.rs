@@ -96,12 +96,14 @@ impl Scheduler {
                 if let Some(complaint) = complaint {
                     self.hear(now, slot, flight.given, complaint);
                 }
+                // Only from a path that a rule has stopped: it must not come back by this one.
+                let is_stopped = self.sites[number].path(path).effects.stop(now.mono).is_some();
                 match spared {
-                    Spared::No => {
+                    Spared::ForAnotherSource if is_stopped => self.put_back(now, flight),
+                    Spared::ForAnotherSource | Spared::No => {
                         let strict = self.strict(slot);
                         self.settle_mixed(now, flight, &recipients, strict);
                     }
-                    Spared::ForAnotherSource => self.put_back(now, flight),
                 }
             }
             // Its connection is gone or going: more work would only come back as well.
@@ -262,7 +264,10 @@ impl Scheduler {
                 match fired.action {
                     RuleAction::Bounce => one.class = Class::Failed,
                     RuleAction::Defer => one.class = Class::Deferred,
-                    RuleAction::OtherSource => spared = Spared::ForAnotherSource,
+                    RuleAction::OtherSource => {
+                        one.class = Class::Deferred;
+                        spared = Spared::ForAnotherSource;
+                    }
                     RuleAction::Throttle => one.cause = Cause::Throttle,
                     _ => self.apply(now, at, flight.course, &host, &fired),
                 }
