@@ -11,7 +11,7 @@ use postrider_engine::model::route::SiteKey;
 use postrider_engine::model::settings::{
     Action, Origin, Rate, RuleScope, RuleSettings, Subject, Trigger,
 };
-use postrider_engine::schedule::rules::{Place, RuleCounters, Rules};
+use postrider_engine::schedule::rules::{Hearing, Place, RuleCounters, Rules};
 use toml::{Table, Value};
 
 /// Mail host, reply, and the rules that match: their names, each without its provider.
@@ -285,7 +285,15 @@ fn matches(rule: &RuleSettings, document: &Table, host: &str, reply: &str) -> bo
     let provider = provider.map(|(name, _)| &**name);
     let place = Place { provider, domain: "example.com", site: &site, source: None };
     let rules = Rules::new(1, std::slice::from_ref(rule)).unwrap();
-    !rules.judge(Mono(0), &place, &parsed(reply), &mut RuleCounters::default()).is_empty()
+    !rules
+        .judge(
+            Mono(0),
+            &place,
+            &parsed(reply),
+            &mut RuleCounters::default(),
+            &mut Hearing::default(),
+        )
+        .is_empty()
 }
 
 /// As the reply reader keeps it: the enhanced code is taken out of the text.

@@ -1,25 +1,16 @@
 //! What became of an attempt, and what it says about the path it went by.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use super::Scheduler;
-use super::control::{Door, Seen, Signal, Stage};
-use super::feedback::At;
+use super::control::{Seen, Signal, Stage};
+use super::feedback::{At, signal_for};
 use super::permit::{Flight, Lease};
+use super::ruling::Fate;
 use super::settle::whole;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::delivery::{Delivery, LeaseId};
-use crate::model::note::{
-    Attempt, Cause, Class, Complaint, Done, LeaseEnd, RecipientResult, Remote, Trouble,
-};
-use crate::model::outcome::{Enhanced, Outcome, Reply};
-use crate::model::route::Way;
-use crate::model::settings::Action as RuleAction;
-
-/// When an address has all the connections it may, the next is tried after so long.
-const CROWDED_WAIT: Duration = Duration::from_millis(200);
+use crate::model::note::{Attempt, Cause, Class, Complaint, Done, RecipientResult, Remote};
+use crate::model::outcome::{Outcome, Reply};
 
 impl Scheduler {
     /// What became of one delivery of a lease. Unknown names are of leases that have ended.
@@ -36,265 +27,162 @@ impl Scheduler {
         self.dispatch(now, number);
     }
 
-    /// The permit of a lease is free again.
-    pub fn handle_ended(&mut self, now: Now, lease: LeaseId, why: LeaseEnd) {
-        let Some(slot) = self.leases.find(lease) else { return };
-        self.end_willingness(slot);
-        let Some(mut lease) = self.leases.end(slot) else { return };
-        let Lease { site: number, path, .. } = lease;
-        self.sites[number].path(path).fruitless -= u32::from(lease.is_fruitless());
-        while let Some(flight) = lease.take_last() {
-            self.land(number, path);
-            lease.returned += 1;
-            let flight = self.landed(flight);
-            self.put_back(now, flight);
-        }
-        let freed = u32::from(!planted(Bug::PermitKept));
-        self.sites[number].in_use -= freed;
-        self.sites[number].path(path).in_use -= freed;
-        let held = std::mem::take(&mut lease.held);
-        self.release(held);
-        self.judge_end(now, &lease, why);
-        self.note_if_empty(now, number);
-        self.dispatch(now, number);
-    }
-
     /// A delivery that is under way no more: its tenant has room for another.
-    fn landed(&mut self, mut flight: Flight) -> Flight {
+    pub(super) fn landed(&mut self, mut flight: Flight) -> Flight {
         let held = std::mem::take(&mut flight.held);
         self.release(held);
         flight
     }
 
     fn judge(&mut self, now: Now, slot: u32, flight: Flight, done: Done) {
-        let Lease { site: number, path, .. } = self.leases[slot];
         let Done { result, remote, .. } = done;
         match result {
-            Attempt::Delivered(reply) => {
-                self.note_answer(now, slot, &flight, Some(Signal::Delivered));
-                let attempts = flight.delivery.attempts.saturating_add(1);
-                let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
-                let strict = self.strict(slot);
-                if planted(Bug::DeliveredTwice) && flight.delivery.attempts == 0 {
-                    let delivery = Delivery { attempts: 1, ..flight.delivery.clone() };
-                    self.courses.hold(flight.course);
-                    self.put_back(now, Flight::new(delivery, flight.course));
-                }
-                if !planted(Bug::DeliveredNotSettled) {
-                    self.settle(flight.delivery, vec![outcome], strict);
-                }
-                self.let_go(now, flight.course);
+            Attempt::Delivered(reply) => self.judge_delivered(now, slot, flight, reply),
+            Attempt::Mixed { recipients, complaint } => {
+                self.judge_mixed(now, slot, flight, remote, recipients, complaint);
             }
-            Attempt::Mixed { mut recipients, complaint } => {
-                let said = complaint.as_ref().map(|complaint| signal_for(complaint.cause));
-                let signal = Some(signal_of(&recipients)).filter(|signal| Some(*signal) != said);
-                // Who refuses a message for a reason of its own is there, and answers.
-                let signal =
-                    signal.map(|one| if one == Signal::Site { Signal::Content } else { one });
-                self.note_answer(now, slot, &flight, signal);
-                let spared = self.rule_on(now, (number, path), &flight, remote, &mut recipients);
-                if let Some(complaint) = complaint {
-                    self.hear(now, slot, flight.given, complaint);
-                }
-                // Only from a path that a rule has stopped: it must not come back by this one.
-                let is_stopped = self.sites[number].path(path).effects.stop(now.mono).is_some();
-                match spared {
-                    Spared::ForAnotherSource if is_stopped => self.put_back(now, flight),
-                    Spared::ForAnotherSource | Spared::No => {
-                        let strict = self.strict(slot);
-                        self.settle_mixed(now, flight, &recipients, strict);
-                    }
-                }
-            }
-            // Its connection is gone or going: more work would only come back as well.
-            Attempt::NotTried => {
-                self.mark(slot, |lease| lease.returned += 1);
-                self.end_willingness(slot);
-                if planted(Bug::UntriedForgotten) {
-                    return self.let_go(now, flight.course);
-                }
-                self.put_back(now, flight);
-            }
+            Attempt::NotTried => self.judge_untried(now, slot, flight),
             Attempt::Throttled(complaint) => {
-                let Lease { opened, answered, .. } = self.leases[slot];
-                self.mark(slot, |lease| lease.answered += 1);
-                self.rule_on_complaint(now, (number, path), &flight, remote, &complaint.reply);
-                let given = flight.given;
-                self.put_back(now, flight);
-                let session = &mut self.sites[number].path(path).session;
-                if session.handle_goodbye(now.mono, opened, answered) {
-                    return self.end_willingness(slot);
-                }
-                self.hear(now, slot, given, complaint);
+                self.judge_throttled(now, slot, flight, remote, complaint);
             }
             Attempt::Unreadable => self.set_aside(now, flight),
         }
     }
 
+    fn judge_delivered(&mut self, now: Now, slot: u32, flight: Flight, reply: Reply) {
+        self.note_answer(now, slot, &flight);
+        self.hear(now, slot, flight.given, Signal::Delivered);
+        let attempts = flight.delivery.attempts.saturating_add(1);
+        let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
+        let strict = self.strict(slot);
+        if planted(Bug::DeliveredTwice) && flight.delivery.attempts == 0 {
+            let delivery = Delivery { attempts: 1, ..flight.delivery.clone() };
+            self.courses.hold(flight.course);
+            self.put_back(now, Flight::new(delivery, flight.course));
+        }
+        if !planted(Bug::DeliveredNotSettled) {
+            self.settle(flight.delivery, vec![outcome], strict);
+        }
+        self.let_go(now, flight.course);
+    }
+
+    fn judge_mixed(
+        &mut self,
+        now: Now,
+        slot: u32,
+        flight: Flight,
+        remote: Option<Remote>,
+        mut recipients: Vec<RecipientResult>,
+        complaint: Option<Complaint>,
+    ) {
+        self.note_answer(now, slot, &flight);
+        let at = self.leases[slot].at();
+        let ruling = self.rule_on_recipients(now, at, &flight, remote, &mut recipients);
+        let telling = telling(&recipients);
+        let signal = match telling.map_or(Signal::Delivered, |one| signal_for(one.cause)) {
+            _ if ruling.asks_to_slow_down => Signal::Throttle,
+            // Who refuses a message for a reason of its own is there, and answers.
+            Signal::Site => Signal::Content,
+            signal => signal,
+        };
+        if let Some(deferred) = telling.filter(|one| one.class == Class::Deferred) {
+            self.sites[at.0].last_reply = Some(deferred.reply.clone());
+        }
+        // What a complaint says as well is heard once.
+        if complaint.as_ref().is_none_or(|complaint| signal_for(complaint.cause) != signal) {
+            self.hear(now, slot, flight.given, signal);
+        }
+        if let Some(complaint) = complaint {
+            self.complain(now, slot, flight.given, complaint);
+        }
+        if ruling.fate == Some(Fate::OtherSource) && self.is_stopped(now, at) {
+            return self.put_back(now, flight);
+        }
+        let strict = self.strict(slot);
+        self.settle_mixed(now, flight, &recipients, strict);
+    }
+
+    /// Its connection is gone or going: more work would only come back as well.
+    fn judge_untried(&mut self, now: Now, slot: u32, flight: Flight) {
+        self.mark(slot, |lease| lease.returned += 1);
+        self.end_willingness(slot);
+        if planted(Bug::UntriedForgotten) {
+            return self.let_go(now, flight.course);
+        }
+        self.put_back(now, flight);
+    }
+
+    fn judge_throttled(
+        &mut self,
+        now: Now,
+        slot: u32,
+        flight: Flight,
+        remote: Option<Remote>,
+        complaint: Complaint,
+    ) {
+        let Lease { opened, answered, .. } = self.leases[slot];
+        let at = self.leases[slot].at();
+        self.mark(slot, |lease| lease.answered += 1);
+        self.count_answer(now, at, flight.course);
+        let ruling = self.rule_on(now, at, flight.course, remote, &complaint.reply);
+        let given = flight.given;
+        // An operator may know that such a reply is about the message, and not about the site.
+        if let Some(fate @ (Fate::Bounce | Fate::Defer)) = ruling.fate {
+            self.end_willingness(slot);
+            self.settle_as(now, slot, flight, fate, &complaint.reply);
+            if ruling.asks_to_slow_down {
+                self.complain(now, slot, given, complaint);
+            }
+            return;
+        }
+        self.put_back(now, flight);
+        let session = &mut self.sites[at.0].path(at.1).session;
+        if session.handle_goodbye(now.mono, opened, answered) {
+            return self.end_willingness(slot);
+        }
+        self.complain(now, slot, given, complaint);
+    }
+
+    /// Settles all recipients with a reply that was not about any of them.
+    fn settle_as(&mut self, now: Now, slot: u32, flight: Flight, fate: Fate, reply: &Reply) {
+        let result = |recipient| RecipientResult {
+            recipient,
+            class: fate.class(),
+            cause: Cause::Recipient,
+            reply: reply.clone(),
+        };
+        let recipients: Vec<_> = flight.delivery.recipients().map(result).collect();
+        let strict = self.strict(slot);
+        self.settle_mixed(now, flight, &recipients, strict);
+    }
+
+    /// Whether a rule stops the path: what is to go by another must not come back by this one.
+    fn is_stopped(&mut self, now: Now, at: At) -> bool {
+        self.sites[at.0].path(at.1).effects.stop(now.mono).is_some()
+    }
+
     /// The site asked to slow down, or broke off, besides what it said about a message.
-    fn hear(&mut self, now: Now, slot: u32, given: Mono, complaint: Complaint) {
-        let Lease { site: number, path, .. } = self.leases[slot];
+    fn complain(&mut self, now: Now, slot: u32, given: Mono, complaint: Complaint) {
+        let (number, _) = self.leases[slot].at();
         let signal = signal_for(complaint.cause);
         self.sites[number].last_reply = Some(complaint.reply);
         self.end_willingness(slot);
+        self.hear(now, slot, given, signal);
+    }
+
+    /// What the site said in answer to a delivery that was given then.
+    fn hear(&mut self, now: Now, slot: u32, given: Mono, signal: Signal) {
         let seen = Seen { signal, stage: Stage::Message, started: given };
-        self.learn(now, (number, path), seen);
+        self.learn(now, self.leases[slot].at(), seen);
     }
 
-    fn judge_end(&mut self, now: Now, lease: &Lease, why: LeaseEnd) {
-        match why {
-            LeaseEnd::Unreachable(trouble) => {
-                self.learn_phases(now, (lease.site, lease.path), &trouble.phases);
-                // A delivery that was broken off has told so, and paid for it.
-                if lease.answered == 0 {
-                    self.blame(now, lease, Signal::Site, trouble.reply);
-                }
-            }
-            LeaseEnd::TurnedAway(trouble) => {
-                self.learn_phases(now, (lease.site, lease.path), &trouble.phases);
-                self.turned_away(now, lease, *trouble);
-            }
-            LeaseEnd::Local(reply) => self.wait_for_ourselves(now, lease, reply),
-            LeaseEnd::Busy { .. } => {
-                let until = now.mono.plus(CROWDED_WAIT);
-                self.sites[lease.site].path(lease.path).crowded_until = until;
-                self.arm_pace(lease.site, until);
-            }
-            LeaseEnd::Skipped => {
-                let text = "every mail host is to be passed over for now";
-                self.wait_for_ourselves(now, lease, Reply::local(451, Enhanced(4, 3, 2), text));
-            }
-            LeaseEnd::Finished if lease.is_fruitless() && !self.stopping => {
-                let text = "connection ended before anything was delivered";
-                let reply = Reply::local(451, Enhanced(4, 4, 2), text);
-                self.blame(now, lease, Signal::Site, reply);
-            }
-            LeaseEnd::Finished => {}
-        }
-    }
-
-    fn turned_away(&mut self, now: Now, lease: &Lease, trouble: Trouble) {
-        let at = (lease.site, lease.path);
-        let source = self.sites[lease.site].path(lease.path).source;
-        let front = self.next_from(lease.site, source);
-        if let Some(id) = front {
-            let course = self.entries[id].course;
-            let domain = Arc::clone(&self.courses[course].domain);
-            let host = self.host_of(lease.site, trouble.remote);
-            for fired in self.judge_reply(now, at, &domain, &trouble.reply) {
-                self.apply(now, at, course, &host, &fired);
-            }
-        }
-        match signal_for(trouble.cause) {
-            Signal::Throttle => {
-                self.sites[lease.site].last_reply = Some(trouble.reply);
-                let seen = Seen { signal: Signal::Throttle, ..connecting(lease) };
-                self.learn(now, at, seen);
-            }
-            _ => self.blame(now, lease, Signal::Site, trouble.reply),
-        }
-    }
-
-    /// Nobody's fault but this machine's, or a limit of ours: a moment later.
-    fn wait_for_ourselves(&mut self, now: Now, lease: &Lease, reply: Reply) {
-        self.sites[lease.site].last_reply = Some(reply);
-        let seen = Seen { signal: Signal::Local, ..connecting(lease) };
-        self.learn(now, (lease.site, lease.path), seen);
-    }
-
-    /// The site does not do its work: what was to go out next pays one attempt, so that each failed
-    /// connection moves one message's own clock and shows its reason. Not while the door is closed:
-    /// what began before says nothing new.
-    fn blame(&mut self, now: Now, lease: &Lease, signal: Signal, reply: Reply) {
-        let at = (lease.site, lease.path);
-        let path = self.sites[lease.site].path(lease.path);
-        let source = path.source;
-        let is_news = !matches!(path.control.door(), Door::Closed { .. });
-        self.sites[lease.site].last_reply = Some(reply.clone());
-        self.learn(now, at, Seen { signal, ..connecting(lease) });
-        if is_news && let Some(id) = self.next_from(lease.site, source) {
-            let flight = self.remove(now, id);
-            self.charge(now, flight, reply);
-        }
-    }
-
-    /// What would go out next from a source.
-    fn next_from(&self, number: u32, source: u16) -> Option<u32> {
-        let uses = |trunk: &&u32| {
-            let pool = self.order.trunks[**trunk as usize].pool;
-            self.roster.members(pool).iter().any(|member| member.source == source)
-        };
-        let mut trunks = self.sites[number].trunks.iter().filter(uses);
-        let leaf = trunks.find_map(|trunk| self.order.next(*trunk))?;
-        self.order.oldest(&self.entries, leaf).map(|(_, id)| id)
-    }
-
-    /// The site said something about a delivery. While the door is closed that proves nothing: it
-    /// belongs to the time before.
-    /// `signal`: unless a complaint says the same.
-    fn note_answer(&mut self, now: Now, slot: u32, flight: &Flight, signal: Option<Signal>) {
+    /// The site had a word to say about a delivery.
+    fn note_answer(&mut self, now: Now, slot: u32, flight: &Flight) {
         self.mark(slot, |lease| lease.answered += 1);
         let Lease { site: number, path, shard, answered, .. } = self.leases[slot];
         self.sites[number].path(path).session.handle_answer(answered);
         self.sites[number].lane(shard).executed += 1;
         self.count_answer(now, (number, path), flight.course);
-        if let Some(signal) = signal {
-            let seen = Seen { signal, stage: Stage::Message, started: flight.given };
-            self.learn(now, (number, path), seen);
-        }
-    }
-
-    /// What the operator's rules make of the replies of a delivery.
-    fn rule_on(
-        &mut self,
-        now: Now,
-        at: At,
-        flight: &Flight,
-        remote: Option<Remote>,
-        recipients: &mut [RecipientResult],
-    ) -> Spared {
-        if self.rules.is_empty() {
-            return Spared::No;
-        }
-        let domain = Arc::clone(&self.courses[flight.course].domain);
-        let host = self.host_of(at.0, remote);
-        let mut spared = Spared::No;
-        for one in recipients.iter_mut().filter(|one| one.class != Class::Delivered) {
-            for fired in self.judge_reply(now, at, &domain, &one.reply) {
-                match fired.action {
-                    RuleAction::Bounce => one.class = Class::Failed,
-                    RuleAction::Defer => one.class = Class::Deferred,
-                    RuleAction::OtherSource => {
-                        one.class = Class::Deferred;
-                        spared = Spared::ForAnotherSource;
-                    }
-                    RuleAction::Throttle => one.cause = Cause::Throttle,
-                    _ => self.apply(now, at, flight.course, &host, &fired),
-                }
-            }
-        }
-        spared
-    }
-
-    fn rule_on_complaint(
-        &mut self,
-        now: Now,
-        at: At,
-        flight: &Flight,
-        remote: Option<Remote>,
-        reply: &Reply,
-    ) {
-        let domain = Arc::clone(&self.courses[flight.course].domain);
-        let host = self.host_of(at.0, remote);
-        for fired in self.judge_reply(now, at, &domain, reply) {
-            self.apply(now, at, flight.course, &host, &fired);
-        }
-    }
-
-    fn host_of(&self, number: u32, remote: Option<Remote>) -> Box<str> {
-        let Way::Hosts(hosts) = &self.sites[number].target.way else { return Box::default() };
-        let host = remote.and_then(|remote| hosts.get(usize::from(remote.host)));
-        host.map(|host| host.name.clone()).unwrap_or_default()
     }
 
     /// Notes something about a lease; its path knows how many are fruitless.
@@ -306,46 +194,19 @@ impl Scheduler {
         path.fruitless += u32::from(lease.is_fruitless());
     }
 
-    fn land(&mut self, number: u32, path: u16) {
+    pub(super) fn land(&mut self, number: u32, path: u16) {
         self.sites[number].in_flight -= 1;
         self.sites[number].path(path).in_flight -= 1;
         self.in_flight -= 1;
     }
 }
 
-/// Whether a rule keeps a delivery from being settled by what was said.
-enum Spared {
-    No,
-    ForAnotherSource,
-}
-
-/// What a delivery's replies say about the path: a wish to slow down before all else; that it works,
-/// as soon as one recipient was taken.
-fn signal_of(recipients: &[RecipientResult]) -> Signal {
+/// The recipient whose reply says most about the path: a wish to slow down before all else. `None`:
+/// one recipient was taken, it works.
+fn telling(recipients: &[RecipientResult]) -> Option<&RecipientResult> {
     let is_throttled =
-        |one: &RecipientResult| one.class == Class::Deferred && one.cause == Cause::Throttle;
-    if recipients.iter().any(is_throttled) {
-        return Signal::Throttle;
-    }
-    let delivered = recipients.iter().any(|one| one.class == Class::Delivered);
-    let first = recipients.first().filter(|_| !delivered);
-    first.map_or(Signal::Delivered, |one| signal_for(one.cause))
-}
-
-fn signal_for(cause: Cause) -> Signal {
-    match cause {
-        Cause::None => Signal::Delivered,
-        Cause::Throttle => Signal::Throttle,
-        Cause::Site => Signal::Site,
-        Cause::Recipient => Signal::Recipient,
-        Cause::Content => Signal::Content,
-        Cause::Policy => Signal::Policy,
-        Cause::Greylist => Signal::Greylist,
-        Cause::Local => Signal::Local,
-    }
-}
-
-/// A connection that was opened with its lease; the signal is to be filled in.
-fn connecting(lease: &Lease) -> Seen {
-    Seen { signal: Signal::Local, stage: Stage::Connect, started: lease.opened }
+        |one: &&RecipientResult| one.class == Class::Deferred && one.cause == Cause::Throttle;
+    let is_delivered = |one: &RecipientResult| one.class == Class::Delivered;
+    let throttled = recipients.iter().find(is_throttled);
+    throttled.or_else(|| recipients.first().filter(|_| !recipients.iter().any(is_delivered)))
 }

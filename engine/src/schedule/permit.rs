@@ -83,6 +83,11 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    /// The path it is a permit of.
+    pub(super) fn at(&self) -> (u32, u16) {
+        (self.site, self.path)
+    }
+
     /// Whether it can take one more delivery ahead.
     pub(super) fn has_room(&self) -> bool {
         let is_lent = self.shard != self.id.owner;

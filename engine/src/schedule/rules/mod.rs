@@ -48,6 +48,35 @@ pub struct Fired {
     pub action: Action,
 }
 
+/// What rules have made of the replies of one delivery so far: it counts once for each rule, however
+/// many of its recipients were refused.
+#[derive(Debug, Default)]
+pub struct Hearing {
+    /// Rules that counted it, and whether that was often enough.
+    counted: Vec<(u16, bool)>,
+    acted: Vec<u16>,
+}
+
+impl Hearing {
+    /// Whether what a rule asks for, and what lasts, was not asked for yet.
+    pub fn is_first(&mut self, rule: u16) -> bool {
+        let is_first = !self.acted.contains(&rule);
+        if is_first {
+            self.acted.push(rule);
+        }
+        is_first
+    }
+
+    fn is_enough(&mut self, rule: u16, count: impl FnOnce() -> bool) -> bool {
+        if let Some((_, enough)) = self.counted.iter().find(|(known, _)| *known == rule) {
+            return *enough;
+        }
+        let enough = count();
+        self.counted.push((rule, enough));
+        enough
+    }
+}
+
 /// Of what sort an action is. Where several rules fire, the first of each kind is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -86,12 +115,14 @@ impl Rules {
         place: &Place<'_>,
         reply: &Reply,
         counters: &mut RuleCounters,
+        hearing: &mut Hearing,
     ) -> Vec<Fired> {
         let mut fired: Vec<Fired> = Vec::new();
         for index in self.matching(place, reply) {
             let rule = self.rule(index);
             // A rule counts what it matches even where an earlier one goes first.
-            if !counters.note_match(now, self.generation(), index, rule) {
+            let count = || counters.note_match(now, self.generation(), index, rule);
+            if !hearing.is_enough(index, count) {
                 continue;
             }
             let kind = Kind::of(&rule.action);

@@ -60,7 +60,13 @@ impl Path {
     }
 
     fn judge(&mut self, now: Mono, text: &str) -> Vec<Fired> {
-        self.rules.judge(now, &at(&self.site), &remote(text), &mut self.counters)
+        self.rules.judge(
+            now,
+            &at(&self.site),
+            &remote(text),
+            &mut self.counters,
+            &mut Hearing::default(),
+        )
     }
 
     fn names(&mut self, now: Mono, text: &str) -> Vec<String> {
@@ -81,7 +87,13 @@ fn a_rule_sees_code_enhanced_code_and_text() {
     ]);
     assert_eq!(path.names(Mono(0), "[TSS04] Messages deferred"), ["all", "code"]);
     let bare = Reply::remote(421, None, "busy");
-    let fired = path.rules.judge(Mono(0), &at(&path.site), &bare, &mut path.counters);
+    let fired = path.rules.judge(
+        Mono(0),
+        &at(&path.site),
+        &bare,
+        &mut path.counters,
+        &mut Hearing::default(),
+    );
     assert_eq!(fired.len(), 1);
 }
 
@@ -89,7 +101,11 @@ fn a_rule_sees_code_enhanced_code_and_text() {
 fn a_success_matches_nothing() {
     let mut path = Path::new(&[rule("any", "", Action::Bounce)]);
     let fine = Reply::remote(250, Some(Enhanced(2, 0, 0)), "queued");
-    assert!(path.rules.judge(Mono(0), &at(&path.site), &fine, &mut path.counters).is_empty());
+    assert!(
+        path.rules
+            .judge(Mono(0), &at(&path.site), &fine, &mut path.counters, &mut Hearing::default())
+            .is_empty()
+    );
     assert!(path.fires(Mono(0), "anything else"));
 }
 
@@ -122,7 +138,13 @@ fn what_fires_tells_its_rule_and_where_it_stands() {
 fn check_scope(scope: RuleScope, place: &Place<'_>, expected: bool) {
     let text = format!("{scope:?} at {place:?}");
     let rules = Rules::new(1, &[RuleSettings { scope, ..rule("r", "busy", Action::Defer) }]);
-    let fired = rules.unwrap().judge(Mono(0), place, &remote("busy"), &mut RuleCounters::default());
+    let fired = rules.unwrap().judge(
+        Mono(0),
+        place,
+        &remote("busy"),
+        &mut RuleCounters::default(),
+        &mut Hearing::default(),
+    );
     assert_eq!(!fired.is_empty(), expected, "{text}");
 }
 
@@ -265,7 +287,10 @@ fn no_rules_match_nothing() {
     let mut counters = RuleCounters::default();
     let none = Rules::default();
     assert!(none.is_empty());
-    assert!(none.judge(Mono(0), &at(&site), &remote("busy"), &mut counters).is_empty());
+    assert!(
+        none.judge(Mono(0), &at(&site), &remote("busy"), &mut counters, &mut Hearing::default())
+            .is_empty()
+    );
 }
 
 #[test]
@@ -353,7 +378,7 @@ proptest! {
             counted("[^a]*b", 2, MINUTE, Action::Defer),
         ]);
         let reply = Reply::remote(code, None, &text);
-        let fired = path.rules.judge(Mono(0), &at(&path.site), &reply, &mut path.counters);
+        let fired = path.rules.judge(Mono(0), &at(&path.site), &reply, &mut path.counters, &mut Hearing::default());
         prop_assert!(code / 100 != 2 || fired.is_empty());
     }
 }
