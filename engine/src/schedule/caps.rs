@@ -259,7 +259,7 @@ impl Scheduler {
     }
 }
 
-/// Whether two paths of a site may be told apart by what they share.
+/// The shared cap at which a path stands in line, by name.
 pub(super) fn waits_at(path: &Path) -> Option<Box<str>> {
     let id = path.parked?;
     let cell = path.cells.iter().find(|cell| cell.id() == id)?;

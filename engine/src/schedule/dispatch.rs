@@ -72,6 +72,10 @@ impl Scheduler {
         let bytes = self.entries[oldest].bytes();
         let near = self.feeding_shard(&self.sites[number], home);
         let (source, offer) = self.best_offer(now, trunk, near, bytes)?;
+        if offer == Offer::Open && self.is_paced_from(now, number, source) {
+            self.open(now, number, source, None);
+            return None;
+        }
         // Refused by its tenant's cap, this one is out of line: the next may go.
         let Some(held) = self.admit_tenant(now, leaf, bytes) else { return Some(()) };
         let Some(lease) = self.take_offer(now, number, (source, offer), bytes) else {
@@ -80,6 +84,14 @@ impl Scheduler {
         };
         self.give(now, trunk, lease, held);
         Some(())
+    }
+
+    /// Whether mail from a source is given only to a connection that is ready for it: until then no
+    /// rate is taken.
+    fn is_paced_from(&mut self, now: Now, number: u32, source: u16) -> bool {
+        let path = usize::from(self.path_from(now, number, source));
+        let site = &self.sites[number];
+        self.is_paced(now, site, Some(&site.paths[path]))
     }
 
     /// The lease of an offer, with the rates of one message taken.
@@ -94,10 +106,6 @@ impl Scheduler {
             Offer::Idle(lease) | Offer::Busy(lease) => lease,
             Offer::Open => self.open(now, number, source, None)?,
         };
-        // Where mail is paced it is given to what is ready for it, and not before.
-        if self.leases[lease].mood == Mood::Awaited {
-            return None;
-        }
         let path = self.leases[lease].path;
         if self.take_message(now, number, path, bytes) {
             return Some(lease);
@@ -359,6 +367,9 @@ impl Scheduler {
         let near = self.order.oldest_of(leaf, shard);
         let near = near.filter(|near| age(*near).since(age(oldest)) <= LOCALITY_PATIENCE);
         let near = near.filter(|near| !self.is_entry_cancelled(*near));
+        // What rates of bytes were asked for is the oldest.
+        let is_dearer = |near: u32| self.entries[near].bytes() > self.entries[oldest].bytes();
+        let near = near.filter(|near| !(self.policies.has_byte_rates() && is_dearer(*near)));
         Some((leaf, near.unwrap_or(oldest)))
     }
 

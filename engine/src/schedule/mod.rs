@@ -4,7 +4,8 @@
 //! was restored to. It leaves by a lease, by its due time ([`Action::Relocate`]) or by expiry.
 //! ```text
 //! parcel -> queue.rs -> dispatch.rs (permit.rs) -> work        done -> settle.rs -> settlement
-//!             retry.rs, expiry.rs, gate.rs: when; alarm.rs: who wakes
+//!             limits.rs, pacing.rs, caps.rs, hold.rs: whether; retry.rs, expiry.rs: when;
+//!             control/, rules/: what was learned and ruled; alarm.rs: who wakes
 //! ```
 //! Permits are exact across shards because only the owner of a site counts them.
 

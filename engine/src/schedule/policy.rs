@@ -23,6 +23,7 @@ pub(super) struct Policies {
     domains: usize,
     providers: Vec<ProviderSettings>,
     provider_numbers: Map<Box<str>, usize>,
+    has_byte_rates: bool,
 }
 
 impl Policies {
@@ -42,7 +43,13 @@ impl Policies {
             domains: table.by_domain.len(),
             providers: settings.providers.clone(),
             provider_numbers: names.zip(0..).collect(),
+            has_byte_rates: has_byte_rates(settings),
         }
+    }
+
+    /// Whether anything is limited by bytes: sites, providers, sources or tenants.
+    pub(super) fn has_byte_rates(&self) -> bool {
+        self.has_byte_rates
     }
 
     /// The number of the policy that a domain of a provider's site falls under: its own, else that of
@@ -137,6 +144,16 @@ fn tighten(settings: &mut SiteSettings, other: &SiteSettings) {
     if other.retry > settings.retry {
         settings.retry.clone_from(&other.retry);
     }
+}
+
+fn has_byte_rates(settings: &Settings) -> bool {
+    let providers = || settings.providers.iter();
+    let own = settings.sites.by_domain.iter().map(|(_, site)| site);
+    let mut sites = own.chain([&settings.sites.default]).chain(providers().map(|one| &one.site));
+    let caps = providers().flat_map(|one| [&one.caps, &one.caps_per_source]);
+    let caps = caps.chain(settings.sources.iter().map(|one| &one.caps));
+    let mut caps = caps.chain(settings.tenants.iter().map(|one| &one.caps));
+    sites.any(|site| site.byte_rate.is_some()) || caps.any(|caps| caps.byte_rate.is_some())
 }
 
 fn less(limit: &mut Option<u32>, other: Option<u32>) {

@@ -179,3 +179,17 @@ fn a_tenants_rate_makes_its_own_mail_wait_and_nobody_elses() {
     assert_eq!(done(&fast), 20);
     assert!((5..=6).contains(&done(&slow)), "{}", done(&slow));
 }
+
+#[test]
+fn a_tenants_token_is_taken_for_mail_and_not_for_the_connection_it_goes_by() {
+    let site = SiteSettings { message_rate: Some(Rate::per_second(100, 1)), ..settings() };
+    let mut world = World::new(1, site);
+    let caps = Caps { message_rate: Some(Rate::per_second(1, 1)), ..Caps::default() };
+    let name = "slow".into();
+    world.settings.tenants = vec![TenantSettings { name, caps, ..TenantSettings::default() }];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    let flow = Arc::new(Flow { tenant: "slow".into(), ..Flow::default() });
+    world.send_as(&flow, "a.example", 0, 1);
+    let at = world.connections.iter().position(|one| !one.work.is_empty());
+    world.deliver(at.expect("the first token is there, and no time has passed"));
+}
