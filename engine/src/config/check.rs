@@ -13,8 +13,9 @@ use super::listeners::listeners;
 use super::names;
 use super::percent::Percent;
 use super::problem::Finding;
+use super::starter::Starter;
 use super::units::{CPU_MAX, Size};
-use super::{providers, rules, sites, sources, tenants};
+use super::{pattern, providers, rules, sites, sources, tenants};
 use crate::model::settings::{
     AdminSettings, DnsSettings, DomainPattern, EgressSettings, EngineSettings, LimitSettings,
     OrderSettings, OutcomeDurability, RouteSettings, Settings, ShardChoice, SpoolSettings, TlsMode,
@@ -75,8 +76,14 @@ pub(super) fn settings(
 ) -> Settings {
     let spool = spool(checks, &document.spool);
     let default_site = sites::default(checks, &document.site);
-    let providers = providers::providers(checks, &document.provider, &default_site);
+    let mut providers = providers::providers(checks, &document.provider, &default_site);
     let sources = sources::sources(checks, &document.source);
+    let is_wanted = document.starter_rules.as_ref().is_none_or(|wanted| *wanted.get_ref());
+    let starter = is_wanted.then(Starter::read);
+    starter.iter().for_each(|starter| starter.add_providers(&mut providers, &default_site));
+    let mut rules = rules::rules(checks, &document.rule, &providers, &sources);
+    starter.iter().for_each(|starter| starter.add_rules(&mut rules, &providers, &sources));
+    pattern::whole_set(checks, &rules);
     let pools = sources::pools(checks, &document.pool, &sources);
     Settings {
         generation: 0,
@@ -89,7 +96,7 @@ pub(super) fn settings(
         routes: routes(checks, &document.route),
         sites: sites::table(checks, &document.site, &default_site),
         tenants: tenants::tenants(checks, &document.tenant, &pools),
-        rules: rules::rules(checks, &document.rule, &providers, &sources),
+        rules,
         providers,
         sources,
         pools,

@@ -2,61 +2,57 @@
 
 use std::ops::Range;
 
-use regex::{Error, RegexBuilder};
 use toml::Spanned;
 
 use super::bounds::Checks;
 use super::problem::Finding;
-use crate::model::settings::RULE_PROGRAM_BYTES_MAX;
-
-/// A reply is kept with 512 characters; more than this is not meant for one.
-const PATTERN_BYTES_MAX: usize = 2048;
+use crate::base::pattern::{PatternError, PatternSet, check};
+use crate::model::settings::RuleSettings;
 
 pub(super) fn pattern(checks: &mut Checks<'_>, given: &Spanned<String>) -> Option<Box<str>> {
     let pattern: &str = given.get_ref();
     let whole = |label: String| Finding::invalid("rule.reply", given.span(), label);
-    let finding = match compile(pattern) {
+    let finding = match check(pattern) {
         _ if pattern.is_empty() => {
             whole("it would match every reply".to_owned()).with_help("for all deferrals: '^4'")
         }
-        _ if pattern.len() > PATTERN_BYTES_MAX => {
-            whole(format!("a pattern has at most {PATTERN_BYTES_MAX} bytes"))
-        }
         Ok(()) => return Some(pattern.into()),
-        Err(Wrong::TooLarge) => whole("too large a pattern once it is compiled".to_owned())
-            .with_help("make the repetitions shorter, or split the rule"),
-        Err(Wrong::At { part, why }) => {
+        Err(PatternError::NotAPattern(message)) => {
+            let Told { part, why } = told(pattern, &message);
             let inside = part.and_then(|part| checks.places.inside(&given.span(), pattern, &part));
             Finding::invalid("rule.reply", inside.unwrap_or_else(|| given.span()), why)
         }
+        Err(PatternError::TooLarge) => whole("too large a pattern once it is compiled".to_owned())
+            .with_help("make the repetitions shorter, or split the rule"),
+        Err(error) => whole(error.to_string()),
     };
     checks.note(finding);
     None
 }
 
-enum Wrong {
-    TooLarge,
-    /// The bytes of the pattern that are meant, if that can be said.
-    At {
-        part: Option<Range<usize>>,
-        why: String,
-    },
+/// All rules are looked for in one pass, in a program of bounded size.
+pub(super) fn whole_set(checks: &mut Checks<'_>, rules: &[RuleSettings]) {
+    let patterns: Vec<&str> = rules.iter().map(|rule| &*rule.reply).collect();
+    if let Err((_, error)) = PatternSet::new(&patterns) {
+        checks.note_relation(Finding {
+            span: None,
+            title: format!("the patterns of all rules: {error}"),
+            label: String::new(),
+            help: Some("make some shorter, or leave some out".to_owned()),
+        });
+    }
 }
 
-fn compile(pattern: &str) -> Result<(), Wrong> {
-    if pattern.len() > PATTERN_BYTES_MAX {
-        return Err(Wrong::TooLarge);
-    }
-    match RegexBuilder::new(pattern).size_limit(RULE_PROGRAM_BYTES_MAX).build() {
-        Ok(_) => Ok(()),
-        Err(Error::Syntax(message)) => Err(told(pattern, &message)),
-        Err(_) => Err(Wrong::TooLarge),
-    }
+/// What the `regex` crate has against a pattern.
+struct Told {
+    /// The bytes of the pattern that are meant, if that can be said.
+    part: Option<Range<usize>>,
+    why: String,
 }
 
 /// Reads the place from the words of `regex`: the pattern, a line of `^` below what is meant, and the
 /// reason. It gives it in no other way; the tests hold the words still.
-fn told(pattern: &str, message: &str) -> Wrong {
+fn told(pattern: &str, message: &str) -> Told {
     let why = message.lines().find_map(|line| line.strip_prefix("error: "));
     let why = why.unwrap_or("not a regular expression").to_owned();
     let marks = message.lines().skip_while(|line| line.trim_start() != pattern.trim_start()).nth(1);
@@ -68,7 +64,7 @@ fn told(pattern: &str, message: &str) -> Wrong {
             |column: usize| pattern.char_indices().nth(column).map_or(pattern.len(), |(at, _)| at);
         Some(byte(first)..byte(first + count))
     });
-    Wrong::At { part, why }
+    Told { part, why }
 }
 
 /// Spaces in front of the pattern and the marks.

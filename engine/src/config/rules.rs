@@ -17,7 +17,7 @@ use crate::model::settings::{
 };
 
 /// All rules are matched against each reply that is not a success.
-const RULES_MAX: usize = 1000;
+pub(super) const RULES_MAX: usize = 1000;
 
 /// Names in one list of a scope.
 const SCOPE_MAX: usize = 1000;

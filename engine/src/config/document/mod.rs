@@ -42,6 +42,7 @@ pub(super) struct Document {
     pub(super) pool: Named<Pool>,
     pub(super) tenant: Named<Tenant>,
     pub(super) rule: Vec<Spanned<Rule>>,
+    pub(super) starter_rules: Given<bool>,
     pub(super) order: Order,
     pub(super) admin: Given<Admin>,
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::settings::Caps;
 
-const PROVIDERS: &str = r#"
+const PROVIDERS: &str = r#"starter_rules = false
 [site.default]
 connections = 30
 [provider."zeta"]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::settings::{Action, Rate, RuleScope, Subject, Trigger};
 
-const RULES: &str = r#"
+const RULES: &str = r#"starter_rules = false
 [source.a]
 [provider.yahoo]
 mx = [".yahoodns.net"]

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::flow::Flow;
 
-pub use rules::{Action, RULE_PROGRAM_BYTES_MAX, RuleScope, RuleSettings, Subject, Trigger};
+pub use rules::{Action, RuleScope, RuleSettings, Subject, Trigger};
 pub use sites::{
     Caps, DEFAULT_SITE, Origin, ProviderMatch, ProviderSettings, RampSettings, Rate, SiteSettings,
     SiteTable, StageTimeouts,

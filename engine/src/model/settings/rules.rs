@@ -5,10 +5,6 @@ use std::time::Duration;
 use super::DomainPattern;
 use super::sites::{Origin, Rate};
 
-/// What the compiled pattern of a rule takes at most, as `RegexBuilder::size_limit` counts. Whoever
-/// compiles it gives this limit, so that it holds what was checked.
-pub const RULE_PROGRAM_BYTES_MAX: usize = 256 << 10;
-
 /// One `[[rule]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleSettings {
