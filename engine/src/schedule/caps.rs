@@ -143,10 +143,7 @@ impl Scheduler {
                 Some(Waiter::Path { site, path, .. }) => {
                     self.open_parked(now, (site, path), in_hand)
                 }
-                Some(Waiter::Branch(branch)) => {
-                    self.give_up(in_hand);
-                    self.uncap(now, branch);
-                }
+                Some(Waiter::Branch(branch)) => self.uncap_with(now, branch, in_hand),
             }
             if !self.parked.holds(cell.id()) {
                 return;
@@ -197,7 +194,11 @@ impl Scheduler {
             self.cap(branch, due);
             return None;
         }
-        match cell.permits().acquire(self.shard.0) {
+        let answer = match self.tenant_permit.take_if(|(of, _)| of.id() == cell.id()) {
+            Some((_, permit)) => Answer::Taken(permit),
+            None => cell.permits().acquire(self.shard.0),
+        };
+        match answer {
             Answer::Taken(permit) => {
                 let held = Held(vec![(Arc::clone(&cell), permit)]);
                 if self.take_shared(&cell, now.mono, bytes) {
@@ -229,6 +230,16 @@ impl Scheduler {
             if self.order.is_capped(branch) {
                 self.uncap(now, branch);
             }
+        }
+    }
+
+    /// With the permit that it waited for. Given back before, it might be granted to the next of this
+    /// shard, this branch would stand in line behind that one, and so on without end.
+    fn uncap_with(&mut self, now: Now, branch: u32, in_hand: InHand) {
+        self.tenant_permit = Some(in_hand);
+        self.uncap(now, branch);
+        if let Some(unused) = self.tenant_permit.take() {
+            self.give_up(unused);
         }
     }
 

@@ -65,7 +65,7 @@ use crate::model::settings::{OutcomeDurability, Settings};
 use crate::shard::Fact;
 
 use alarm::Alarm;
-use caps::Parked;
+use caps::{InHand, Parked};
 use course::{Course, Courses, Waits};
 use entry::Entries;
 use hold::Holds;
@@ -105,6 +105,8 @@ pub struct Scheduler {
     sweep: Sweep,
     cells: Arc<CellTable>,
     parked: Parked,
+    /// A permit granted to the tenant that is being served.
+    tenant_permit: Option<InHand>,
     remembered: Remembered,
     /// When tenants' rates let their mail at a site go on.
     tenant_wakes: BTreeSet<(Mono, u32)>,
@@ -201,6 +203,7 @@ impl Scheduler {
             sweep: Sweep::default(),
             cells,
             parked: Parked::default(),
+            tenant_permit: None,
             remembered: Remembered::default(),
             tenant_wakes: BTreeSet::new(),
             wheel: Wheel::new(now.mono),

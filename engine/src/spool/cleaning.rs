@@ -55,8 +55,11 @@ const REPLIES_REFUSED_KEPT: usize = 64;
 /// with one of its own, keep code and status only.
 const REPLIES_BYTES_MAX: usize = 64 << 10;
 
-/// Reads of one message that the disk may refuse before its bytes count as damaged.
+/// Reads of a record with replies that the disk may refuse before their words count as lost.
 const READS_REFUSED_MAX: u8 = 3;
+/// How long the disk may refuse to read a message before its bytes count as damaged, and go with the
+/// segment: a path to a disk that comes back at all is back by then. Cleaning waits for it meanwhile.
+const REFUSED_FOR_MAX: Duration = Duration::from_secs(120);
 
 /// Names one read ordered by the spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,8 +92,8 @@ pub(super) struct Cleaning {
     replies_refused: Map<ReplyPlace, u8>,
     /// Segments that were gone through in vain, and when to look again.
     barren: Vec<(SegmentSeq, Mono)>,
-    /// How often a message could not be read; only of those that could not.
-    unreadable: Map<MessageId, u8>,
+    /// Since when a message cannot be read; only of those that could not.
+    unreadable: Map<MessageId, Mono>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,6 +171,10 @@ impl Cleaning {
         if !self.copying.is_empty() {
             self.copying.remove(&id);
         }
+        self.all_read(id);
+    }
+
+    fn all_read(&mut self, id: MessageId) {
         if !self.unreadable.is_empty() {
             self.unreadable.remove(&id);
         }
@@ -353,7 +360,7 @@ impl Spool {
         if !is_wanted || self.cleaning.copying.contains_key(&id) {
             return;
         }
-        let Ok(block) = result else { return self.read_refused(id, place) };
+        let Ok(block) = result else { return self.read_refused(now, id, place) };
         let tag = self.tag(place.segment);
         let view = tag.and_then(|tag| MessageView::verify(block.bytes(), &tag, place.offset).ok());
         let Some(view) = view.filter(|view| view.id == id) else {
@@ -386,6 +393,7 @@ impl Spool {
                 None => return self.await_replies(at, moving),
             }
         }
+        self.cleaning.all_read(moving.id);
         if self.append_copy(now, &moving) == Append::NotNow {
             self.drop_chunks(&moving.new);
         }
@@ -459,7 +467,7 @@ impl Spool {
         }
         let Ok(block) = result else {
             self.drop_chunks(&moving.new);
-            return self.read_refused(moving.id, place);
+            return self.read_refused(now, moving.id, place);
         };
         let tag = self.tag(place.segment);
         let header = tag.and_then(|tag| RecordHeader::read(block.bytes(), &tag, place.offset));
@@ -568,10 +576,9 @@ impl Spool {
     }
 
     /// Tried again with the next pass: it may be the way to the disk and not the bytes.
-    fn read_refused(&mut self, id: MessageId, place: Place) {
-        let refused = self.cleaning.unreadable.entry(id).or_insert(0);
-        *refused += 1;
-        if *refused >= READS_REFUSED_MAX {
+    fn read_refused(&mut self, now: Now, id: MessageId, place: Place) {
+        let since = *self.cleaning.unreadable.entry(id).or_insert(now.mono);
+        if now.mono >= since.plus(REFUSED_FOR_MAX) {
             self.set_aside(id, place);
         }
     }

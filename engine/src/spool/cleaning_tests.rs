@@ -2,13 +2,14 @@
 
 use super::files::FileId;
 use super::message::MessageView;
+use super::notice::About;
 use super::policy::SLACK_SEGMENTS;
 use super::recovery::{Finding, scan};
 use super::test_disk::{
     Disk, append, append_chunked, at_ms, deferred, delivered, groups_of, live, options, recover,
 };
 use super::transfer::take_stock;
-use super::{Durable, Gather, Spool, SpoolFull};
+use super::{DomainRange, Durable, Gather, MessageParts, Spool, SpoolFull};
 use crate::base::prng::Prng;
 use crate::base::time::Wall;
 use crate::model::message::MessageId;
@@ -246,6 +247,31 @@ fn a_full_disk_takes_mail_again_once_most_of_it_is_dead() {
     assert_eq!(spool.counters().messages_copied, 1);
 }
 
+/// A path that comes back within the time gives up nothing; a sector that is gone holds no segment.
+#[test]
+fn a_record_the_disk_refuses_to_read_is_given_up_late_and_only_if_it_stays_so() {
+    for comes_back in [true, false] {
+        let (mut spool, mut disk) = started(3);
+        let (id, _) = mostly_dead(&mut disk, &mut spool);
+        disk.slow_reads = true;
+        let mut told = Vec::new();
+        for ms in (20..130_000).step_by(100) {
+            if comes_back && ms > 100_000 {
+                disk.slow_reads = false;
+            }
+            told.extend(disk.run(&mut spool, at_ms(ms)));
+            while !disk.reads.is_empty() {
+                disk.refuse_read(&mut spool, at_ms(ms), 0);
+            }
+            assert!(ms > 100_000 || spool.pending(id) == 2, "given up after {ms} ms");
+        }
+        let asides = told.iter().filter(|told| matches!(told, Durable::SetAside { .. })).count();
+        let expected = if comes_back { (2, 0) } else { (0, 1) };
+        assert_eq!((spool.pending(id), asides), expected);
+        assert_eq!(spool.room().messages, Ok(()));
+    }
+}
+
 #[test]
 fn a_damaged_record_is_told_and_does_not_hold_its_segment() {
     for what in ["record", "piece"] {
@@ -341,6 +367,39 @@ fn a_failure_whose_report_was_torn_away_is_found_again() {
     assert_eq!(live(&disk.recover(1)), [(id, 0), (id, 1)]);
     disk.finish(0);
     assert!(!live(&disk.recover(1)).contains(&(id, 0)));
+}
+
+/// Two reports with their failures in one commit, of which nothing says that it is durable. Damage
+/// to the first costs its failure alone: it is tried again. The second is not told of twice.
+#[test]
+fn damage_to_a_report_brings_back_what_it_told_of_and_nothing_else() {
+    let (mut spool, mut disk) = started(8);
+    let ids: Vec<_> =
+        [1, 2].map(|token| append(&mut spool, at_ms(1), 1, b"fails", token).unwrap()).into();
+    disk.run(&mut spool, at_ms(1));
+    let reply = || Reply::remote(550, None, "no");
+    for (token, message) in (10..).zip(&ids) {
+        let outcome = Outcome::Failed { reply: reply() };
+        let failed = [RangeOutcome { first: 0, count: 2, attempts: 1, outcome }];
+        let groups = [DomainRange { domain: "s", first: 0, count: 1 }];
+        let parts = MessageParts {
+            envelope: b"s:1;",
+            recipients: 1,
+            groups: &groups,
+            trace: b"",
+            chunks: &[],
+            body: b"a report",
+        };
+        let about = About::Failures { message: *message, failed: &failed, settled: None };
+        spool.store_notice(at_ms(2), parts, token, about).unwrap();
+    }
+    disk.run(&mut spool, at_ms(9));
+    let reports: Vec<_> = live(&disk.recover(1));
+    assert_eq!(reports.len(), 2, "both reports, and neither message");
+    let at = spool.index.place(reports[0].0).unwrap().offset as usize + 70;
+    disk.files[0][at] ^= 1;
+    let found = live(&disk.recover(1));
+    assert_eq!(found, [(ids[0], 0), (ids[0], 1), reports[1]]);
 }
 
 #[test]

@@ -533,14 +533,21 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
         }));
     }
 
-    /// What was not acknowledged by anybody and may lack what it follows from: a failure whose
-    /// report, written before it, was lost is tried again instead.
+    /// What was not acknowledged by anybody and may lack what it follows from: a failure is tried
+    /// again, unless its report stands right before it, as `notice.rs` writes the two.
     fn doubt_behind(&mut self, tear: u32) {
         if planted(Bug::FailureBehindTearKept) {
             return;
         }
+        let messages = &self.scan.messages;
         self.scan.outcomes.retain(|outcome| {
-            outcome.spot.offset() < tear || outcome.result != EntryResult::Failed
+            let at = outcome.spot.offset();
+            let ends_there = |place: Place| {
+                place.offset.saturating_add(place.bytes).next_multiple_of(len32(RECORD_ALIGN)) == at
+            };
+            let before = messages.partition_point(|message| message.place.offset < at);
+            let is_reported = || messages[..before].last().is_some_and(|it| ends_there(it.place));
+            at < tear || outcome.result != EntryResult::Failed || is_reported()
         });
         let copies = self.scan.messages.iter_mut().filter(|message| message.states.is_some());
         for message in copies.filter(|message| message.place.offset > tear) {

@@ -92,6 +92,12 @@ impl Disk {
         spool.handle_fetched(now, read.fetch, Ok(block.freeze()));
     }
 
+    /// Refuses a read.
+    pub(super) fn refuse_read(&mut self, spool: &mut Spool, now: Now, at: usize) {
+        let read = self.reads.remove(at);
+        spool.handle_fetched(now, read.fetch, Err(DiskError::Failed(5)));
+    }
+
     pub(super) fn finish(&mut self, at: usize) -> CommitId {
         let write = self.writes.remove(at);
         self.apply(&write, |_| true);

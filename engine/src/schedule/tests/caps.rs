@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::gcra::Rate;
+use crate::model::flow::MailClass;
 use crate::model::settings::{
     Caps, DomainPattern, Origin, ProviderMatch, ProviderSettings, TenantSettings,
 };
@@ -154,6 +155,37 @@ fn a_tenants_cap_counts_deliveries_under_way_and_others_go_on() {
             world.scheduler.handle_grant(world.now, cell, grant);
             world.carry_out();
         }
+    }
+    assert_eq!(world.scheduler.counts().queued, 0, "nobody waits in vain");
+}
+
+/// A grant on its way while more of the same tenant's mail comes to wait: whom it reaches uses it.
+/// Given back first, it would go round between those who wait for ever.
+#[test]
+fn a_tenants_permit_does_not_go_round_among_those_who_wait_for_it() {
+    let mut world = World::new(1, settings());
+    world.settings.tenants = vec![TenantSettings {
+        name: "small".into(),
+        caps: Caps { connections: Some(1), ..Caps::default() },
+        ..TenantSettings::default()
+    }];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    let [bulk, urgent] = [MailClass::Bulk, MailClass::Transactional]
+        .map(|class| Arc::new(Flow { tenant: "small".into(), class, ..Flow::default() }));
+    world.send_as(&bulk, "a.example", 0, 1);
+    world.send_as(&bulk, "a.example", 0, 1);
+    world.deliver(0);
+    assert_eq!(world.grants.len(), 1);
+    world.send_as(&urgent, "a.example", 0, 1);
+    for _ in 0..20 {
+        while let Some((_, cell, grant)) = world.grants.pop() {
+            let queued = world.scheduler.counts().queued;
+            world.scheduler.handle_grant(world.now, cell, grant);
+            world.carry_out();
+            assert!(world.scheduler.counts().queued < queued, "the permit is used");
+        }
+        let Some(at) = world.connections.iter().position(|one| !one.work.is_empty()) else { break };
+        world.deliver(at);
     }
     assert_eq!(world.scheduler.counts().queued, 0, "nobody waits in vain");
 }

@@ -26,7 +26,8 @@ pub(super) struct NothingInvented {
     over: BTreeMap<String, u32>,
     /// Addresses recovery ever found pending.
     stored: BTreeSet<String>,
-    /// Addresses of messages that are damaged on the disk, and so come and go.
+    /// Addresses of messages, or of what reports tell of, that are damaged on the disk, and so come
+    /// and go.
     damaged: BTreeSet<String>,
     is_rotten: bool,
     judged: u64,
@@ -128,9 +129,12 @@ impl Checker for NothingInvented {
             Seen::Nonsense(what) => return Err(format!("a host was sent nonsense: {what}")),
             Seen::Confirmed { take, .. } => self.confirmed(*take),
             Seen::Rotten { may_hit_outcome: true, .. } => self.is_rotten = true,
-            Seen::Rotten { pending, .. } => {
-                for address in *pending {
+            // A damaged report, if nothing behind it vouches for it, looks like one that was never
+            // wholly written: what it told of is tried again, and told of by another.
+            Seen::Rotten { pending, about, .. } => {
+                for address in pending.iter().chain(*about) {
                     self.stored.remove(address);
+                    self.over.remove(address);
                     self.damaged.insert(address.clone());
                 }
             }
