@@ -3,21 +3,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::dispatch::RATE_LOST_WAIT;
 use super::order::Blocked;
 use super::path::Path;
 use super::{Action, Scheduler};
-use crate::base::cell::{Answer, Cell, CellId, CellKey, Grant, Permit};
+use crate::base::cell::{Answer, Cell, CellId, CellKey, Grant, Permit, PermitsCell};
 use crate::base::map::Map;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::ShardId;
 use crate::model::settings::Caps;
-
-/// When there are too many names of tenants and addresses at once.
-const TABLE_FULL_WAIT: Duration = Duration::from_secs(1);
 
 /// Shared permits of one lease, or of one delivery.
 #[derive(Debug, Default)]
@@ -178,15 +174,9 @@ impl Scheduler {
     /// Refused, its mail at this site stands in no line until there is room.
     pub(super) fn admit_tenant(&mut self, now: Now, leaf: u32, bytes: u32) -> Option<Held> {
         let branch = self.order.leaves[leaf as usize].branch;
-        let tenant = Arc::clone(&self.order.branches[branch as usize].tenant);
-        let caps = self.roster.tenant(&tenant).map(|tenant| &tenant.settings.caps);
-        let Some(caps) = caps.filter(|caps| **caps != Caps::default()).cloned() else {
+        let tenant = self.roster.tenant(&self.order.branches[branch as usize].tenant);
+        let Some(cell) = tenant.and_then(|tenant| tenant.cell.clone()) else {
             return Some(Held::default());
-        };
-        let key = CellKey::Tenant((*tenant).into());
-        let Ok(cell) = self.cells.cell(&key, caps.connections, now.mono) else {
-            self.cap(branch, now.mono.plus(TABLE_FULL_WAIT));
-            return None;
         };
         if let Some((due, _)) =
             self.cell_due(&cell, now.mono, bytes).filter(|(due, _)| *due > now.mono)
@@ -250,23 +240,91 @@ impl Scheduler {
         self.dispatch(now, site);
     }
 
-    /// New caps: those of cells this scheduler knows.
+    /// New settings: other caps, of other sites. What is open counts under those it falls under now.
     pub(super) fn reload_cells(&mut self, now: Now) {
+        self.reload_tenants(now);
         for number in self.sites.numbers() {
-            for path in 0..self.sites[number].paths.len() {
-                let source = self.sites[number].paths[path].source;
-                let provider = self.sites[number].provider.clone();
-                let name = Arc::clone(&self.roster.source_at(source).name);
-                let cells = self.cells_for(now, provider.as_deref(), &name);
-                for cell in &cells {
-                    let cap = self.caps_of(cell.key()).and_then(|caps| caps.connections);
-                    for grant in cell.permits().set_cap(cap) {
-                        self.send_grant(Arc::clone(cell), Some(grant));
-                    }
-                }
-                self.sites[number].paths[path].cells = cells;
+            self.reload_paths(now, number);
+        }
+        for slot in self.leases.slots() {
+            self.recount(slot);
+        }
+    }
+
+    /// Looks the cells of tenants up, once for all of their mail.
+    pub(super) fn reload_tenants(&mut self, now: Now) {
+        let mut capped = Vec::new();
+        for tenant in self.roster.tenants() {
+            let caps = &tenant.settings.caps;
+            if *caps == Caps::default() {
+                continue;
+            }
+            let key = CellKey::Tenant(tenant.settings.name.clone());
+            // Only names that come from the world can be too many.
+            let Ok(cell) = self.cells.cell(&key, caps.connections, now.mono) else { continue };
+            capped.push((Arc::clone(&cell), caps.connections));
+            tenant.cell = Some(cell);
+        }
+        for (cell, cap) in capped {
+            self.set_cap(&cell, cap);
+        }
+    }
+
+    fn set_cap(&mut self, cell: &Arc<Cell>, cap: Option<u32>) {
+        for grant in cell.permits().set_cap(cap) {
+            self.send_grant(Arc::clone(cell), Some(grant));
+        }
+    }
+
+    fn reload_paths(&mut self, now: Now, number: u32) {
+        for path in 0..self.sites[number].paths.len() {
+            let site = &self.sites[number];
+            let name = Arc::clone(&self.roster.source_at(site.paths[path].source).name);
+            let cells = self.cells_for(now, site.provider.as_deref(), &name);
+            for cell in &cells {
+                let cap = self.caps_of(cell.key()).and_then(|caps| caps.connections);
+                self.set_cap(cell, cap);
+            }
+            self.sites[number].paths[path].cells = cells;
+        }
+    }
+
+    /// A site that a provider was found for: its connections count under the provider's caps.
+    pub(super) fn count_site_anew(&mut self, now: Now, number: u32) {
+        self.reload_paths(now, number);
+        for slot in self.leases.slots() {
+            if self.leases[slot].site == number {
+                self.recount(slot);
             }
         }
+    }
+
+    /// Makes what a lease and its deliveries hold what they fall under.
+    fn recount(&mut self, slot: u32) {
+        let lease = &mut self.leases[slot];
+        let (number, path) = lease.at();
+        let cells = &self.sites[number].paths[usize::from(path)].cells;
+        let mut given_up = lease.held.become_of(cells);
+        for flight in lease.flights() {
+            let tenant = self.roster.tenant(&self.courses[flight.course].flow.tenant);
+            let cell = tenant.and_then(|tenant| tenant.cell.as_ref());
+            given_up.extend(flight.held.become_of(cell));
+        }
+        self.release(Held(given_up));
+    }
+}
+
+impl Held {
+    /// Makes it one permit of each of `cells`, adopted where there was none; tells what is left over.
+    fn become_of<'a>(&mut self, cells: impl IntoIterator<Item = &'a Arc<Cell>>) -> Vec<InHand> {
+        let mut before = std::mem::take(&mut self.0);
+        for cell in cells {
+            let known = before.iter().position(|(of, _)| of.id() == cell.id());
+            let mut permit = known.map_or_else(PermitsCell::without, |at| before.swap_remove(at).1);
+            cell.permits().adopt(&mut permit);
+            self.0.push((Arc::clone(cell), permit));
+        }
+        before
     }
 }
 

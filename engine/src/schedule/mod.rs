@@ -32,6 +32,7 @@ mod pacing;
 mod path;
 mod permit;
 mod policy;
+mod providers;
 mod queue;
 mod record;
 mod retry;
@@ -73,7 +74,7 @@ use memory::Remembered;
 use order::Order;
 use pacing::PaceAlarms;
 use permit::{Flight, Leases};
-use policy::{Pace, Policies, strictest};
+use policy::{Pace, Policies};
 use record::Records;
 use roster::Roster;
 use rules::Rules;
@@ -185,7 +186,7 @@ impl Scheduler {
         cells: Arc<CellTable>,
         now: Now,
     ) -> Self {
-        Self {
+        let mut scheduler = Self {
             shard,
             shards,
             durability: settings.spool.outcomes,
@@ -213,7 +214,9 @@ impl Scheduler {
             in_flight: 0,
             stopping: false,
             wakes: 0,
-        }
+        };
+        scheduler.reload_tenants(now);
+        scheduler
     }
 
     /// A delivery for a site this shard owns. `due`: not before, for one deferred before a restart.
@@ -226,7 +229,7 @@ impl Scheduler {
             return self.fail(delivery, reply.clone());
         }
         let number = self.site_for(&bearing.target, &bearing.domain);
-        let course = self.course_for(number, bearing.domain, bearing.flow);
+        let course = self.course_for(now, number, bearing.domain, bearing.flow);
         let due = due.filter(|due| *due > now.mono);
         // Held until all parts have found their place: the first may be over at once.
         self.courses.hold(course);
@@ -245,16 +248,9 @@ impl Scheduler {
         self.roster.load(settings);
         self.order.handle_settings(&settings.order, &self.roster);
         self.rules = rules(settings);
-        self.reload_cells(now);
         let numbers = self.sites.numbers();
-        for number in &numbers {
-            self.sites[*number].policies.clear();
-        }
-        for course in self.courses.iter_mut() {
-            let provider = self.sites[course.site].provider.clone();
-            course.policy = self.policies.of(&course.domain, provider.as_deref());
-            self.sites[course.site].join(course.policy);
-        }
+        self.find_providers(&numbers);
+        self.reload_cells(now);
         for number in numbers {
             self.repace(number);
             self.trim(number);
@@ -373,10 +369,11 @@ impl Scheduler {
     }
 
     /// The course of a domain's flow; its domain's settings bind the site from now on.
-    fn course_for(&mut self, number: u32, domain: Arc<str>, flow: Arc<Flow>) -> u32 {
+    fn course_for(&mut self, now: Now, number: u32, domain: Arc<str>, flow: Arc<Flow>) -> u32 {
         if let Some(course) = self.courses.find(number, &domain, &flow) {
             return course;
         }
+        self.note_domain(now, number, &domain);
         let provider = self.sites[number].provider.clone();
         let policy = self.policies.of(&domain, provider.as_deref());
         let trunk = self.trunk_for(number, self.roster.pool_of(&flow));
@@ -422,15 +419,6 @@ impl Scheduler {
         }
         if self.sites[number].leave(course.policy) {
             self.repace(number);
-        }
-    }
-
-    /// Works the settings of a site out of those of its domains; without any, it keeps what it had.
-    fn repace(&mut self, number: u32) {
-        let site = &mut self.sites[number];
-        let policies = site.policies.iter().map(|(policy, _)| &self.policies[*policy]);
-        if let Some(pace) = strictest(policies) {
-            site.pace = pace;
         }
     }
 }

@@ -110,6 +110,11 @@ impl Lease {
         self.returned > 0 && self.answered == 0
     }
 
+    /// Its deliveries.
+    pub(super) fn flights(&mut self) -> impl Iterator<Item = &mut Flight> {
+        self.flights.iter_mut().flatten()
+    }
+
     /// The earliest given delivery of this message.
     pub(super) fn take(&mut self, message: MessageId, first: u16) -> Option<Flight> {
         let is_it = |slot: &Option<Flight>| {
@@ -179,6 +184,11 @@ impl Leases {
 
     pub(super) fn len(&self) -> usize {
         self.names.taken()
+    }
+
+    /// The slots of all leases.
+    pub(super) fn slots(&self) -> Vec<u32> {
+        (0..).zip(&self.slots).filter_map(|(slot, lease)| lease.as_ref().map(|_| slot)).collect()
     }
 
     /// Whether some lease has a delivery of this message. Looks at all leases.

@@ -67,6 +67,14 @@ impl Policies {
         self.provider_numbers.get(name).map(|number| &self.providers[*number])
     }
 
+    /// Whether the one stands before the other in the settings; none stands last.
+    pub(super) fn is_before(&self, one: Option<&str>, other: Option<&str>) -> bool {
+        let place = |name: Option<&str>| {
+            name.and_then(|name| self.provider_numbers.get(name)).copied().unwrap_or(usize::MAX)
+        };
+        place(one) < place(other)
+    }
+
     /// The provider that a target of mail for `domain` belongs to: the first that matches.
     pub(super) fn provider_of(&self, target: &Target, domain: &str) -> Option<Arc<str>> {
         let hosts = match &target.way {

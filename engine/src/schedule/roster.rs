@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::cell::Cell;
 use crate::base::map::Map;
 use crate::model::flow::Flow;
 use crate::model::settings::{
@@ -51,6 +52,8 @@ pub(super) struct Roster {
 pub(super) struct Tenant {
     pub(super) pool: u16,
     pub(super) settings: Arc<TenantSettings>,
+    /// Where its caps are counted, if it has any.
+    pub(super) cell: Option<Arc<Cell>>,
 }
 
 impl Roster {
@@ -92,7 +95,7 @@ impl Roster {
             let pool = tenant.pool.and_then(|pool| settings.pools.get(usize::from(pool)));
             let pool = pool.map_or(BUILT_IN, |pool| self.pool(&pool.name));
             let settings = Arc::new(tenant.clone());
-            self.tenants.insert(tenant.name.clone(), Tenant { pool, settings });
+            self.tenants.insert(tenant.name.clone(), Tenant { pool, settings, cell: None });
         }
     }
 
@@ -124,6 +127,10 @@ impl Roster {
 
     pub(super) fn tenant(&self, name: &str) -> Option<&Tenant> {
         self.tenants.get(name)
+    }
+
+    pub(super) fn tenants(&mut self) -> impl Iterator<Item = &mut Tenant> {
+        self.tenants.values_mut()
     }
 
     pub(super) fn source_caps(&self, name: &str) -> Option<&Caps> {

@@ -111,13 +111,18 @@ impl PermitsCell {
         self.line.leave(shard);
     }
 
-    /// Counts a permit taken while there was no cap, now that there is one, even above it. Each
-    /// shard does so for its open connections when it learns of the cap.
+    /// Counts what was begun while there was no cap, or was not known to fall under it, now that it
+    /// does, even above the cap. Each shard does so for its open connections when it learns of that.
     pub fn adopt(&self, permit: &mut Permit) {
         let more = |word: Word| (!word.is_uncapped()).then(|| word.with_one_more());
         if !permit.counted {
             permit.counted = self.change(more);
         }
+    }
+
+    /// The permit of what was begun without one, to be adopted.
+    pub fn without() -> Permit {
+        Permit { counted: false }
     }
 
     /// Changes the cap; `None` is no cap. What is in use above a lower cap stays until it is

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use crate::base::cell::permits::{Grant, PermitsCell};
+use crate::base::cell::permits::PermitsCell;
 use crate::base::cell::rates::SharedRate;
 use crate::base::map::Map;
 use crate::base::time::Mono;
@@ -15,8 +15,8 @@ use crate::base::time::Mono;
 #[expect(clippy::disallowed_types, reason = "taken once per site or connection, never per message")]
 type Lock<T> = std::sync::Mutex<T>;
 
-/// Cells whose names come from the world, remote addresses and tenants: more than an engine has
-/// connections and active flows, and about 24 MiB.
+/// Cells whose names come from the world, remote addresses: more than an engine has connections, and
+/// about 24 MiB.
 pub const PASSING_CELLS_MAX: usize = 65_536;
 
 /// Passing cells looked at for each new one. More than one, so that idle ones go faster than others
@@ -62,7 +62,7 @@ struct Shared {
 
 /// No room for another passing cell: all are in use. The work is tried again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{PASSING_CELLS_MAX} remote addresses and tenants are in use")]
+#[error("{PASSING_CELLS_MAX} remote addresses are in use")]
 pub struct TableFull;
 
 /// All cells of an engine.
@@ -90,7 +90,7 @@ impl CellTable {
     /// The cell of this name. One that is new gets `cap`; one that is there keeps its own.
     ///
     /// # Errors
-    /// The name is a remote address or a tenant, and there are too many of them in use.
+    /// The name is a remote address, and there are too many of them in use.
     pub fn cell(&self, key: &CellKey, cap: Option<u32>, now: Mono) -> Result<Arc<Cell>, TableFull> {
         let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cell) = cells.by_key.get(key) {
@@ -104,21 +104,6 @@ impl CellTable {
             cells.passing.push_back(key.clone());
         }
         Ok(cells.add(key, PermitsCell::new(self.shards, cap)))
-    }
-
-    /// Changes the caps of cells that are there; those that are not get theirs when they are looked
-    /// up. A shard that may have looked one up by older settings meanwhile calls this, or
-    /// [`PermitsCell::set_cap`], for what it keeps when it learns of the new ones.
-    #[must_use = "grants must reach their shards"]
-    pub fn set_caps(&self, caps: &[(CellKey, Option<u32>)]) -> Vec<(Arc<Cell>, Grant)> {
-        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = caps.iter().filter_map(|(key, cap)| Some((cells.by_key.get(key)?, *cap)));
-        let grants_of = |(cell, cap): (&Arc<Cell>, Option<u32>)| {
-            let grants = cell.permits().set_cap(cap);
-            let cell = Arc::clone(cell);
-            grants.into_iter().map(move |grant| (Arc::clone(&cell), grant))
-        };
-        there.flat_map(grants_of).collect()
     }
 
     /// Every cell there is, for reports and for the simulator's checks.
@@ -197,7 +182,7 @@ impl fmt::Debug for Cell {
 impl CellKey {
     /// Whether the name comes from the world; all others are in the settings, which bounds them.
     fn is_passing(&self) -> bool {
-        matches!(self, Self::RemoteIp(_) | Self::Tenant(_))
+        matches!(self, Self::RemoteIp(_))
     }
 }
 
@@ -248,7 +233,7 @@ mod tests {
             panic!("there was room")
         };
         let rate = Rate::per_second(1, 1);
-        let in_debt = table.cell(&CellKey::Tenant("slow".into()), None, NOW).unwrap();
+        let in_debt = table.cell(&remote(3), None, NOW).unwrap();
         in_debt.rate(Measure::Messages).take(NOW, &rate, 1).unwrap();
         let debtor = in_debt.id();
         drop(in_debt);
@@ -259,10 +244,10 @@ mod tests {
         let used = table.cell(&remote(2), None, NOW).unwrap();
         assert_eq!((used.permits().in_use(), used.permits().cap()), (1, Some(1)));
         assert_eq!(used.permits().release(permit), None);
-        assert_eq!(table.cell(&CellKey::Tenant("slow".into()), None, NOW).unwrap().id(), debtor);
+        assert_eq!(table.cell(&remote(3), None, NOW).unwrap().id(), debtor);
         let later = Mono(2_000_000_000);
         (1_000..1_010).for_each(|number| drop(table.cell(&remote(number), None, later).unwrap()));
-        assert_ne!(table.cell(&CellKey::Tenant("slow".into()), None, later).unwrap().id(), debtor);
+        assert_ne!(table.cell(&remote(3), None, later).unwrap().id(), debtor);
     }
 
     #[test]
@@ -274,19 +259,5 @@ mod tests {
         assert!(table.cell(&CellKey::Provider("p".into()), None, NOW).is_ok());
         drop(kept);
         assert!(table.cell(&remote(2), None, NOW).is_ok());
-    }
-
-    #[test]
-    fn new_caps_reach_the_cells_that_are_there_and_wake_who_waits() {
-        let table = CellTable::new(2);
-        let key = CellKey::Provider("p".into());
-        let cell = table.cell(&key, Some(0), NOW).unwrap();
-        assert_eq!(cell.permits().acquire(1), Answer::Parked);
-        let caps = [(key, Some(5)), (remote(1), Some(3))];
-        let grants = table.set_caps(&caps);
-        assert_eq!(grants.len(), 1);
-        assert_eq!((grants[0].0.id(), grants[0].1.to), (cell.id(), 1));
-        assert_eq!(cell.permits().cap(), Some(5));
-        assert_eq!(table.all().len(), 1, "nothing is made by it");
     }
 }

@@ -1,6 +1,7 @@
 //! Caps and rates: what several owners share, and what one site may get.
 
 use super::*;
+use crate::base::cell::CellKey;
 use crate::base::gcra::Rate;
 use crate::model::flow::MailClass;
 use crate::model::settings::{
@@ -224,4 +225,95 @@ fn a_tenants_token_is_taken_for_mail_and_not_for_the_connection_it_goes_by() {
     world.send_as(&flow, "a.example", 0, 1);
     let at = world.connections.iter().position(|one| !one.work.is_empty());
     world.deliver(at.expect("the first token is there, and no time has passed"));
+}
+
+/// Brings the grants of a lone shard to it.
+fn take_grants(world: &mut World) {
+    while let Some((_, cell, grant)) = world.grants.pop() {
+        world.scheduler.handle_grant(world.now, cell, grant);
+        world.carry_out();
+    }
+}
+
+fn in_use(world: &World, key: &CellKey) -> Option<u32> {
+    let cells = world.scheduler.cells.all();
+    cells.iter().find(|cell| cell.key() == key).map(|cell| cell.permits().in_use())
+}
+
+#[test]
+fn what_is_open_counts_under_a_cap_that_a_reload_brings() {
+    let mut world = World::new(1, SiteSettings { connections: 3, ..settings() });
+    let flow = Arc::new(Flow { tenant: "shop".into(), ..Flow::default() });
+    for _ in 0..20 {
+        world.send_as(&flow, "a.example", 0, 1);
+    }
+    let (open, given) = (world.connections.len(), world.worked[0]);
+    assert_eq!(open, 3);
+    let capped = Caps { connections: Some(2), ..Caps::default() };
+    let unbound = world.settings.clone();
+    world.settings.providers = vec![provider(capped.clone(), settings())];
+    world.settings.tenants =
+        vec![TenantSettings { name: "shop".into(), caps: capped, ..TenantSettings::default() }];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    world.carry_out();
+    let (provider, tenant) = (CellKey::Provider("big".into()), CellKey::Tenant("shop".into()));
+    assert_eq!(in_use(&world, &provider), Some(3));
+    assert_eq!(in_use(&world, &tenant), u32::try_from(given).ok());
+    // As they end, no more are opened than the cap says.
+    world.deliver(0);
+    world.end(0, LeaseEnd::Finished);
+    assert_eq!((world.connections.len(), in_use(&world, &provider)), (2, Some(2)));
+    // Taken away again, nothing is left behind.
+    world.scheduler.handle_settings(world.now, &unbound);
+    world.carry_out();
+    take_grants(&mut world);
+    assert_eq!((in_use(&world, &provider), in_use(&world, &tenant)), (Some(0), Some(0)));
+    world.calm();
+    world.check_fates(0, 0);
+}
+
+#[test]
+fn a_tenants_cap_changes_with_the_settings() {
+    let mut world = World::new(1, SiteSettings { connections: 20, ..settings() });
+    let shop = |connections| TenantSettings {
+        name: "shop".into(),
+        caps: Caps { connections: Some(connections), ..Caps::default() },
+        ..TenantSettings::default()
+    };
+    world.settings.tenants = vec![shop(2)];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    let flow = Arc::new(Flow { tenant: "shop".into(), ..Flow::default() });
+    for _ in 0..20 {
+        world.send_as(&flow, "a.example", 0, 1);
+    }
+    assert_eq!(world.worked[0], 2);
+    world.settings.tenants = vec![shop(5)];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    world.carry_out();
+    take_grants(&mut world);
+    assert_eq!(world.worked[0], 5);
+}
+
+#[test]
+fn a_provider_that_a_reload_brings_or_a_second_domain_shows_binds_the_whole_site() {
+    let mut world = World::new(1, SiteSettings { connections: 10, ..settings() });
+    let mut big = provider(
+        Caps { connections: Some(4), ..Caps::default() },
+        SiteSettings { connections: 6, ..settings() },
+    );
+    big.matches.domains = vec![DomainPattern::Exact("b.example".into())];
+    world.settings.providers = vec![big];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    for _ in 0..20 {
+        world.send("a.example", 0, 1);
+    }
+    assert!(world.connections.len() > 4, "no provider's yet");
+    let open = u32::try_from(world.connections.len()).unwrap();
+    world.send("b.example", 0, 1);
+    let key = CellKey::Provider("big".into());
+    assert_eq!(in_use(&world, &key), Some(open));
+    assert_eq!(world.view().connections_max, 6);
+    world.settings.providers.clear();
+    world.scheduler.handle_settings(world.now, &world.settings);
+    assert_eq!((in_use(&world, &key), world.view().connections_max), (Some(0), 10));
 }
