@@ -91,6 +91,8 @@ impl Ours {
             match action {
                 Action::Open { opening, .. } => self.open(&opening),
                 Action::Work { lease, delivery, .. } => self.give(lease, delivery),
+                // The receivers of these worlds have one host.
+                Action::Leave { .. } => {}
                 Action::Close { lease, .. } => {
                     self.orders.push_back(Order::Close { conn: lease.slot });
                 }

@@ -96,6 +96,7 @@ impl Talk {
             settings: Arc::new(settings),
             source: None,
             skip: HostSet::EMPTY,
+            is_paced: false,
         };
         Self::of(opening, options)
     }
@@ -222,6 +223,7 @@ fn describe(order: Order) -> String {
         Order::Close(Close::Graceful) => "close".into(),
         Order::Close(Close::Abort) => "abort".into(),
         Order::Ready => "ready".into(),
+        Order::Another => "another".into(),
         Order::FetchChunk { place, .. } => format!("fetch {}", place.offset),
         Order::Done(done) => {
             format!("{} {}", done.message.ordinal(), describe_result(&done.result))

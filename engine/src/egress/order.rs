@@ -15,6 +15,8 @@ pub enum Order {
     /// Open a connection, from this address if one is given; the answer is `handle_connected`, by
     /// `by` at the latest, or `handle_busy` at once if that remote address takes no more.
     Connect { to: SocketAddr, from: Option<IpAddr>, by: Mono },
+    /// Ask for another connection, where they are paced; the answer is `handle_leave`.
+    Another,
     /// Send these bytes of [`super::session::Session::text`], behind what is already queued.
     Send(Range<usize>),
     /// Send these bytes of a block, behind what is already queued.

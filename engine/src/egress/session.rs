@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exchange::{Awaited, Exchange};
-use super::itinerary::Itinerary;
+use super::itinerary::{Hop, Itinerary};
 use super::letter::Letter;
 use super::order::{Order, Outbox};
 use crate::base::time::{Mono, Now};
@@ -49,6 +49,8 @@ pub struct Session {
     options: Arc<EgressOptions>,
     itinerary: Itinerary,
     phase: Phase,
+    /// Whether one connection more was given leave to.
+    has_leave: bool,
     owner: Owner,
     security: Security,
     reader: ReplyReader,
@@ -65,6 +67,10 @@ pub struct Session {
 
 #[derive(Debug)]
 enum Phase {
+    /// For leave to connect again, where connections are paced.
+    Asking(Hop),
+    /// It is given, for a moment to come.
+    Waiting(Hop),
     Connecting,
     /// A reply is awaited before mail can go.
     Opening(Opener),
@@ -127,6 +133,7 @@ impl Session {
             opening,
             options,
             phase: Phase::Connecting,
+            has_leave: true,
             owner: Owner::MaySend,
             security: Security::Clear,
             reader: ReplyReader::default(),
@@ -186,6 +193,7 @@ impl Session {
         if !matches!(self.phase, Phase::Connecting) {
             return;
         }
+        self.has_leave = false;
         self.itinerary.handle_tried();
         match result {
             Ok(()) => {
@@ -210,6 +218,20 @@ impl Session {
             Err(ConnectError::Source) => {
                 let text = self.source_missing();
                 self.finish_locally(&text, now);
+            }
+        }
+    }
+
+    /// The answer to [`Order::Another`]: when to connect, or `None` if the rate allows none for long.
+    pub fn handle_leave(&mut self, now: Now, at: Option<Mono>) {
+        let Phase::Asking(hop) = self.phase else { return };
+        match at {
+            None => self.give_up(now),
+            Some(at) => {
+                self.has_leave = true;
+                self.phase = Phase::Waiting(hop);
+                self.deadline = at;
+                self.handle_time(now);
             }
         }
     }
@@ -281,7 +303,11 @@ impl Session {
             Phase::Open => Next::Finish(self.fail_work(lost)),
             Phase::Quitting => Next::Finish(LeaseEnd::Finished),
             Phase::Closing(next) => next,
-            phase @ (Phase::Connecting | Phase::Resting(_) | Phase::Over) => {
+            phase @ (Phase::Asking(_)
+            | Phase::Waiting(_)
+            | Phase::Connecting
+            | Phase::Resting(_)
+            | Phase::Over) => {
                 self.phase = phase;
                 return;
             }
@@ -314,6 +340,8 @@ impl Session {
         self.deadline = Mono::NEVER;
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Resting(next) => return self.go_on(next, now),
+            Phase::Waiting(_) if self.is_unneeded() => return self.give_up(now),
+            Phase::Waiting(hop) => return self.connect(hop, now),
             phase => self.phase = phase,
         }
         match &self.phase {
@@ -322,7 +350,11 @@ impl Session {
             Phase::Open => self.handle_late(now),
             Phase::Quitting => self.close(Close::Abort, Next::Finish(LeaseEnd::Finished), now),
             Phase::Closing(_) => self.out.push(Order::Close(Close::Abort)),
-            Phase::Connecting | Phase::Resting(_) | Phase::Over => {}
+            Phase::Asking(_)
+            | Phase::Waiting(_)
+            | Phase::Connecting
+            | Phase::Resting(_)
+            | Phase::Over => {}
         }
     }
 

@@ -37,6 +37,10 @@ pub enum Note {
     Settle(Box<Settlement>),
     /// Executing shard to owner: the connection of the lease can take mail now.
     Ready { lease: LeaseId },
+    /// Executing shard to owner: the connection of the lease came to nothing; may there be another?
+    Another { lease: LeaseId },
+    /// Owner to executing shard: when it may connect again. `None`: not soon, the lease is to end.
+    Leave { lease: LeaseId, at: Option<Mono> },
     /// To all shards: mail of this is stopped.
     Hold(Box<(Scope, Hold)>),
     /// A permit of a shared cap, for a shard that stands in line there.
@@ -66,6 +70,8 @@ pub struct Opening {
     pub source: Option<Arc<EgressSource>>,
     /// Hosts of the target to pass over.
     pub skip: HostSet,
+    /// Connections are paced: each after the first has to be asked for ([`Note::Another`]).
+    pub is_paced: bool,
 }
 
 /// What became of one delivery.

@@ -253,6 +253,7 @@ impl Scheduler {
             settings: Arc::clone(&site.pace.settings),
             source: self.roster.source_at(path.source).egress.clone(),
             skip: skipped(now, site, path),
+            is_paced: self.paces_connections(site, path),
         }
     }
 

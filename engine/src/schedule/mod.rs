@@ -136,6 +136,12 @@ pub enum Action {
         to: ShardId,
         lease: LeaseId,
     },
+    /// The answer to [`Scheduler::handle_another`].
+    Leave {
+        to: ShardId,
+        lease: LeaseId,
+        at: Option<Mono>,
+    },
     /// Outcomes on their way to the spool.
     Settle {
         home: ShardId,

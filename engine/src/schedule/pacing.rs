@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Scheduler;
 use super::path::Path;
 use super::site::Site;
+use super::{Action, Scheduler};
 use crate::base::cell::{Cell, CellKey, Measure};
 use crate::base::gcra::{Gcra, Rate};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
+use crate::model::delivery::LeaseId;
 use crate::model::settings::Caps;
 
 /// A learned rate may run ahead by this much: what a turn may come late.
@@ -32,6 +33,13 @@ impl Pacers {
         all.iter().map(Gcra::rests_at).max().unwrap_or_default()
     }
 }
+
+/// How long a lease may wait with its permit to connect again; else it ends, and what could go by
+/// another source or at another time does.
+const BOOKED_AHEAD_MAX: Duration = Duration::from_secs(5);
+
+/// Times another shard may take a shared token first.
+const BOOKINGS_MAX: usize = 4;
 
 /// What sets a rate or a limit that binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +181,40 @@ impl Scheduler {
             take(&mut site.pacers.get_or_insert_default().connections, Some(&rate), now.mono, 1);
         }
         true
+    }
+
+    /// Whether connections are paced here: then each attempt of a lease counts.
+    pub(super) fn paces_connections(&self, site: &Site, path: &Path) -> bool {
+        let is_paced = |cell: &Arc<Cell>| {
+            self.caps_of(cell.key()).is_some_and(|caps| caps.connection_rate.is_some())
+        };
+        site.pace.settings.connection_rate.is_some() || path.cells.iter().any(is_paced)
+    }
+
+    /// A lease whose connection came to nothing wants another, to the next host or in clear: when it
+    /// may connect, with the token for it taken.
+    pub fn handle_another(&mut self, now: Now, lease: LeaseId) {
+        let Some(slot) = self.leases.find(lease) else { return };
+        let (number, path) = self.leases[slot].at();
+        let at = self.book_connection(now, number, path);
+        let to = self.leases[slot].shard;
+        self.actions.push_back(Action::Leave { to, lease, at });
+    }
+
+    /// Takes the token of a moment to come; what is taken before then waits behind it.
+    fn book_connection(&mut self, now: Now, number: u32, path: u16) -> Option<Mono> {
+        for _ in 0..BOOKINGS_MAX {
+            let site = &self.sites[number];
+            let due = self.connection_due(now, site, site.paths.get(usize::from(path)));
+            let due = due.map_or(now.mono, |(due, _)| due);
+            if due.since(now.mono) > BOOKED_AHEAD_MAX {
+                return None;
+            }
+            if self.take_connection(Now { mono: due, ..now }, number, path) {
+                return Some(due);
+            }
+        }
+        None
     }
 
     fn shared_due(&self, path: &Path, now: Mono, bytes: u32) -> Option<(Mono, Bound)> {

@@ -184,6 +184,7 @@ impl Shard {
             Action::Work { to, lease, delivery } => {
                 self.tell(to, Note::Work { lease, delivery: Box::new(delivery) }, out);
             }
+            Action::Leave { to, lease, at } => self.tell(to, Note::Leave { lease, at }, out),
             Action::Close { to, lease } => self.tell(to, Note::Close { lease }, out),
             Action::Settle { home, settlement } => {
                 self.tell(home, Note::Settle(Box::new(settlement)), out);

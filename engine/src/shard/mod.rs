@@ -296,6 +296,10 @@ impl Shard {
             Note::Grant { cell, grant } => {
                 self.scheduler.handle_grant(self.clock.now(now), cell, grant);
             }
+            Note::Another { lease } => {
+                self.scheduler.handle_another(self.clock.now(now), lease);
+            }
+            Note::Leave { lease, at } => self.lease_left(now, lease, at, out),
             Note::Settled { lease } => self.lease_settled(now, lease, out),
             Note::Fetch { lease, message, place } => {
                 self.fetch_for((from, lease), message, place, out)

@@ -201,6 +201,16 @@ impl Shard {
         self.with_lease(now, lease, out, |session| session.handle_settled(now));
     }
 
+    pub(super) fn lease_left(
+        &mut self,
+        now: Now,
+        lease: LeaseId,
+        at: Option<Mono>,
+        out: &mut Effects,
+    ) {
+        self.with_lease(now, lease, out, |session| session.handle_leave(now, at));
+    }
+
     pub(super) fn egress_time(&mut self, now: Now, lease: LeaseId, out: &mut Effects) {
         if let Some(key) = self.sending.by_lease.get(&lease) {
             self.sending.sessions[*key].armed = Mono::NEVER;
@@ -339,6 +349,7 @@ impl Shard {
                 outgoing.forget_home(done.message);
                 self.tell(lease.owner, Note::Done { lease, done: Box::new(done) }, out);
             }
+            (Order::Another, _) => self.tell(lease.owner, Note::Another { lease }, out),
             (Order::Ready, _) => self.tell(lease.owner, Note::Ready { lease }, out),
             (Order::FetchChunk { message, place }, _) => match outgoing.home_of(message) {
                 Some(home) => self.tell(home, Note::Fetch { lease, message, place }, out),

@@ -180,6 +180,7 @@ impl Walk {
                 Order::SendSlice(slice) => assert!(self.connected && slice.bytes > 0),
                 Order::Secure { .. } => self.securing = true,
                 Order::Close(_) => assert!(self.connected, "there is something to close"),
+                Order::Another => unreachable!("connections are not paced here"),
                 Order::Ready => assert!(self.connected, "ready for mail without a connection"),
                 Order::FetchChunk { place, .. } => self.fetching = Some(place),
                 Order::Done(done) => {

@@ -15,7 +15,7 @@ use crate::wire::smtp::reply::{Capabilities, write_hello};
 
 impl Session {
     pub(super) fn try_another(&mut self, now: Now) {
-        if self.owner == Owner::IsDone && self.exchange.is_empty() {
+        if self.is_unneeded() {
             let end = self.trouble.take().unwrap_or(LeaseEnd::Finished);
             return self.go_on(Next::Finish(end), now);
         }
@@ -24,16 +24,27 @@ impl Session {
                 self.security = Security::Clear;
                 self.connect(hop, now);
             }
-            None => {
-                let end = self.trouble.take().unwrap_or_else(|| self.untried());
-                self.go_on(Next::Finish(end), now);
-            }
+            None => self.give_up(now),
         }
     }
 
+    pub(super) fn is_unneeded(&self) -> bool {
+        self.owner == Owner::IsDone && self.exchange.is_empty()
+    }
+
+    /// Nothing more is tried.
+    pub(super) fn give_up(&mut self, now: Now) {
+        let end = self.trouble.take().unwrap_or_else(|| self.untried());
+        self.go_on(Next::Finish(end), now);
+    }
+
     pub(super) fn connect(&mut self, hop: Hop, now: Now) {
-        self.phase = Phase::Connecting;
         self.deadline = Mono::NEVER;
+        if self.opening.is_paced && !self.has_leave {
+            self.phase = Phase::Asking(hop);
+            return self.out.push(Order::Another);
+        }
+        self.phase = Phase::Connecting;
         (self.phases, self.since) = (Phases::default(), now.mono);
         let by = now.mono.plus(self.timeouts().connect);
         self.out.push(Order::Connect { to: hop.to, from: hop.from, by });

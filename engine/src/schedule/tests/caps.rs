@@ -317,3 +317,23 @@ fn a_provider_that_a_reload_brings_or_a_second_domain_shows_binds_the_whole_site
     world.scheduler.handle_settings(world.now, &world.settings);
     assert_eq!((in_use(&world, &key), world.view().connections_max), (Some(0), 10));
 }
+
+#[test]
+fn a_lease_that_connects_again_takes_a_token_of_the_connection_rate() {
+    let connection_rate = Some(Rate::per_second(1, 2));
+    let mut world = World::new(1, SiteSettings { connection_rate, ..settings() });
+    world.send_some(10);
+    assert_eq!(world.connections.len(), 2, "the burst");
+    let lease = world.connections[0].lease;
+    for _ in 0..7 {
+        world.scheduler.handle_another(world.now, lease);
+        world.carry_out();
+    }
+    let seconds = |count: u32| Some(world.now.mono.plus(count * SECOND));
+    let booked: Vec<Option<Mono>> = (1..=5).map(seconds).chain([None, None]).collect();
+    assert_eq!(world.leaves, booked, "each a second after the last, and none far away");
+    world.pass(5 * SECOND);
+    assert_eq!(world.connections.len(), 2, "the tokens were taken for the lease");
+    world.pass(SECOND);
+    assert_eq!(world.connections.len(), 3);
+}

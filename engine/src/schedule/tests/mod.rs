@@ -54,6 +54,8 @@ struct World {
     connections: Vec<Connection>,
     /// Permits of shared caps on their way.
     grants: Vec<(ShardId, Arc<Cell>, Grant)>,
+    /// When leases may connect again.
+    leaves: Vec<Option<Mono>>,
     /// Opened, not yet said to be ready.
     opening: VecDeque<LeaseId>,
     /// Final outcomes by (message, recipient); `None` while there is none.
@@ -145,6 +147,7 @@ impl World {
             settings,
             connections: Vec::new(),
             grants: Vec::new(),
+            leaves: Vec::new(),
             opening: VecDeque::new(),
             fates: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -235,6 +238,7 @@ impl World {
                     self.relocated.push((self.now.mono, delivery.message));
                     self.hand_over(domain, flow, delivery, due);
                 }
+                Action::Leave { at, .. } => self.leaves.push(at),
                 Action::Hold { scope, hold } => {
                     self.scheduler.handle_hold(&scope, hold);
                 }
