@@ -2,6 +2,11 @@
 //!
 //! The spool keeps them without a look inside. Times in a value are durable wall times.
 
+use super::connection::ShardId;
+
+/// The shard whose spool keeps them all: one writer, so the order of its records is that in which
+/// things were said, also where the next run has other shards.
+pub const KEEPER: ShardId = ShardId(0);
 /// Bytes of a key: the names of a site of twenty hosts, and of a source.
 pub const KEY_BYTES_MAX: usize = 6 << 10;
 /// Bytes of a value: all that rules may ask for at one path, with the names of hosts and rules.

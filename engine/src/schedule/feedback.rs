@@ -12,6 +12,7 @@ use crate::model::hold::{Hold, Scope};
 use crate::model::note::Phases;
 use crate::model::outcome::Reply;
 use crate::model::settings::{Action as RuleAction, Subject};
+use crate::model::state::KEEPER;
 use crate::shard::Fact;
 
 /// A path of a site, by its number there.
@@ -53,6 +54,7 @@ impl Scheduler {
 
     /// Reports what the control loop changed, and sets the alarm of the door.
     pub(super) fn take_changes(&mut self, now: Now, at: At, changes: Changes) {
+        self.note_change(now, at, &changes);
         for change in changes {
             let fact = match change.what {
                 What::Breaker { old: Door::Open, new: Door::Closed { until, .. } } => {
@@ -98,7 +100,14 @@ impl Scheduler {
 
     pub(super) fn path_time(&mut self, now: Now, number: u32, at: u16) {
         let path = self.sites[number].path(at);
-        while path.effects.poll_ended(now.mono).is_some() {}
+        let mut ended = false;
+        while path.effects.poll_ended(now.mono).is_some() {
+            ended = true;
+        }
+        if ended && path.effects.next_end().is_none() {
+            self.save_effects(now, (number, at));
+        }
+        let path = self.sites[number].path(at);
         let changes = path.control.handle_time(now.mono);
         self.take_changes(now, (number, at), changes);
     }
@@ -164,7 +173,12 @@ impl Scheduler {
                 let scope = self.scope_of(what, at, course);
                 let by = format!("rule {}", fired.label.name).into();
                 let begun = self.holds.get(&scope).is_none();
-                self.handle_hold(&scope, Hold { by, until: Some(now.mono.plus(lasts)) });
+                let hold = Hold { by, until: Some(now.mono.plus(lasts)) };
+                self.handle_hold(now, &scope, hold.clone());
+                // One shard writes down what is held.
+                if self.shard != KEEPER {
+                    self.actions.push_back(Action::Hold { scope, hold });
+                }
                 begun
             }
             RuleAction::Throttle
@@ -177,7 +191,9 @@ impl Scheduler {
             | RuleAction::SkipHost { .. }
             | RuleAction::Suspend { what: Subject::Path, .. } => {
                 let effects = &mut self.sites[at.0].path(at.1).effects;
-                effects.apply(now.mono, fired, host) == super::rules::Change::Begun
+                let change = effects.apply(now.mono, fired, host);
+                self.note_effect(now, at, change);
+                change == super::rules::Change::Begun
             }
         };
         for path in 0..self.sites[at.0].paths.len() {

@@ -15,6 +15,7 @@ mod caps;
 mod control;
 mod course;
 mod dispatch;
+mod durable;
 mod entry;
 mod expiry;
 mod explain;
@@ -36,6 +37,7 @@ mod restored;
 mod retry;
 mod roster;
 pub mod rules;
+mod saved;
 mod session;
 mod settle;
 mod site;
@@ -79,11 +81,13 @@ use rules::Rules;
 use site::Sites;
 use sweep::{Cancels, Sweep};
 
+pub use durable::Reached;
 pub use expiry::expired;
 pub use explain::{SiteView, WaitsFor};
 pub use hold::HOLDS_MAX;
 pub use limits::Hindrance;
 pub use pacing::Bound;
+pub use restored::{cancel_key, hold_key, owner};
 
 /// The sites one shard owns, and every delivery that waits for them.
 pub struct Scheduler {
@@ -115,6 +119,7 @@ pub struct Scheduler {
     actions: VecDeque<Action>,
     in_flight: usize,
     stopping: bool,
+    awaits_state: bool,
     wakes: u64,
 }
 
@@ -157,6 +162,11 @@ pub enum Action {
         to: ShardId,
         cell: Arc<Cell>,
         grant: Grant,
+    },
+    /// An order to cancel, by the key it is kept under, has reached all it was about here.
+    CancelOver {
+        key: Box<[u8]>,
+        order: u64,
     },
     /// To be kept over a restart. Times in it are those of [`Scheduler::durable`].
     Remember(StateItem),
@@ -213,6 +223,7 @@ impl Scheduler {
             actions: VecDeque::new(),
             in_flight: 0,
             stopping: false,
+            awaits_state: false,
             wakes: 0,
         }
     }
@@ -264,9 +275,10 @@ impl Scheduler {
     }
 
     /// No new work from here on; idle connections are closed, the others when they have no work.
-    pub fn handle_stop(&mut self) {
+    pub fn handle_stop(&mut self, now: Now) {
         self.stopping = true;
         for number in self.sites.numbers() {
+            self.save_site(now, number);
             self.trim(number);
             self.actions.extend(self.sites[number].lent().map(Action::Report));
         }
@@ -284,6 +296,7 @@ impl Scheduler {
         self.fired = fired;
         if !self.stopping {
             self.end_holds(now);
+            self.end_cancels(now);
             self.wake_tenants(now);
             self.sweep(now);
             self.ring_paced(now);
@@ -305,6 +318,7 @@ impl Scheduler {
             self.wheel.next(),
             self.pace_alarms.next(),
             self.holds.next_end(),
+            self.cancels.next_over(),
             self.tenant_wakes.first().map(|(until, _)| *until),
             self.sweep.next(),
         ];

@@ -54,6 +54,8 @@ mod room;
 pub mod segment;
 mod state;
 #[cfg(test)]
+mod state_tests;
+#[cfg(test)]
 mod test_disk;
 #[cfg(test)]
 mod tests;
@@ -105,10 +107,6 @@ pub struct SpoolOptions {
     /// Writes in flight at once, headers included: 4, or 1 where writes cannot overlap.
     pub commits_in_flight_max: usize,
 }
-
-/// The shard whose spool keeps what is no mail: one writer, so the order of its records is that in which
-/// things were said, also where the next run has other shards.
-pub const KEEPER: ShardId = ShardId(0);
 
 /// Why nothing more is taken: 452 to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

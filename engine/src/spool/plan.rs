@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::KEEPER;
 use super::ReplyPlace;
 use super::files::{FileId, SpareSegment};
 use super::message::{ChunkRef, PendingRun, Runs};
@@ -21,7 +20,7 @@ use crate::model::connection::ShardId;
 use crate::model::delivery::Delivery;
 use crate::model::flow::Flow;
 use crate::model::message::{MessageId, Place, SegmentSeq};
-use crate::model::state::{StateItem, Topic};
+use crate::model::state::{KEEPER, StateItem, Topic};
 use crate::wire::envelope::Labels;
 
 /// What all shards start with.

@@ -120,8 +120,8 @@ impl States {
         Some(padded_record_bytes(key.bytes.len() + value))
     }
 
-    /// Takes a value; its revision.
-    fn set(&mut self, now: Mono, key: &Arc<Key>, value: Box<[u8]>) -> u64 {
+    /// Takes a value.
+    fn set(&mut self, now: Mono, key: &Arc<Key>, value: Box<[u8]>) {
         let kept = self.kept.entry(Arc::clone(key)).or_insert_with(|| Kept {
             value: Box::default(),
             revision: 0,
@@ -132,12 +132,10 @@ impl States {
         });
         kept.value = value;
         kept.revision += 1;
-        let revision = kept.revision;
         if std::mem::replace(&mut kept.stage, Stage::Waiting) == Stage::Written {
             self.first_at.get_or_insert(now);
             self.waiting.push_back(Arc::clone(key));
         }
-        revision
     }
 
     /// Makes room for one more: what was learned longest ago is forgotten. Orders are few, and always
@@ -205,41 +203,44 @@ impl States {
 }
 
 impl Spool {
-    /// Keeps a value from now on, in place of the one before it: it rides in the next commit. With a
-    /// token, `poll_durable` tells when that is on disk, or that it cannot be written now. What is
+    /// Keeps a value from now on, in place of the one before it: it rides in the next commit. What is
     /// longer than its bounds, or one too many, is not kept.
-    pub fn remember(&mut self, now: Now, item: StateItem, token: Option<u64>) {
+    pub fn remember(&mut self, now: Now, item: StateItem) {
         let fits = item.fits();
-        let is_end = item.is_forgotten();
         let key = Key { topic: item.topic, bytes: item.key };
         let states = &mut self.states;
-        let known = states.kept.get_key_value(&key).map(|(key, kept)| (Arc::clone(key), kept));
-        let revision = match &known {
-            Some((_, kept)) if kept.value == item.value => Some(kept.revision),
-            _ => None,
-        };
-        let is_news = revision.is_none() && !(known.is_none() && is_end && states.is_complete);
-        let is_known = known.is_some();
-        let key = known.map_or_else(|| Arc::new(key), |(key, _)| key);
-        if !is_news {
-            return self.tell_when_kept(key, revision.unwrap_or(0), token);
+        let is_said = |kept: &Kept| kept.value == item.value;
+        let known = states.kept.get_key_value(&key);
+        let known = known.map(|(key, kept)| (Arc::clone(key), is_said(kept)));
+        match known {
+            Some((_, true)) => {}
+            Some((key, false)) if fits => {
+                states.set(now.mono, &key, item.value);
+            }
+            // What is unknown is on no disk.
+            None if item.value.is_empty() && states.is_complete => {}
+            None if fits && states.make_room(now.mono, key.topic) => {
+                states.set(now.mono, &Arc::new(key), item.value);
+            }
+            _ => {}
         }
-        if !fits || !is_known && !states.make_room(now.mono, key.topic) {
-            let refused = token.map(|token| Durable::NotKept { token });
-            return self.durable.extend(refused);
-        }
-        let revision = states.set(now.mono, &key, item.value);
-        self.tell_when_kept(key, revision, token);
     }
 
-    fn tell_when_kept(&mut self, key: Arc<Key>, revision: u64, token: Option<u64>) {
-        let Some(token) = token else { return };
-        let landed = self.states.kept.get(&key).map_or(u64::MAX, |kept| kept.landed);
-        if landed >= revision {
+    /// `poll_durable` tells when what was said last under this key, or that there is nothing any more,
+    /// is on disk, or that it cannot be written now.
+    pub fn tell_when_kept(&mut self, topic: Topic, key: &[u8], is_end: bool, token: u64) {
+        let key = Key { topic, bytes: key.into() };
+        let Some((key, kept)) = self.states.kept.get_key_value(&key) else {
+            // What is unknown is on no disk.
+            let told = if is_end { Durable::Kept { token } } else { Durable::NotKept { token } };
+            return self.durable.push_back(told);
+        };
+        if kept.landed == kept.revision {
             self.durable.push_back(Durable::Kept { token });
         } else if self.states.waiters.len() >= WAITERS_MAX {
             self.durable.push_back(Durable::NotKept { token });
         } else {
+            let (key, revision) = (Arc::clone(key), kept.revision);
             self.states.waiters.push(Waiter { key, revision, token });
         }
     }

@@ -24,6 +24,7 @@ use crate::model::settings::{
     DnsSettings, EgressSettings, EngineSettings, LimitSettings, OrderSettings, ShardChoice,
     SiteSettings, SiteTable, SpoolSettings, TlsMode,
 };
+use crate::model::state::StateItem;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -59,6 +60,10 @@ struct World {
     way: Way,
     /// Deliveries handed to each shard.
     worked: [usize; 4],
+    /// What is to outlive the process, in order.
+    remembered: Vec<StateItem>,
+    /// Orders that have reached all their mail.
+    over: Vec<(Box<[u8]>, u64)>,
     next_message: u64,
 }
 
@@ -147,6 +152,8 @@ impl World {
             facts: Vec::new(),
             way: hosts(),
             worked: [0; 4],
+            remembered: Vec::new(),
+            over: Vec::new(),
             next_message: 0,
         }
     }
@@ -231,9 +238,11 @@ impl World {
                     self.hand_over(domain, flow, delivery, due);
                 }
                 Action::Hold { scope, hold } => {
-                    self.scheduler.handle_hold(&scope, hold);
+                    self.scheduler.handle_hold(self.now, &scope, hold);
                 }
                 Action::Grant { to, cell, grant } => self.grants.push((to, cell, grant)),
+                Action::Remember(item) => self.remembered.push(item),
+                Action::CancelOver { key, order } => self.over.push((key, order)),
                 Action::Report(fact) => self.facts.push(fact),
             }
         }
@@ -870,7 +879,7 @@ fn a_stop_closes_idle_connections_and_gives_out_no_more() {
     world.send_some(4);
     world.deliver(2);
     world.deliver(2);
-    world.scheduler.handle_stop();
+    world.scheduler.handle_stop(world.now);
     world.carry_out();
     assert!(world.connections[2].closing);
     world.send("a.example", 0, 1);
@@ -895,8 +904,8 @@ fn what_is_over_on_arrival_is_over_in_all_its_parts() {
 fn after_a_stop_nothing_that_is_due_keeps_the_shard_awake() {
     let mut world = World::new(1, settings());
     let hold = Hold { by: "operator".into(), until: Some(world.now.mono.plus(SECOND)) };
-    assert!(world.scheduler.handle_hold(&Scope::Tenant("acme".into()), hold));
-    world.scheduler.handle_stop();
+    assert!(world.scheduler.handle_hold(world.now, &Scope::Tenant("acme".into()), hold));
+    world.scheduler.handle_stop(world.now);
     world.now = Now { mono: world.now.mono.plus(MINUTE), ..world.now };
     world.scheduler.handle_time(world.now);
     let next = world.scheduler.next_wakeup();
