@@ -100,12 +100,15 @@ impl Ours {
                     self.hand_in(now, (domain, flow), delivery, due);
                 }
                 Action::Hold { scope, hold } => {
-                    self.scheduler.handle_hold(&scope, hold);
+                    self.scheduler.handle_hold(at(now), &scope, hold);
                 }
                 Action::Grant { cell, grant, .. } => {
                     self.scheduler.handle_grant(at(now), cell, grant);
                 }
-                Action::Settle { .. } | Action::Report(_) => {}
+                Action::Settle { .. }
+                | Action::CancelOver { .. }
+                | Action::Remember(_)
+                | Action::Report(_) => {}
             }
         }
     }

@@ -189,6 +189,7 @@ fn segment_json(segment: &SegmentReport) -> serde_json::Value {
         "state": state(segment),
         "messages": summary.messages,
         "outcome_entries": summary.outcomes,
+        "state_entries": summary.states,
         "live": segment.live,
         "unreadable_blocks": segment.unreadable_blocks,
         "at_start": then(segment),

@@ -57,6 +57,8 @@ pub struct Steer {
     pub reach: Reach,
     /// Only count what would be concerned.
     pub dry_run: bool,
+    /// Tells it from the other orders of this run, and is not 0.
+    pub order: u64,
     /// Of a hold; `None`: until it is released.
     pub lasts: Option<Duration>,
     pub reason: Box<str>,
@@ -369,6 +371,9 @@ pub struct Steered {
     /// Whether anything is known by that name.
     pub known: bool,
     pub dry_run: bool,
+    /// It is in force, but a restart would forget it: why it could not be written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
     /// Why nothing was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -380,6 +385,7 @@ impl Steered {
         self.sites += other.sites;
         self.known |= other.known;
         self.dry_run |= other.dry_run;
+        self.not_kept = self.not_kept.take().or_else(|| other.not_kept.clone());
         self.refused = self.refused.take().or_else(|| other.refused.clone());
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::block::Block;
 use crate::base::cell::{Cell, Grant};
 use crate::base::time::Mono;
+use crate::model::admin::Reach;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
 use crate::model::hold::{Hold, Scope};
@@ -14,6 +15,7 @@ use crate::model::outcome::{RangeOutcome, Reply};
 use crate::model::route::{Bearing, Target};
 use crate::model::settings::SiteSettings;
 use crate::model::source::EgressSource;
+use crate::model::state::StateItem;
 
 pub use crate::model::signal::{Cause, Complaint, HostSet, Phases, Remote, Took, Trouble};
 
@@ -45,12 +47,27 @@ pub enum Note {
     Hold(Box<(Scope, Hold)>),
     /// A permit of a shared cap, for a shard that stands in line there.
     Grant { cell: Arc<Cell>, grant: Grant },
+    /// To the keeper: an order to cancel was carried out.
+    Cancelled(Box<Cancelled>),
+    /// To the keeper: an order to cancel has reached all it was about.
+    CancelOver { key: Box<[u8]>, order: u64 },
+    /// To the shard that keeps what is to outlive the process.
+    Remember(Box<StateItem>),
     /// Home to executing shard (strict outcomes only): the settlement is on disk.
     Settled { lease: LeaseId },
     /// Any shard to home: read this record for me, a message's own or one of its chunks.
     Fetch { lease: LeaseId, message: MessageId, place: Place },
     /// Home's answer; `None`: it cannot be read.
     Fetched { lease: LeaseId, place: Place, record: Option<RecordInMemory> },
+}
+
+/// How far an order to cancel reaches on one shard.
+#[derive(Debug)]
+pub struct Cancelled {
+    pub order: u64,
+    pub reach: Reach,
+    /// The newest message that the shard had accepted.
+    pub newest: MessageId,
 }
 
 /// A delivery on its way to the owner of its site.

@@ -171,11 +171,11 @@ impl CoreLoop {
             }
             Control::Segment(Err(error)) => Event::SegmentReady(Err(error)),
             Control::Recovered(share) => {
-                let Share { spool, backlog, files } = *share;
+                let Share { spool, backlog, files, states } = *share;
                 for (file, descriptor) in files {
                     self.driver.register_file(file, descriptor, self.services.file_mode);
                 }
-                Event::Recovered { spool: Box::new(spool), backlog }
+                Event::Recovered { spool: Box::new(spool), backlog, states }
             }
             Control::Settings(settings) => Event::Settings(settings),
             Control::Ask { query, answer } => {

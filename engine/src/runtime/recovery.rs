@@ -14,6 +14,7 @@ use super::disk::{SegmentMap, SpoolError, SpoolFolder};
 use super::mesh::{Control, Mesh};
 use super::start::{insist_once, pause};
 use crate::model::connection::ShardId;
+use crate::model::state::StateItem;
 use crate::spool::files::FileId;
 use crate::spool::opening::{self, Opening};
 use crate::spool::plan::{Recovered, RecoveredDelivery, RecoveredShard, plan};
@@ -44,6 +45,8 @@ pub(super) struct Share {
     pub(super) spool: RecoveredShard,
     pub(super) backlog: Vec<RecoveredDelivery>,
     pub(super) files: Vec<(FileId, OwnedFd)>,
+    /// The same for all shards.
+    pub(super) states: Arc<[StateItem]>,
 }
 
 impl fmt::Debug for Share {
@@ -148,7 +151,8 @@ impl Work {
 
     /// Tells which shards got deliveries.
     fn hand_over(&self, recovered: Recovered) -> Result<Vec<ShardId>, SpoolError> {
-        let Recovered { shards: spools, deliveries, .. } = recovered;
+        let Recovered { shards: spools, deliveries, states, .. } = recovered;
+        let states: Arc<[StateItem]> = states.into();
         if !deliveries.is_empty() {
             tracing::info!(deliveries = deliveries.len(), "found in the spool");
         }
@@ -160,7 +164,8 @@ impl Work {
             if !backlog.is_empty() {
                 busy.push(shard);
             }
-            let share = Box::new(Share { spool, backlog, files });
+            let states = Arc::clone(&states);
+            let share = Box::new(Share { spool, backlog, files, states });
             insist_once(&self.mesh, shard, Control::Recovered(share));
         }
         Ok(busy)

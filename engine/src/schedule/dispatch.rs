@@ -10,6 +10,7 @@ use super::limits::{Hindrance, connections_max, skipped};
 use super::pacing::Bound;
 use super::path::Path;
 use super::permit::{Flight, Listed, Mood};
+use super::saved::Saved;
 use super::site::Site;
 use super::{Action, Scheduler};
 use crate::base::planted::{Bug, planted};
@@ -47,7 +48,11 @@ enum Offer {
 impl Scheduler {
     /// Gives out work of a site until permits, leases or deliveries run out.
     pub(super) fn dispatch(&mut self, now: Now, number: u32) {
-        while !self.stopping && self.sites[number].ready > 0 && self.serve_pools(now, number) {}
+        while !self.stopping
+            && !self.awaits_state
+            && self.sites[number].ready > 0
+            && self.serve_pools(now, number)
+        {}
     }
 
     /// One delivery for each pool that has any; whether there was one.
@@ -264,16 +269,21 @@ impl Scheduler {
         }
         let site = &self.sites[number];
         let ceiling = site.pace.settings.connections;
-        let control = match self.remembered.take(&site.key, source) {
-            Some(learned) => Control::resume(now, &learned, ceiling, &site.pace.control),
+        let (learned, effects) = self.remembered.take(&(site.key.clone(), source));
+        let control = match &learned {
+            Some(learned) => Control::resume(now, learned, ceiling, &site.pace.control),
             None => Control::new(now.mono, ceiling, &site.pace.control),
         };
         let mut path = Path::new(source, control);
+        path.saved = Saved::of(learned, effects.is_some());
+        path.effects = effects.unwrap_or_default();
         let name = Arc::clone(&self.roster.source_at(source).name);
         path.cells = self.cells_for(now, site.provider.as_deref(), &name);
         let paths = &mut self.sites[number].paths;
         paths.push(path);
-        u16::try_from(paths.len() - 1).expect("paths are fewer than sources")
+        let path = u16::try_from(paths.len() - 1).expect("paths are fewer than sources");
+        self.arm_path((number, path));
+        path
     }
 
     /// The connection of a lease can take mail now.

@@ -48,6 +48,7 @@ impl Scheduler {
 
     /// Reports what the control loop changed, and sets the alarm of the door.
     pub(super) fn take_changes(&mut self, now: Now, at: At, changes: Changes) {
+        self.note_change(now, at, &changes);
         for change in changes {
             let fact = match change.what {
                 What::Breaker { old: Door::Open, new: Door::Closed { until, .. } } => {
@@ -93,7 +94,14 @@ impl Scheduler {
 
     pub(super) fn path_time(&mut self, now: Now, number: u32, at: u16) {
         let path = self.sites[number].path(at);
-        while path.effects.poll_ended(now.mono).is_some() {}
+        let mut ended = false;
+        while path.effects.poll_ended(now.mono).is_some() {
+            ended = true;
+        }
+        if ended && path.effects.next_end().is_none() {
+            self.save_effects(now, (number, at));
+        }
+        let path = self.sites[number].path(at);
         let changes = path.control.handle_time(now.mono);
         self.take_changes(now, (number, at), changes);
     }

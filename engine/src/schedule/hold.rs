@@ -2,6 +2,7 @@
 //! ten messages and for ten million.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::Scheduler;
 use super::limits::Hindrance;
@@ -14,10 +15,22 @@ use crate::model::hold::{Hold, Scope};
 /// Holds at once. Beyond, the operator is told no; a rule's hold replaces nothing and is not taken.
 pub const HOLDS_MAX: usize = 10_000;
 
+/// How the hold of a rule says whose it is.
+pub(super) const RULE: &str = "rule ";
+/// A rule prolongs its hold with each reply; on disk it may end so much sooner.
+const PROLONGED_UNWRITTEN: Duration = Duration::from_secs(10);
+
+/// One hold, and its end as it is on disk.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) hold: Hold,
+    pub(super) written: Option<Mono>,
+}
+
 /// All that is held.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
-    by_scope: Map<Scope, Hold>,
+    by_scope: Map<Scope, Held>,
     ends: BTreeSet<(Mono, Scope)>,
 }
 
@@ -26,7 +39,7 @@ impl Holds {
         if self.by_scope.is_empty() {
             return None;
         }
-        self.by_scope.get(scope)
+        self.by_scope.get(scope).map(|held| &held.hold)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -42,20 +55,20 @@ impl Holds {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Scope, &Hold)> {
-        self.by_scope.iter()
+        self.by_scope.iter().map(|(scope, held)| (scope, &held.hold))
     }
 
-    fn insert(&mut self, scope: &Scope, hold: Hold) {
+    fn insert(&mut self, scope: &Scope, held: Held) {
         self.remove(scope);
-        if let Some(until) = hold.until {
+        if let Some(until) = held.hold.until {
             self.ends.insert((until, scope.clone()));
         }
-        self.by_scope.insert(scope.clone(), hold);
+        self.by_scope.insert(scope.clone(), held);
     }
 
     fn remove(&mut self, scope: &Scope) -> bool {
-        let Some(hold) = self.by_scope.remove(scope) else { return false };
-        if let Some(until) = hold.until {
+        let Some(held) = self.by_scope.remove(scope) else { return false };
+        if let Some(until) = held.hold.until {
             self.ends.remove(&(until, scope.clone()));
         }
         true
@@ -75,7 +88,7 @@ impl Holds {
 impl Scheduler {
     /// Stops what `scope` names, mail to come included. What is under way goes on. A hold without an
     /// end stays against one with an end. `false`: there are too many holds.
-    pub fn handle_hold(&mut self, scope: &Scope, hold: Hold) -> bool {
+    pub fn handle_hold(&mut self, now: Now, scope: &Scope, hold: Hold) -> bool {
         let known = self.holds.get(scope);
         if known.is_some_and(|known| {
             known.until.is_none_or(|until| Some(until) >= hold.until && hold.until.is_some())
@@ -85,14 +98,31 @@ impl Scheduler {
         if known.is_none() && self.holds.by_scope.len() >= HOLDS_MAX {
             return false;
         }
-        self.holds.insert(scope, hold);
-        self.block(scope, Blocked::Held);
+        self.put_hold(now, scope, hold);
         true
     }
 
     /// An operator's word stands against any hold there was, be that longer or not.
-    pub(super) fn replace_hold(&mut self, scope: &Scope, hold: Hold) {
-        self.holds.insert(scope, hold);
+    pub(super) fn replace_hold(&mut self, now: Now, scope: &Scope, hold: Hold) {
+        self.holds.remove(scope);
+        self.put_hold(now, scope, hold);
+    }
+
+    fn put_hold(&mut self, now: Now, scope: &Scope, hold: Hold) {
+        let written = self.holds.by_scope.get(scope).filter(|known| known.hold.by == hold.by);
+        let written = written.and_then(|known| known.written);
+        let is_as_written =
+            |until: Mono| written.is_some_and(|written| until <= written.plus(PROLONGED_UNWRITTEN));
+        if hold.until.is_some_and(is_as_written) {
+            return self.install_hold(scope, Held { hold, written });
+        }
+        let written = hold.until;
+        self.install_hold(scope, Held { hold, written });
+        self.write_hold(now, scope);
+    }
+
+    pub(super) fn install_hold(&mut self, scope: &Scope, held: Held) {
+        self.holds.insert(scope, held);
         self.block(scope, Blocked::Held);
     }
 
@@ -100,6 +130,7 @@ impl Scheduler {
     pub fn handle_release(&mut self, now: Now, scope: &Scope) -> bool {
         let held = self.holds.remove(scope);
         if held {
+            self.write_hold(now, scope);
             self.resume(now, scope);
         }
         held
@@ -108,6 +139,7 @@ impl Scheduler {
     /// Holds whose time is over.
     pub(super) fn end_holds(&mut self, now: Now) {
         while let Some(scope) = self.holds.pop_ended(now.mono) {
+            self.write_hold(now, &scope);
             self.resume(now, &scope);
         }
     }

@@ -1,54 +1,82 @@
-//! What was learned of sites that hold nothing at present: an hour without mail should not make a
-//! provider's limits a surprise again.
+//! What is known of paths that do not exist at present: an hour without mail, or a restart, should not
+//! make a provider's limits a surprise again.
 
 use std::collections::VecDeque;
 
-use super::Scheduler;
 use super::control::Learned;
+use super::rules::Effects;
+use super::{Action, Scheduler};
 use crate::base::map::Map;
 use crate::base::time::Now;
 use crate::model::route::SiteKey;
+use crate::model::state::{StateItem, Topic};
 
 /// Paths remembered, about 20 MiB; the oldest are forgotten first.
 const REMEMBERED_MAX: usize = 100_000;
 
-type Name = (SiteKey, u16);
+pub(super) type Name = (SiteKey, u16);
 
-/// Learned states by site and source.
+/// By site and source.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
-    by_name: Map<Name, Learned>,
+    learned: Map<Name, Learned>,
     /// In the order in which they came; names that were taken out since are passed over.
     order: VecDeque<Name>,
+    /// What rules did before a restart; as long as that lasts, a path stays afterwards.
+    effects: Map<Name, Effects>,
 }
 
 impl Remembered {
-    pub(super) fn take(&mut self, site: &SiteKey, source: u16) -> Option<Learned> {
-        if self.by_name.is_empty() {
-            return None;
-        }
-        self.by_name.remove(&(site.clone(), source))
+    pub(super) fn take(&mut self, name: &Name) -> (Option<Learned>, Option<Effects>) {
+        let learned = if self.learned.is_empty() { None } else { self.learned.remove(name) };
+        let effects = if self.effects.is_empty() { None } else { self.effects.remove(name) };
+        (learned, effects)
     }
 
-    fn keep(&mut self, name: Name, learned: Learned) {
-        if self.by_name.insert(name.clone(), learned).is_none() {
+    /// Keeps one more; whom it had to forget for it.
+    pub(super) fn keep(&mut self, name: Name, learned: Learned) -> Option<Name> {
+        if self.learned.insert(name.clone(), learned).is_none() {
             self.order.push_back(name);
         }
         while self.order.len() > REMEMBERED_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.by_name.remove(&oldest);
+            let oldest = self.order.pop_front()?;
+            if self.learned.remove(&oldest).is_some() {
+                return Some(oldest);
             }
         }
+        None
+    }
+
+    /// What a rule did to a path that will come with its mail.
+    pub(super) fn keep_effects(&mut self, name: Name, effects: Effects) {
+        if self.effects.len() < REMEMBERED_MAX {
+            self.effects.insert(name, effects);
+        }
+    }
+
+    /// An operator ended them, of all sources.
+    pub(super) fn forget_effects(&mut self, site: &str) -> Vec<Name> {
+        let is_of = |name: &Name, _: &mut Effects| name.0.name() == site;
+        self.effects.extract_if(is_of).map(|(name, _)| name).collect()
     }
 }
 
 impl Scheduler {
     /// Keeps what was learned of a site that is about to be forgotten.
     pub(super) fn remember(&mut self, now: Now, number: u32) {
-        let site = &self.sites[number];
-        for path in &site.paths {
-            let learned = path.control.learned(now.wall);
-            self.remembered.keep((site.key.clone(), path.source), learned);
+        self.save_site(now, number);
+        for at in 0..self.sites[number].paths.len() {
+            let site = &self.sites[number];
+            let path = &site.paths[at];
+            let (name, learned) = ((site.key.clone(), path.source), path.control.learned(now.wall));
+            if let Some((site, source)) = self.remembered.keep(name, learned) {
+                self.forget_learned(&site, source);
+            }
         }
+    }
+
+    pub(super) fn forget_learned(&mut self, site: &SiteKey, source: u16) {
+        let key = self.path_key(site, source);
+        self.actions.push_back(Action::Remember(StateItem::forgotten(Topic::Learned, key)));
     }
 }

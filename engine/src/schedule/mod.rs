@@ -16,6 +16,7 @@ mod caps;
 mod control;
 mod course;
 mod dispatch;
+mod durable;
 mod ended;
 mod entry;
 mod expiry;
@@ -35,10 +36,12 @@ mod policy;
 mod providers;
 mod queue;
 mod record;
+mod restored;
 mod retry;
 mod roster;
 pub mod rules;
 mod ruling;
+mod saved;
 mod session;
 mod settle;
 mod site;
@@ -53,7 +56,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::cell::{Budget, Cell, CellTable, Grant};
-use crate::base::time::{Mono, Now, Wall};
+use crate::base::time::{Mono, Now, Wall, WallStep};
 use crate::base::wheel::Wheel;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
@@ -63,6 +66,7 @@ use crate::model::note::{Opening, Parcel, Settlement};
 use crate::model::outcome::{Outcome, Reply};
 use crate::model::route::{Target, Way};
 use crate::model::settings::{OutcomeDurability, Settings};
+use crate::model::state::StateItem;
 use crate::shard::Fact;
 
 use alarm::Alarm;
@@ -81,11 +85,13 @@ use rules::Rules;
 use site::Sites;
 use sweep::{Cancels, Sweep};
 
+pub use durable::Reached;
 pub use expiry::expired;
 pub use explain::{SiteView, WaitsFor};
 pub use hold::HOLDS_MAX;
 pub use limits::Hindrance;
 pub use pacing::Bound;
+pub use restored::{cancel_key, hold_key, owner};
 
 /// The sites one shard owns, and every delivery that waits for them.
 pub struct Scheduler {
@@ -109,6 +115,8 @@ pub struct Scheduler {
     /// A permit granted to the tenant that is being served.
     tenant_permit: Option<InHand>,
     remembered: Remembered,
+    /// How far the wall clock has been stepped away from the one that everything goes by.
+    wall_step: WallStep,
     /// When tenants' rates let their mail at a site go on.
     tenant_wakes: BTreeSet<(Mono, u32)>,
     wheel: Wheel<Alarm>,
@@ -117,6 +125,7 @@ pub struct Scheduler {
     actions: VecDeque<Action>,
     in_flight: usize,
     stopping: bool,
+    awaits_state: bool,
     wakes: u64,
 }
 
@@ -166,6 +175,13 @@ pub enum Action {
         cell: Arc<Cell>,
         grant: Grant,
     },
+    /// An order to cancel, by the key it is kept under, has reached all it was about here.
+    CancelOver {
+        key: Box<[u8]>,
+        order: u64,
+    },
+    /// To be kept over a restart. Times in it are those of [`Scheduler::durable`].
+    Remember(StateItem),
     Report(Fact),
 }
 
@@ -212,6 +228,7 @@ impl Scheduler {
             parked: Parked::default(),
             tenant_permit: None,
             remembered: Remembered::default(),
+            wall_step: WallStep::default(),
             tenant_wakes: BTreeSet::new(),
             wheel: Wheel::new(now.mono),
             pace_alarms: PaceAlarms::default(),
@@ -219,6 +236,7 @@ impl Scheduler {
             actions: VecDeque::new(),
             in_flight: 0,
             stopping: false,
+            awaits_state: false,
             wakes: 0,
         };
         scheduler.reload_tenants(now);
@@ -265,9 +283,10 @@ impl Scheduler {
     }
 
     /// No new work from here on; idle connections are closed, the others when they have no work.
-    pub fn handle_stop(&mut self) {
+    pub fn handle_stop(&mut self, now: Now) {
         self.stopping = true;
         for number in self.sites.numbers() {
+            self.save_site(now, number);
             self.trim(number);
             self.actions.extend(self.sites[number].lent().map(Action::Report));
         }
@@ -285,6 +304,7 @@ impl Scheduler {
         self.fired = fired;
         if !self.stopping {
             self.end_holds(now);
+            self.end_cancels(now);
             self.wake_tenants(now);
             self.sweep(now);
             self.ring_paced(now);
@@ -306,6 +326,7 @@ impl Scheduler {
             self.wheel.next(),
             self.pace_alarms.next(),
             self.holds.next_end(),
+            self.cancels.next_over(),
             self.tenant_wakes.first().map(|(until, _)| *until),
             self.sweep.next(),
         ];

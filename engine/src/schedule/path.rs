@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::control::Control;
 use super::list::List;
 use super::rules::{Effects, RuleCounters};
+use super::saved::Saved;
 use super::session::SessionLimit;
 use crate::base::cell::{Cell, CellId};
 use crate::base::gcra::Gcra;
@@ -43,6 +44,7 @@ pub(super) struct Path {
     pub(super) cells: Vec<Arc<Cell>>,
     /// When the alarm of its door, or of an effect that ends, rings.
     pub(super) armed: Mono,
+    pub(super) saved: Saved,
     /// By shard; as many as were needed so far.
     lanes: Vec<Lane>,
 }
@@ -79,6 +81,7 @@ impl Path {
             parked: None,
             cells: Vec::new(),
             armed: Mono::NEVER,
+            saved: Saved::default(),
             lanes: Vec::new(),
         }
     }

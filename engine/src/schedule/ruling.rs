@@ -11,6 +11,7 @@ use crate::model::note::{Cause, Class, RecipientResult, Remote};
 use crate::model::outcome::Reply;
 use crate::model::route::Way;
 use crate::model::settings::{Action as RuleAction, Subject};
+use crate::model::state::KEEPER;
 
 /// What rules decided about replies, besides what lasts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,7 +178,7 @@ impl Scheduler {
             RuleAction::Suspend { what, lasts } if what != Subject::Path => {
                 let by = format!("rule {}", fired.label.name).into();
                 let hold = Hold { by, until: Some(now.mono.plus(lasts)) };
-                self.suspend(what, at, course, hold)
+                self.suspend(now, what, at, course, hold)
             }
             RuleAction::Backoff { .. }
             | RuleAction::Connections { .. }
@@ -185,8 +186,9 @@ impl Scheduler {
             | RuleAction::SkipHost { .. }
             | RuleAction::Suspend { .. } => {
                 let host = self.host_of(at.0, remote);
-                let effects = &mut self.sites[at.0].path(at.1).effects;
-                effects.apply(now.mono, fired, &host) == rules::Change::Begun
+                let change = self.sites[at.0].path(at.1).effects.apply(now.mono, fired, &host);
+                self.note_effect(now, at, change);
+                change == rules::Change::Begun
             }
         };
         self.arm_path(at);
@@ -198,14 +200,14 @@ impl Scheduler {
     }
 
     /// Whether anything is stopped that was not.
-    fn suspend(&mut self, what: Subject, at: At, course: u32, hold: Hold) -> bool {
+    fn suspend(&mut self, now: Now, what: Subject, at: At, course: u32, hold: Hold) -> bool {
         let scope = self.scope_of(what, at, course);
         let has_begun = self.holds.get(&scope).is_none();
+        // Of a site this is the one owner; but one shard writes down what is held.
         if what == Subject::Site {
-            // Sources that were not needed here yet are stopped as well.
-            self.handle_hold(&scope, hold);
-        } else {
-            // All owners have mail of it; this one learns of it the same way.
+            self.handle_hold(now, &scope, hold.clone());
+        }
+        if what != Subject::Site || self.shard != KEEPER {
             self.actions.push_back(Action::Hold { scope, hold });
         }
         has_begun

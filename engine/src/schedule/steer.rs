@@ -7,6 +7,7 @@ use super::{Action, Scheduler};
 use crate::base::time::Now;
 use crate::model::admin::{Reach, Steer, Steered, Verb};
 use crate::model::hold::{Hold, Scope};
+use crate::model::state::{StateItem, Topic};
 use crate::shard::Fact;
 
 impl Scheduler {
@@ -29,6 +30,9 @@ impl Scheduler {
                 Some("no mail belongs to a source: name a site, tenant or campaign")
             }
             (Verb::Hold, _) if self.holds.len() >= HOLDS_MAX => Some("too many holds"),
+            (Verb::Cancel, _) if self.cancels.is_full() => {
+                Some("too many such requests in the last hour: name a wider scope, or wait")
+            }
             (Verb::Flush | Verb::Cancel | Verb::Reroute, _) if self.sweep.is_full() => {
                 Some("too many such requests are still being worked on: ask again in a minute")
             }
@@ -45,12 +49,12 @@ impl Scheduler {
                 };
                 let hold = Hold { by, until: steer.lasts.map(|lasts| now.mono.plus(lasts)) };
                 if let Some(scope) = steer.reach.scope() {
-                    self.replace_hold(&scope, hold);
+                    self.replace_hold(now, &scope, hold);
                 }
             }
             Verb::Release => self.lift(now, &steer.reach),
             Verb::Flush => self.flush(now, &steer.reach),
-            Verb::Cancel => self.cancel(now, &steer.reach),
+            Verb::Cancel => self.cancel(now, &steer.reach, steer.order),
             Verb::Reroute => self.reroute(now, &steer.reach),
         }
     }
@@ -125,10 +129,19 @@ impl Scheduler {
         if let Scope::Site(name) = &scope
             && let Some(number) = self.sites.named(name)
         {
-            for path in &mut self.sites[number].paths {
-                path.effects.clear();
+            for path in 0..self.sites[number].paths.len() {
+                let path = u16::try_from(path).unwrap_or(u16::MAX);
+                self.sites[number].path(path).effects.clear();
+                self.save_effects(now, (number, path));
             }
             self.dispatch(now, number);
+        }
+        if let Scope::Site(name) = &scope {
+            for (site, source) in self.remembered.forget_effects(name) {
+                let key = self.effects_key(&site, source);
+                let forgotten = StateItem::forgotten(Topic::RuleEffect, key);
+                self.actions.push_back(Action::Remember(forgotten));
+            }
         }
     }
 
@@ -172,8 +185,8 @@ impl Scheduler {
     }
 
     /// What was accepted so far is not wanted any more: marked at once, swept away bit by bit.
-    fn cancel(&mut self, now: Now, reach: &Reach) {
-        self.cancels.insert(now, reach);
+    fn cancel(&mut self, now: Now, reach: &Reach, order: u64) {
+        self.cancels.insert(now, reach, order);
         for number in self.courses_of(reach) {
             let course = &mut self.courses[number];
             let site = &mut self.sites[course.site].cancelled;

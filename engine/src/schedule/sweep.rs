@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Scheduler;
+use super::durable::Reached;
 use super::entry::Wait;
 use super::permit::Flight;
 use super::retry::{lane_of, wait_after};
 use super::settle::whole;
+use super::{Action, Scheduler};
 use crate::base::map::Map;
 use crate::base::time::{Mono, Now, Wall};
 use crate::model::admin::Reach;
@@ -76,6 +77,11 @@ impl Sweep {
         true
     }
 
+    /// Whether cancelled mail is still being looked for.
+    fn is_dropping(&self) -> bool {
+        self.jobs.iter().any(|(task, _)| *task == Task::DropCancelled)
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.jobs.len() >= JOBS_MAX
     }
@@ -105,11 +111,16 @@ pub(super) struct Cancels {
     all: Option<Wall>,
     by_scope: Map<Scope, Wall>,
     latest: Wall,
+    /// Orders of an earlier run; without a scope, of all mail.
+    restored: Map<Option<Scope>, Reached>,
+    /// When each order has reached all there is, soonest first: then it need not be kept.
+    over: VecDeque<(Mono, Option<Scope>, u64)>,
 }
 
 impl Cancels {
-    pub(super) fn insert(&mut self, now: Now, reach: &Reach) {
+    pub(super) fn insert(&mut self, now: Now, reach: &Reach, order: u64) {
         self.latest = now.wall;
+        self.over.push_back((now.mono.plus(CANCEL_REMEMBERED), reach.scope(), order));
         match reach.scope() {
             None => self.all = Some(now.wall),
             Some(scope) => {
@@ -121,14 +132,40 @@ impl Cancels {
         }
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.over.len() >= CANCELS_MAX
+    }
+
+    /// An order of an earlier run, which may not have reached all of its mail.
+    pub(super) fn restore(&mut self, now: Mono, scope: Option<Scope>, reached: Reached) {
+        self.over.push_back((now.plus(CANCEL_REMEMBERED), scope.clone(), ORDER_OF_EARLIER_RUN));
+        self.restored.insert(scope, reached);
+    }
+
+    pub(super) fn next_over(&self) -> Option<Mono> {
+        self.over.front().map(|(at, ..)| *at)
+    }
+
+    fn pop_over(&mut self, now: Mono) -> Option<(Option<Scope>, u64)> {
+        let (at, ..) = self.over.front()?;
+        if *at > now {
+            return None;
+        }
+        let (_, scope, order) = self.over.pop_front()?;
+        if order == ORDER_OF_EARLIER_RUN {
+            self.restored.remove(&scope);
+        }
+        Some((scope, order))
+    }
+
     /// Whether a delivery that comes in was cancelled before.
     pub(super) fn reach(&mut self, now: Now, bearing: &Bearing, delivery: &Delivery) -> bool {
-        if self.all.is_none() && self.by_scope.is_empty() {
+        if self.all.is_none() && self.by_scope.is_empty() && self.restored.is_empty() {
             return false;
         }
         if now.wall.since(self.latest) > CANCEL_REMEMBERED {
-            *self = Self::default();
-            return false;
+            self.all = None;
+            self.by_scope.clear();
         }
         let (tenant, campaign) = (bearing.flow.tenant.clone(), bearing.flow.campaign.clone());
         let scopes = [
@@ -137,11 +174,33 @@ impl Cancels {
             Scope::Campaign { tenant, campaign },
         ];
         let by_scope = scopes.iter().filter_map(|scope| self.by_scope.get(scope));
-        by_scope.chain(&self.all).any(|to| delivery.accepted <= *to)
+        let is_reached = by_scope.chain(&self.all).any(|to| delivery.accepted <= *to);
+        let restored = scopes.into_iter().map(Some).chain([None]);
+        let mut restored = restored.filter_map(|scope| self.restored.get(&scope));
+        is_reached || restored.any(|reached| reached.has(delivery.message))
     }
 }
 
+/// The number of an order that was not given in this run.
+const ORDER_OF_EARLIER_RUN: u64 = 0;
+/// Where a sweep still is under way when an order would be over, the next look.
+const OVER_AGAIN: Duration = Duration::from_secs(60);
+
 impl Scheduler {
+    /// Orders that have reached all there is.
+    pub(super) fn end_cancels(&mut self, now: Now) {
+        if self.sweep.is_dropping()
+            && let Some((at, ..)) = self.cancels.over.front_mut()
+            && *at <= now.mono
+        {
+            *at = now.mono.plus(OVER_AGAIN);
+        }
+        while let Some((scope, order)) = self.cancels.pop_over(now.mono) {
+            let key = super::restored::cancel_key(scope.as_ref());
+            self.actions.push_back(Action::CancelOver { key, order });
+        }
+    }
+
     /// One turn of the sweep, if its time has come.
     pub(super) fn sweep(&mut self, now: Now) {
         let Some((task, slots)) = self.sweep.take_turn(now.mono) else { return };

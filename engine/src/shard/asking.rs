@@ -31,7 +31,7 @@ impl Shard {
             Query::Wait(wanted) => {
                 Answer::Wait(self.scheduler.describe_wait(steady, wanted).map(Box::new))
             }
-            Query::Steer(steer) => Answer::Steered(self.scheduler.handle_steer(steady, steer)),
+            Query::Steer(steer) => return self.ordered(now, asked, steer, out),
         };
         answered(asked, answer, out);
     }

@@ -14,6 +14,7 @@ use crate::model::flow::Flow;
 use crate::model::note::{Note, Parcel};
 use crate::model::route::{Answer, Bearing, Question, SiteKey, Target};
 use crate::model::settings::Settings;
+use crate::model::state::KEEPER;
 use crate::schedule::Action;
 
 /// Domains whose target a shard remembers. Beyond, it forgets them all and asks the process-wide
@@ -200,6 +201,12 @@ impl Shard {
             }
             Action::Grant { .. } if planted(Bug::GrantDropped) => {}
             Action::Grant { to, cell, grant } => self.tell(to, Note::Grant { cell, grant }, out),
+            Action::CancelOver { key, order } => {
+                self.tell(KEEPER, Note::CancelOver { key, order }, out);
+            }
+            // At once, so that what asks for it afterwards finds it.
+            Action::Remember(item) if self.id == KEEPER => self.spool.remember(now, item),
+            Action::Remember(item) => self.tell(KEEPER, Note::Remember(Box::new(item)), out),
             Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),
         }
     }

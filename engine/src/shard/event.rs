@@ -10,6 +10,7 @@ use crate::model::connection::{Conn, ConnectError, End, ShardId, TlsError, TlsFa
 use crate::model::note::Note;
 use crate::model::route::Answer;
 use crate::model::settings::Settings;
+use crate::model::state::StateItem;
 use crate::spool::files::SpareSegment;
 pub use crate::spool::files::{CommitId, DiskError};
 use crate::spool::plan::{RecoveredDelivery, RecoveredShard};
@@ -53,8 +54,13 @@ pub enum Event<'a> {
     /// The answer to [`super::Effect::PrepareSegment`]: a written-once file, ready for use, or why not.
     SegmentReady(Result<SpareSegment, DiskError>),
     /// What the spool held when the process started, of the segments that fall to this shard, and
-    /// the deliveries found in them, to be scheduled a few a turn. Comes once, mail or not.
-    Recovered { spool: Box<RecoveredShard>, backlog: Vec<RecoveredDelivery> },
+    /// the deliveries found in them, to be scheduled a few a turn; before these, what was kept beside
+    /// the mail, the same for all shards. Comes once, mail or not.
+    Recovered {
+        spool: Box<RecoveredShard>,
+        backlog: Vec<RecoveredDelivery>,
+        states: Arc<[StateItem]>,
+    },
     /// An operator wants to know, or to change, something.
     Asked { asked: AskedId, query: Box<Query> },
     /// New settings.

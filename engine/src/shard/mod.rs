@@ -6,6 +6,7 @@ pub mod effect;
 pub mod event;
 mod flows;
 mod notices;
+mod orders;
 mod reading;
 mod reception;
 mod remotes;
@@ -28,15 +29,18 @@ use crate::base::time::{Mono, Now, SteadyWall};
 use crate::base::wheel::Wheel;
 use crate::model::connection::{Conn, ShardId};
 use crate::model::delivery::LeaseId;
+use crate::model::message::MessageId;
 use crate::model::note::Note;
 use crate::model::settings::{LimitSettings, Settings};
+use crate::model::state::StateItem;
 use crate::report::counters::Counters;
-use crate::schedule::Scheduler;
+use crate::schedule::{Scheduler, owner};
 use crate::spool::plan::{RecoveredDelivery, RecoveredShard};
 use crate::spool::{Spool, SpoolOptions};
 
 use dispatch::{Routing, Waiting};
 use flows::Flows;
+use orders::Orders;
 use reading::Reads;
 pub use reception::TURNED_AWAY_MAX;
 use reception::{Incoming, Reception};
@@ -91,6 +95,12 @@ pub struct Shard {
     backlog: VecDeque<RecoveredDelivery>,
     /// Whether it has what the spool held at the start.
     is_recovered: bool,
+    restoring: Restoring,
+    orders: Orders,
+    /// The newest message that was accepted here.
+    newest: MessageId,
+    /// Of this run.
+    first_sequence: u64,
     /// Deliveries of the backlog so far.
     taken_up: u64,
     phase: Phase,
@@ -124,6 +134,18 @@ enum Timer {
     Egress(LeaseId),
 }
 
+/// What an earlier run kept beside the mail.
+enum Restoring {
+    /// It comes with [`Event::Recovered`].
+    Awaited,
+    /// Up to here the scheduler knows it.
+    UpTo(Arc<[StateItem]>, usize),
+    Done,
+}
+
+/// Kept items that the scheduler takes up in one turn: about a millisecond.
+const RESTORED_PER_TURN: usize = 2048;
+
 /// Deliveries of a restart scheduled in one turn, so that new mail is served meanwhile.
 const BACKLOG_PER_TURN: usize = 256;
 
@@ -150,6 +172,15 @@ impl Shard {
             commits_in_flight_max: options.commits_in_flight_max,
         };
         let remotes = Remotes::new(options.id, Arc::clone(&options.cells), &settings);
+        let mut scheduler = Scheduler::new(
+            options.id,
+            options.shards,
+            &settings,
+            options.record_memory,
+            options.cells,
+            options.now,
+        );
+        scheduler.await_state();
         Self {
             id: options.id,
             shards: options.shards,
@@ -159,14 +190,7 @@ impl Shard {
             spool: Spool::new(spool, Some(options.spares)),
             routing: Routing::new(&settings, options.seed),
             flows: Flows::default(),
-            scheduler: Scheduler::new(
-                options.id,
-                options.shards,
-                &settings,
-                options.record_memory,
-                options.cells,
-                options.now,
-            ),
+            scheduler,
             sending: Sending::new(&settings, remotes),
             reads: Reads::default(),
             pending: Pending::default(),
@@ -175,6 +199,10 @@ impl Shard {
             inbox: VecDeque::new(),
             backlog: VecDeque::new(),
             is_recovered: false,
+            restoring: Restoring::Awaited,
+            orders: Orders::default(),
+            newest: MessageId(0),
+            first_sequence: options.next_sequence.max(1),
             taken_up: 0,
             phase: Phase::Running,
             counters: Counters::default(),
@@ -225,6 +253,7 @@ impl Shard {
 
     /// Takes one event in.
     pub fn handle(&mut self, now: Now, event: Event<'_>, out: &mut Effects) {
+        self.scheduler.handle_wall(self.clock.step(now));
         match event {
             Event::Accepted { conn, listener, peer } => {
                 self.accepted(now, conn, listener, peer, out)
@@ -240,7 +269,9 @@ impl Shard {
             Event::Resolved { question, answer } => self.resolved(now, question, &answer, out),
             Event::Noted { from, note } => self.noted(now, from, note, out),
             Event::SegmentReady(spare) => self.segment_ready(spare, out),
-            Event::Recovered { spool, backlog } => self.recovered(*spool, backlog),
+            Event::Recovered { spool, backlog, states } => {
+                self.recovered(*spool, backlog, states);
+            }
             Event::Asked { asked, query } => self.asked(now, asked, &query, out),
             Event::Settings(settings) => self.settings_changed(now, settings, out),
             Event::Stop { by } => self.stop(now, by, out),
@@ -249,6 +280,7 @@ impl Shard {
 
     /// Once a turn, after its events: due timers, dispatch, the commit group. Returns the next wake-up.
     pub fn settle(&mut self, now: Now, out: &mut Effects) -> Mono {
+        self.scheduler.handle_wall(self.clock.step(now));
         self.fire_timers(now, out);
         self.schedule_backlog(now, out);
         self.scheduler.handle_time(self.clock.now(now));
@@ -291,7 +323,7 @@ impl Shard {
             Note::Hold(_) if planted(Bug::HoldOnOneShard) && self.id != ShardId(0) => {}
             Note::Hold(held) => {
                 let (scope, hold) = *held;
-                self.scheduler.handle_hold(&scope, hold);
+                self.scheduler.handle_hold(self.clock.now(now), &scope, hold);
             }
             Note::Grant { cell, grant } => {
                 self.scheduler.handle_grant(self.clock.now(now), cell, grant);
@@ -300,6 +332,9 @@ impl Shard {
                 self.scheduler.handle_another(self.clock.now(now), lease);
             }
             Note::Leave { lease, at } => self.lease_left(now, lease, at, out),
+            Note::Remember(item) => self.spool.remember(now, *item),
+            Note::Cancelled(told) => self.cancel_told(now, from, *told, out),
+            Note::CancelOver { key, order } => self.cancel_over(now, key, order),
             Note::Settled { lease } => self.lease_settled(now, lease, out),
             Note::Fetch { lease, message, place } => {
                 self.fetch_for((from, lease), message, place, out)
@@ -379,15 +414,46 @@ impl Shard {
     }
 
     /// Once a stop has begun nothing is taken up any more: it stays where it is.
-    fn recovered(&mut self, spool: RecoveredShard, backlog: Vec<RecoveredDelivery>) {
+    fn recovered(
+        &mut self,
+        spool: RecoveredShard,
+        backlog: Vec<RecoveredDelivery>,
+        states: Arc<[StateItem]>,
+    ) {
         if !self.phase.is_stopping() {
             self.spool.adopt(spool);
             self.is_recovered = true;
+            self.restoring = Restoring::UpTo(states, 0);
             self.backlog = backlog.into();
         }
     }
 
+    /// Whether what an earlier run kept is in force.
+    fn knows_state(&self) -> bool {
+        matches!(self.restoring, Restoring::Done)
+    }
+
+    fn restore(&mut self, now: Now) {
+        let Restoring::UpTo(states, from) = &mut self.restoring else { return };
+        let now = self.clock.now(now);
+        let to = states.len().min(*from + RESTORED_PER_TURN);
+        for item in &states[*from..to] {
+            if owner(item, self.shards).is_none_or(|owner| owner == self.id) {
+                self.scheduler.handle_restored(now, item);
+            }
+        }
+        *from = to;
+        if to == states.len() {
+            self.restoring = Restoring::Done;
+            self.scheduler.handle_state_complete(now);
+        }
+    }
+
     fn schedule_backlog(&mut self, now: Now, out: &mut Effects) {
+        self.restore(now);
+        if !self.knows_state() {
+            return;
+        }
         if self.spool.is_adopting() && !self.spool.adopt_messages(ADOPTED_PER_TURN) {
             return;
         }
@@ -421,7 +487,8 @@ impl Shard {
     }
 
     fn next_wakeup(&self, now: Now) -> Mono {
-        if !self.backlog.is_empty() || self.spool.is_adopting() {
+        let is_restoring = matches!(self.restoring, Restoring::UpTo(..));
+        if !self.backlog.is_empty() || self.spool.is_adopting() || is_restoring {
             return Mono(0);
         }
         let rooms =

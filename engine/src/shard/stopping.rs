@@ -47,7 +47,7 @@ impl Shard {
         let intake_by = now.mono.plus(INTAKE_GRACE).min(by);
         self.phase = Phase::Draining { intake_by, by };
         self.backlog.clear();
-        self.scheduler.handle_stop();
+        self.scheduler.handle_stop(self.clock.now(now));
         for conn in self.intake_conns() {
             self.intake_stop(now, conn, out);
         }

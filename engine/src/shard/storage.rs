@@ -116,6 +116,8 @@ impl Shard {
                     let cause = format!("{cause:?}").into();
                     out.push(Effect::Report(Box::new(Fact::SegmentFenced { file, cause })));
                 }
+                Durable::Kept { token } => self.order_kept(token, true, out),
+                Durable::NotKept { token } => self.order_kept(token, false, out),
                 Durable::SetAside { id, .. } => self.tell_set_aside(id, UNREADABLE.into(), out),
             }
         }
@@ -137,6 +139,7 @@ impl Shard {
         } else {
             self.pending.notices.remove(&token);
         }
+        self.newest = id;
         self.schedule_message(now, id, place, record, out);
     }
 

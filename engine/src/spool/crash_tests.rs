@@ -10,6 +10,7 @@ use super::{Durable, Gather, Spool};
 use crate::base::prng::Prng;
 use crate::base::time::{Now, Wall};
 use crate::model::message::MessageId;
+use crate::model::state::{StateItem, Topic};
 
 const SEGMENT_BYTES: u32 = 96 << 10;
 /// Histories of four crashes each, in the time a unit test may take.
@@ -51,6 +52,23 @@ struct World {
     /// By settlement token: message index and recipient range.
     settling: Vec<(usize, u16, u16)>,
     pieces: Vec<super::ChunkRef>,
+    /// By key.
+    states: [Said; 4],
+    /// By token: which key, and how often something had been said under it.
+    keeping: Vec<(usize, usize)>,
+}
+
+/// What was said under a key since it was known what the disk holds; 0: that it is forgotten.
+struct Said {
+    values: Vec<u64>,
+    /// The last of those told to be on disk.
+    kept: usize,
+}
+
+impl Said {
+    fn only(value: u64) -> Self {
+        Self { values: vec![value], kept: 0 }
+    }
 }
 
 impl World {
@@ -61,7 +79,9 @@ impl World {
         disk.slow_reads = true;
         let prng = Prng::new(seed);
         let (known, settling) = (Vec::new(), Vec::new());
-        Self { prng, disk, spool, ms: 1, known, settling, pieces: Vec::new() }
+        let (states, keeping) = ([0; 4].map(Said::only), Vec::new());
+        let pieces = Vec::new();
+        Self { prng, disk, spool, ms: 1, known, settling, pieces, states, keeping }
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -73,11 +93,12 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.below(12) {
+        match self.below(13) {
             0..=3 => self.append(),
             4 => self.append_piece(),
             5..=7 => self.settle(),
             8 => self.ms += self.prng.below(8),
+            12 => self.say(),
             9 if !self.disk.reads.is_empty() => {
                 let (at, now) = (self.below(self.disk.reads.len()), self.now());
                 self.disk.end_read(&mut self.spool, now, at);
@@ -110,6 +131,33 @@ impl World {
     fn append_piece(&mut self) {
         let bytes = vec![0x5a; self.below(3000) + 1];
         self.pieces.extend(self.spool.append_chunk(at_ms(self.ms), &bytes));
+    }
+
+    fn say(&mut self) {
+        let (which, now) = (self.below(self.states.len()), self.now());
+        let value = if self.below(3) == 0 { 0 } else { self.prng.next_u64() | 1 };
+        let topic = if which == 0 { Topic::Learned } else { Topic::Hold };
+        let key = [u8::try_from(which).unwrap()];
+        let bytes = value.to_le_bytes();
+        let item = StateItem::new(topic, key, if value == 0 { &[][..] } else { &bytes });
+        self.spool.remember(now, item);
+        let said = &mut self.states[which];
+        said.values.push(value);
+        self.keeping.push((which, said.values.len() - 1));
+        let token = self.keeping.len() as u64 - 1;
+        self.spool.tell_when_kept(topic, &key, value == 0, token);
+    }
+
+    fn check_states(&mut self, states: &[StateItem], seed: u64) {
+        for (which, said) in (0u8..).zip(&mut self.states) {
+            let found = states.iter().find(|item| *item.key == [which]);
+            let found =
+                found.map_or(0, |item| u64::from_le_bytes((*item.value).try_into().unwrap()));
+            let may_be = &said.values[said.kept..];
+            assert!(may_be.contains(&found), "seed {seed}: {found} under {which}, not {may_be:?}");
+            *said = Said::only(found);
+        }
+        self.keeping.clear();
     }
 
     fn settle(&mut self) {
@@ -171,7 +219,12 @@ impl World {
                     let range = usize::from(first)..usize::from(first + count);
                     self.known[which].standing[range].fill(Standing::Final);
                 }
-                Durable::Fenced { .. } => {}
+                Durable::Kept { token } => {
+                    let (which, said) = self.keeping[usize::try_from(token).unwrap()];
+                    let state = &mut self.states[which];
+                    state.kept = state.kept.max(said);
+                }
+                Durable::Fenced { .. } | Durable::NotKept { .. } => {}
                 Durable::SetAside { id, .. } => panic!("{id} was whole"),
             }
         }
@@ -185,6 +238,7 @@ impl World {
             let other = self.disk.recover(shards);
             assert_eq!(live_in(&other), live, "seed {seed}, {shards} shards");
         }
+        self.check_states(&recovered.states, seed);
         for finding in &recovered.findings {
             assert!(matches!(finding, Finding::Torn { .. }), "seed {seed}: {finding:?}");
         }
@@ -300,9 +354,7 @@ fn clean_until(writes: usize, seed: u64) -> (Disk, Vec<Taken>, Spool) {
                     taken[which].settling = true;
                 }
                 Durable::Settled { token } => taken[usize::try_from(token).unwrap()].done = true,
-                Durable::Refused { .. } | Durable::Fenced { .. } | Durable::SetAside { .. } => {
-                    panic!("nothing fails here")
-                }
+                _ => panic!("nothing fails here"),
             }
         }
     }

@@ -47,6 +47,11 @@ impl Disk {
         Self { files, writes, reads, slow_reads: false, segment_bytes, files_max }
     }
 
+    /// So many files there may be from now on.
+    pub(super) fn files_max(&mut self, files_max: usize) {
+        self.files_max = files_max;
+    }
+
     fn prepare(&mut self) -> Result<SpareSegment, DiskError> {
         if self.files.len() >= self.files_max {
             return Err(DiskError::Full);

@@ -60,6 +60,7 @@ impl Engine {
         for found in recovered.deliveries {
             backlogs[usize::from(found.delivery.home.0)].push(found);
         }
+        let states: Arc<[_]> = recovered.states.into();
         let mut cores = Vec::new();
         for ((id, mut spool), backlog) in (0..).zip(recovered.shards).zip(backlogs) {
             let spares = spool.take_spares();
@@ -78,7 +79,11 @@ impl Engine {
             cores.push(Core {
                 shard,
                 inbox: VecDeque::new(),
-                recovered: Some(Event::Recovered { spool: Box::new(spool), backlog }),
+                recovered: Some(Event::Recovered {
+                    spool: Box::new(spool),
+                    backlog,
+                    states: Arc::clone(&states),
+                }),
                 turn_at: u64::MAX,
                 effects: Effects::default(),
                 is_quiet: false,

@@ -1,6 +1,7 @@
 //! One question to all shards, and their answers put together.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -35,11 +36,18 @@ pub(super) enum Search<T = Box<MessageFound>> {
 #[derive(Clone)]
 pub(super) struct Shards {
     mesh: Arc<Mesh>,
+    /// Orders so far.
+    orders: Arc<AtomicU64>,
 }
 
 impl Shards {
     pub(super) fn new(mesh: Arc<Mesh>) -> Self {
-        Self { mesh }
+        Self { mesh, orders: Arc::default() }
+    }
+
+    /// A number that tells an order from the others of this run.
+    pub(super) fn next_order(&self) -> u64 {
+        self.orders.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(super) fn count(&self) -> u16 {

@@ -130,7 +130,8 @@ async fn steer(shards: &Shards, verb: Verb, request: SteerRequest) -> Answered<S
     let SteerRequest { scope, dry_run, for_seconds, reason } = request;
     let reach = named(shards, scope).await?;
     let lasts = for_seconds.map(Duration::from_secs);
-    let steer = Steer { verb, reach, dry_run: true, lasts, reason: printable(&reason) };
+    let (order, reason) = (shards.next_order(), printable(&reason));
+    let steer = Steer { verb, reach, dry_run: true, order, lasts, reason };
     let counted = shards.steer(steer.clone()).await?;
     if !counted.known {
         return Err(match &steer.reach {

@@ -72,6 +72,11 @@ pub(in crate::schedule) struct Evidence {
 pub(in crate::schedule) struct Changes([Option<Change>; 3]);
 
 impl Changes {
+    #[must_use]
+    pub(in crate::schedule) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
     pub(super) fn push(&mut self, change: Change) {
         let free = self.0.iter_mut().find(|slot| slot.is_none());
         *free.expect("a handler changes each kind once") = Some(change);

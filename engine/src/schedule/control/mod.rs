@@ -11,7 +11,6 @@
 mod breaker;
 mod event;
 mod latency;
-#[cfg_attr(not(test), expect(dead_code, reason = "its bytes are for a spool that keeps states"))]
 mod learned;
 mod pace;
 mod window;

@@ -72,6 +72,13 @@ impl Rules {
         self.generation
     }
 
+    /// How the rule of this name is called, if there is one.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<Arc<RuleLabel>> {
+        let rule = self.rules.iter().find(|rule| *rule.label.name == *name);
+        rule.map(|rule| Arc::clone(&rule.label))
+    }
+
     /// The rules that match, by index, ascending. Successes match none.
     pub(super) fn matching(&self, place: &Place<'_>, reply: &Reply) -> impl Iterator<Item = u16> {
         let line = self.line_of_trouble(reply);

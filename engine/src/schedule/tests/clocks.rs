@@ -117,8 +117,8 @@ fn what_is_over_on_arrival_is_over_in_all_its_parts() {
 fn after_a_stop_nothing_that_is_due_keeps_the_shard_awake() {
     let mut world = World::new(1, settings());
     let hold = Hold { by: "operator".into(), until: Some(world.now.mono.plus(SECOND)) };
-    assert!(world.scheduler.handle_hold(&Scope::Tenant("acme".into()), hold));
-    world.scheduler.handle_stop();
+    assert!(world.scheduler.handle_hold(world.now, &Scope::Tenant("acme".into()), hold));
+    world.scheduler.handle_stop(world.now);
     world.now = Now { mono: world.now.mono.plus(MINUTE), ..world.now };
     world.scheduler.handle_time(world.now);
     let next = world.scheduler.next_wakeup();

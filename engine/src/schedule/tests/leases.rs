@@ -93,7 +93,7 @@ fn a_stop_closes_idle_connections_and_gives_out_no_more() {
     world.send_some(4);
     world.deliver(2);
     world.deliver(2);
-    world.scheduler.handle_stop();
+    world.scheduler.handle_stop(world.now);
     world.carry_out();
     assert!(world.connections[2].closing);
     world.send("a.example", 0, 1);

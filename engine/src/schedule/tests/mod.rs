@@ -29,6 +29,7 @@ use crate::model::settings::{
     DnsSettings, EgressSettings, EngineSettings, LimitSettings, OrderSettings, ShardChoice,
     SiteSettings, SiteTable, SpoolSettings, TlsMode,
 };
+use crate::model::state::StateItem;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -66,6 +67,10 @@ struct World {
     way: Way,
     /// Deliveries handed to each shard.
     worked: [usize; 4],
+    /// What is to outlive the process, in order.
+    remembered: Vec<StateItem>,
+    /// Orders that have reached all their mail.
+    over: Vec<(Box<[u8]>, u64)>,
     next_message: u64,
 }
 
@@ -155,6 +160,8 @@ impl World {
             facts: Vec::new(),
             way: hosts(),
             worked: [0; 4],
+            remembered: Vec::new(),
+            over: Vec::new(),
             next_message: 0,
         }
     }
@@ -240,9 +247,11 @@ impl World {
                 }
                 Action::Leave { at, .. } => self.leaves.push(at),
                 Action::Hold { scope, hold } => {
-                    self.scheduler.handle_hold(&scope, hold);
+                    self.scheduler.handle_hold(self.now, &scope, hold);
                 }
                 Action::Grant { to, cell, grant } => self.grants.push((to, cell, grant)),
+                Action::Remember(item) => self.remembered.push(item),
+                Action::CancelOver { key, order } => self.over.push((key, order)),
                 Action::Report(fact) => self.facts.push(fact),
             }
         }

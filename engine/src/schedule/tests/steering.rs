@@ -16,7 +16,8 @@ fn tenant(name: &str) -> Reach {
 
 impl World {
     fn steer(&mut self, verb: Verb, reach: Reach, dry_run: bool) -> Steered {
-        let steer = Steer { verb, reach, dry_run, lasts: None, reason: "a test".into() };
+        let (lasts, reason) = (None, "a test".into());
+        let steer = Steer { verb, reach, dry_run, order: 1, lasts, reason };
         let steered = self.scheduler.handle_steer(self.now, &steer);
         self.carry_out();
         steered
