@@ -136,6 +136,16 @@ bugs! {
     RuleNeverEnds,
     /// A tenant, campaign or source that is held is held on one shard.
     HoldOnOneShard,
+    /// A message takes none of its bytes of a rate in bytes.
+    ByteRateNeverTaken,
+    /// A message takes nothing of its tenant's rates.
+    TenantRateNeverTaken,
+    /// What a tenant is given costs it nothing.
+    TenantsNotInTurn,
+    /// Transactional mail goes when no bulk mail waits.
+    BulkFirst,
+    /// The last reply that a report quotes may be one to another message.
+    ReplyOfAnother,
 }
 
 /// Whether this bug is on.
