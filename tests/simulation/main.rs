@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use postrider_tests::sim::bounds::BOUNDS_FROM;
+use postrider_tests::sim::crowd::CROWDS_FROM;
 use postrider_tests::sim::options::{LABELS_FROM, LATER_FROM, Size};
 use postrider_tests::sim::run::{Outcome, Telling, run};
 
@@ -20,6 +21,8 @@ const FIXED_LATER: Range<u64> = LATER_FROM..LATER_FROM + 220;
 const FIXED_LABELS: Range<u64> = LABELS_FROM..LABELS_FROM + 100;
 /// The same, with rates, shared caps, sources, tenants and rules.
 const FIXED_BOUNDS: Range<u64> = BOUNDS_FROM..BOUNDS_FROM + 200;
+/// The same, with more mail than hosts take in some, and hosts that say whom they mean.
+const FIXED_CROWDS: Range<u64> = CROWDS_FROM..CROWDS_FROM + 100;
 /// Worlds nobody has seen before, if `FRESH_VAR` does not say how many; 0: none.
 const FRESH: u64 = 500;
 const FRESH_VAR: &str = "POSTRIDER_SIM_FRESH";
@@ -38,8 +41,9 @@ fn recorded_worlds_keep_every_promise() {
 /// And every checker has something to judge: one that sees nothing would be green for ever.
 #[test]
 fn fixed_worlds_keep_every_promise() {
-    let judged = check(FIXED.chain(FIXED_LATER).chain(FIXED_LABELS).chain(FIXED_BOUNDS).collect());
-    assert_eq!(judged.len(), 15);
+    let fixed = FIXED.chain(FIXED_LATER).chain(FIXED_LABELS).chain(FIXED_BOUNDS);
+    let judged = check(fixed.chain(FIXED_CROWDS).collect());
+    assert_eq!(judged.len(), 17);
     assert!(judged.values().all(|times| *times > 0), "{judged:?}");
 }
 

@@ -140,6 +140,16 @@ bugs! {
     OrderAnsweredEarly,
     /// A segment is used again though a hold, or what else is kept, lies in it only.
     StateNotLive,
+    /// A message takes none of its bytes of a rate in bytes.
+    ByteRateNeverTaken,
+    /// A message takes nothing of its tenant's rates.
+    TenantRateNeverTaken,
+    /// What a tenant is given costs it nothing.
+    TenantsNotInTurn,
+    /// Transactional mail goes when no bulk mail waits.
+    BulkFirst,
+    /// The last reply that a report quotes may be one to another message.
+    ReplyOfAnother,
 }
 
 /// Whether this bug is on.

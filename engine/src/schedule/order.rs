@@ -16,6 +16,7 @@ use super::fair::{Seat, Turns};
 use super::list::{List, NONE};
 use super::roster::Roster;
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::model::connection::ShardId;
 use crate::model::flow::{Flow, MailClass};
 use crate::model::settings::OrderSettings;
@@ -321,6 +322,9 @@ impl Order {
     fn next_branch(&self, trunk: u32) -> Option<u32> {
         let Trunk { classes, owed, .. } = &self.trunks[trunk as usize];
         let bulk = classes[BULK].first();
+        if bulk.is_some() && planted(Bug::BulkFirst) {
+            return bulk;
+        }
         // Bulk mail is owed its floor for each transactional one that went before it.
         match classes[TRANSACTIONAL].first() {
             Some(_) if bulk.is_some() && *owed >= 100 - self.bulk_floor => bulk,
@@ -337,7 +341,9 @@ impl Order {
         branch.campaigns.charge(number, &mut leaf.seat, cost, 1);
         let trunk = &mut self.trunks[branch.trunk as usize];
         let class = branch.class;
-        trunk.classes[class].charge(branch_number, &mut branch.seat, cost, branch.weight);
+        if !planted(Bug::TenantsNotInTurn) {
+            trunk.classes[class].charge(branch_number, &mut branch.seat, cost, branch.weight);
+        }
         if class == TRANSACTIONAL && !trunk.classes[BULK].is_empty() {
             trunk.owed = (trunk.owed + self.bulk_floor).min(100);
         } else if class == BULK {

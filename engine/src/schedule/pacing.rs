@@ -124,6 +124,7 @@ impl Scheduler {
     /// Takes what [`Scheduler::message_due`] found free: shared rates first, where another shard may
     /// have been quicker. `false`: it was; what was taken is lost, which only makes less of a rate.
     pub(super) fn take_message(&mut self, now: Now, number: u32, path: u16, bytes: u32) -> bool {
+        let bytes = if planted(Bug::ByteRateNeverTaken) { 0 } else { bytes };
         let site = &self.sites[number];
         let shared = &site.paths[usize::from(path)].cells;
         if !shared.iter().all(|cell| self.take_shared(cell, now.mono, bytes)) {

@@ -152,6 +152,10 @@ const BACKLOG_PER_TURN: usize = 256;
 /// Messages of a restart that the spool takes over in one turn: well below a millisecond.
 const ADOPTED_PER_TURN: usize = 4096;
 
+/// How often a turn carries what one room has for the next. A few times as a rule; what goes round
+/// without end must not keep the kernel's completions waiting.
+const STEPS_PER_TURN_MAX: usize = 10_000;
+
 /// Connection slots of a shard with these limits: what its driver must have room for.
 #[must_use]
 pub fn slots_max(limits: &LimitSettings) -> u32 {
@@ -285,11 +289,11 @@ impl Shard {
         self.schedule_backlog(now, out);
         self.scheduler.handle_time(self.clock.now(now));
         self.settle_held(now, out);
-        while self.step(now, out) {}
+        let is_done = (0..STEPS_PER_TURN_MAX).any(|_| !self.step(now, out));
         self.order_commits(now, out);
         self.settle_reception(out);
         self.settle_stop(now, out);
-        self.next_wakeup(now)
+        if is_done { self.next_wakeup(now) } else { now.mono }
     }
 
     /// Carries what one room has for the next; false once nothing moves any more.

@@ -9,6 +9,7 @@ use super::message::PendingRun;
 use super::outcomes::{EntryResult, OutcomeEntry, entries};
 use super::record::{RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader};
 use super::segment::data_end;
+use crate::base::planted::{Bug, planted};
 use crate::model::message::{MessageId, Place, SegmentSeq};
 use crate::model::outcome::Reply;
 
@@ -103,7 +104,8 @@ pub(super) fn payload(bytes: &[u8]) -> Option<&[u8]> {
 /// The last replies in a record's payload to those of these recipients whom it put off.
 pub(super) fn last_replies(payload: &[u8], id: MessageId, run: Run) -> Vec<(Run, Reply)> {
     let is_of_it = |entry: &OutcomeEntry<'_>| {
-        entry.message == id && matches!(entry.result, EntryResult::Deferred { .. })
+        (entry.message == id || planted(Bug::ReplyOfAnother))
+            && matches!(entry.result, EntryResult::Deferred { .. })
     };
     let told: Vec<OutcomeEntry<'_>> = entries(payload).filter(is_of_it).collect();
     let newest = |recipient| {

@@ -14,6 +14,8 @@ use super::clock::{MINUTE, SECOND};
 
 /// Seeds below have none of it, so that they stay the worlds they were when recorded.
 pub const BOUNDS_FROM: u64 = 300_000;
+/// Nor, below, are there rates in bytes of what sites share.
+pub const BYTES_FROM: u64 = 1_000_000;
 
 /// What hosts say to a whole message only while there is trouble.
 const TROUBLE: [&str; 2] = ["not now", "not this"];
@@ -36,6 +38,8 @@ pub enum Key {
     Source(usize),
     /// The address of a host.
     Host(usize),
+    /// A client's name for whose mail it is.
+    Tenant(&'static str),
 }
 
 /// What a rate is of.
@@ -43,6 +47,8 @@ pub enum Key {
 pub enum Of {
     Messages,
     Connections,
+    /// Of messages' bodies, as hosts take them.
+    Bytes,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -110,6 +116,11 @@ fn rate(chance: &mut Chance) -> Rate {
     Rate { units, per: Duration::from_secs(seconds), burst: chance.skewed(1, 6) }
 }
 
+fn byte_rate(chance: &mut Chance) -> Rate {
+    let units = chance.between(2_000, 200_000);
+    Rate { units, per: Duration::from_secs(1), burst: chance.between(1, 100_000) }
+}
+
 fn caps(chance: &mut Chance) -> Caps {
     Caps {
         connections: some(chance, 2, |chance| number(chance, 1, 6)),
@@ -125,6 +136,14 @@ impl Bounds {
         if seed < BOUNDS_FROM {
             return Self::default();
         }
+        let mut bounds = Self::draw_all(seed, groups);
+        if seed >= BYTES_FROM {
+            bounds.draw_bytes(&mut Chance::new(seed, Stream::Bytes));
+        }
+        bounds
+    }
+
+    fn draw_all(seed: u64, groups: usize) -> Self {
         let chance = &mut Chance::new(seed, Stream::Bounds);
         let sources = if chance.one_in(2) { 0 } else { chance.length(1, 3) };
         let rules = if chance.one_in(2) { 0 } else { chance.length(1, 3) };
@@ -136,6 +155,17 @@ impl Bounds {
             rules: (0..rules).map(|_| Rule::draw(chance, groups)).collect(),
             tenants: tenants(chance),
             holds: if chance.one_in(2) { 0 } else { chance.skewed(1, 4) },
+        }
+    }
+
+    /// Rates in bytes of what sites share.
+    fn draw_bytes(&mut self, chance: &mut Chance) {
+        let providers =
+            self.providers.iter_mut().flat_map(|one| [&mut one.caps, &mut one.caps_per_source]);
+        let sources = self.sources.iter_mut().map(|one| &mut one.caps);
+        let tenants = self.tenants.iter_mut().map(|(_, caps)| caps);
+        for caps in providers.chain(sources).chain(tenants) {
+            caps.byte_rate = some(chance, 4, byte_rate);
         }
     }
 
@@ -190,8 +220,14 @@ impl Bounds {
             Key::Provider(one) => self.providers[one].caps.connections,
             Key::ProviderPath(_, one) => self.providers[one].caps_per_source.connections,
             Key::Source(source) => self.sources.get(source.checked_sub(1)?)?.caps.connections,
-            Key::Site(_) | Key::Host(_) => None,
+            Key::Site(_) | Key::Host(_) | Key::Tenant(_) => None,
         }
+    }
+
+    /// What counts the mail of a tenant.
+    #[must_use]
+    pub fn tenant_key(&self, name: &str) -> Option<Key> {
+        self.tenants.iter().find(|(own, _)| *own == name).map(|(own, _)| Key::Tenant(own))
     }
 
     /// How many messages or connections in a time, if there is a rate.
@@ -200,15 +236,21 @@ impl Bounds {
         let caps = |caps: &Caps| match of {
             Of::Messages => caps.message_rate,
             Of::Connections => caps.connection_rate,
+            Of::Bytes => caps.byte_rate,
         };
         match key {
             Key::Site(site) => {
                 let own = self.groups.get(site / 2)?;
-                if of == Of::Messages { own.message_rate } else { own.connection_rate }
+                match of {
+                    Of::Messages => own.message_rate,
+                    Of::Connections => own.connection_rate,
+                    Of::Bytes => own.byte_rate,
+                }
             }
             Key::Provider(one) => caps(&self.providers[one].caps),
             Key::ProviderPath(_, one) => caps(&self.providers[one].caps_per_source),
             Key::Source(source) => caps(&self.sources.get(source.checked_sub(1)?)?.caps),
+            Key::Tenant(name) => caps(&self.tenants.iter().find(|(own, _)| *own == name)?.1),
             Key::Path(..) | Key::Host(_) => None,
         }
     }
@@ -227,11 +269,7 @@ impl Site {
             connections_per_ip: some(chance, 4, |chance| number(chance, 1, 4)),
             connection_rate: some(chance, 3, rate),
             message_rate: some(chance, 3, rate),
-            byte_rate: some(chance, 6, |chance| Rate {
-                units: chance.between(2_000, 200_000),
-                per: Duration::from_secs(1),
-                burst: chance.between(1, 100_000),
-            }),
+            byte_rate: some(chance, 6, byte_rate),
             recipients_per_message: if chance.one_in(3) { 1 + draw_u16(chance, 3) } else { 0 },
         }
     }

@@ -22,6 +22,10 @@ pub enum Stream {
     /// What binds the mail beside connections, and how that changes.
     Bounds,
     BoundsCourse,
+    /// Rates in bytes of what sites share.
+    Bytes,
+    /// Whether there is more mail than hosts take.
+    Crowds,
 }
 
 /// One stream of chance.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use postrider_engine::model::flow::{Flow, MailClass};
 
 use super::chance::Chance;
+use super::crowd;
 use super::ledger::{Labels, Ledger, Mail, MailState, parse_id};
 use super::names::NOWHERE;
 use super::net::LinkId;
@@ -301,6 +302,9 @@ fn say(flow: &mut Flow, name: &str, value: &str) {
 
 /// A new mail for somebody.
 pub fn compose(ledger: &mut Ledger, options: &Options, chance: &mut Chance) -> usize {
+    if options.is_crowd {
+        return crowd::compose(ledger, options, chance);
+    }
     let number = ledger.mails.len();
     let group_of = |chance: &mut Chance| chance.index(options.groups.len());
     let sender_group = group_of(chance);

@@ -60,6 +60,8 @@ fn options() -> Options {
         later: Later::default(),
         labels: 0,
         bounds: Bounds::default(),
+        is_crowd: false,
+        tells_whom: false,
     }
 }
 

@@ -10,6 +10,8 @@ use super::options::Manners;
 
 /// A host whose command line is longer than this was sent nonsense.
 const LINE_BYTES_MAX: usize = 1000;
+/// In what a host says when it refuses something: behind it stands whom it means.
+pub const TELLS: &str = "-to:";
 /// How long greylisting hosts want to be left alone.
 const GREYLISTED: u64 = 2 * MINUTE;
 
@@ -20,6 +22,10 @@ pub struct Host {
     pub manners: Manners,
     /// When each pair of sender and recipient was first seen, if it greylists.
     greylist: BTreeMap<(String, String), u64>,
+    /// Whether it says whom it means when it refuses something.
+    tells_whom: bool,
+    /// Refusals so far.
+    refusals: u64,
 }
 
 /// One connection at a host.
@@ -94,6 +100,8 @@ pub enum Noticed {
     Tried { recipient: String },
     /// It took a message.
     Took { take: u64, sender: String, recipients: Vec<String>, content: Vec<u8> },
+    /// It put off or refused something of this recipient, or of this sender, in these words.
+    Refused { whom: String, words: String },
     /// What it was sent is not SMTP.
     Nonsense(String),
 }
@@ -114,8 +122,20 @@ fn is_full(recipient: &str, of_thousand: u64) -> bool {
 
 impl Host {
     #[must_use]
-    pub fn new(site: usize, manners: Manners) -> Self {
-        Self { site, manners, greylist: BTreeMap::new() }
+    pub fn new(site: usize, manners: Manners, tells_whom: bool) -> Self {
+        Self { site, manners, greylist: BTreeMap::new(), tells_whom, refusals: 0 }
+    }
+
+    /// A refusal in words that no other has, if the host tells whom it means.
+    fn refusal(&mut self, text: &str, whom: &str, ear: &mut Ear<'_>) -> String {
+        if !self.tells_whom || whom.is_empty() {
+            return text.to_owned();
+        }
+        self.refusals += 1;
+        let words = format!("(told-{}-{}{TELLS}{whom})", self.site, self.refusals);
+        let text = format!("{} {words}\r\n", text.trim_end());
+        ear.noticed.push(Noticed::Refused { whom: whom.to_owned(), words });
+        text
     }
 
     fn manners(&self, is_calm: bool) -> Manners {
@@ -198,9 +218,9 @@ impl Host {
                 talk.mode = Mode::Handshake;
                 talk.say(ear, &manners, "220 2.0.0 go\r\n", None, Then::GoOn);
             }
-            "MAIL" => Self::mail(talk, &text, ear, &manners),
+            "MAIL" => self.mail(talk, &text, ear, &manners),
             "RCPT" => self.rcpt(talk, &text, ear, &manners),
-            "DATA" => Self::data(talk, ear, &manners),
+            "DATA" => self.data(talk, ear, &manners),
             "RSET" => {
                 talk.clear();
                 talk.say(ear, &manners, "250 2.0.0 Ok\r\n", None, Then::GoOn);
@@ -233,16 +253,17 @@ impl Host {
         talk.say(ear, manners, &reply, None, Then::GoOn);
     }
 
-    fn mail(talk: &mut Talk, text: &str, ear: &mut Ear<'_>, manners: &Manners) {
+    fn mail(&mut self, talk: &mut Talk, text: &str, ear: &mut Ear<'_>, manners: &Manners) {
         talk.clear();
         let answer = answer(ear.chance, manners.defers / 4, manners.fails / 4);
-        talk.sender = Some((path(text), answer));
+        let sender = path(text);
         let reply = match answer {
-            Answer::Yes => "250 2.1.0 Ok\r\n",
-            Answer::Later => "451 4.3.0 not now\r\n",
-            Answer::Never => "550 5.1.8 not from you\r\n",
+            Answer::Yes => "250 2.1.0 Ok\r\n".to_owned(),
+            Answer::Later => self.refusal("451 4.3.0 not now\r\n", &sender, ear),
+            Answer::Never => self.refusal("550 5.1.8 not from you\r\n", &sender, ear),
         };
-        talk.say(ear, manners, reply, None, Then::GoOn);
+        talk.sender = Some((sender, answer));
+        talk.say(ear, manners, &reply, None, Then::GoOn);
     }
 
     fn rcpt(&mut self, talk: &mut Talk, text: &str, ear: &mut Ear<'_>, manners: &Manners) {
@@ -266,17 +287,17 @@ impl Host {
             answer = Answer::Later;
         }
         if answer == Answer::Yes && manners.greylists && self.is_greylisted(talk, &recipient, ear) {
+            let text = self.refusal("451 4.7.1 Greylisting in action\r\n", &recipient, ear);
             talk.recipients.push((recipient, Answer::Later));
-            let text = "451 4.7.1 Greylisting in action\r\n";
-            return talk.say(ear, manners, text, None, Then::GoOn);
+            return talk.say(ear, manners, &text, None, Then::GoOn);
         }
-        talk.recipients.push((recipient, answer));
         let reply = match answer {
-            Answer::Yes => "250 2.1.5 Ok\r\n",
-            Answer::Later => "450 4.2.1 mailbox locked\r\n",
-            Answer::Never => "550 5.1.1 no such user\r\n",
+            Answer::Yes => "250 2.1.5 Ok\r\n".to_owned(),
+            Answer::Later => self.refusal("450 4.2.1 mailbox locked\r\n", &recipient, ear),
+            Answer::Never => self.refusal("550 5.1.1 no such user\r\n", &recipient, ear),
         };
-        talk.say(ear, manners, reply, None, Then::GoOn);
+        talk.recipients.push((recipient, answer));
+        talk.say(ear, manners, &reply, None, Then::GoOn);
     }
 
     fn is_greylisted(&mut self, talk: &Talk, recipient: &str, ear: &Ear<'_>) -> bool {
@@ -285,7 +306,7 @@ impl Host {
         ear.at < first + GREYLISTED
     }
 
-    fn data(talk: &mut Talk, ear: &mut Ear<'_>, manners: &Manners) {
+    fn data(&mut self, talk: &mut Talk, ear: &mut Ear<'_>, manners: &Manners) {
         let mut mark = talk.mark();
         let is_some = talk.recipients.iter().any(|(_, answer)| *answer == Answer::Yes);
         let is_from = talk.sender.as_ref().is_some_and(|(_, answer)| *answer == Answer::Yes);
@@ -296,14 +317,15 @@ impl Host {
         if ear.chance.permille(manners.defers / 4) {
             mark.deferred.extend(talk.accepted());
             mark.reply = "451 4.3.0 not now\r\n";
-            return talk.say(ear, manners, mark.reply, Some(mark), Then::GoOn);
+            let text = self.refusal(mark.reply, &mark.sender, ear);
+            return talk.say(ear, manners, &text, Some(mark), Then::GoOn);
         }
         talk.mode = Mode::Text;
         talk.text.clear();
         talk.say(ear, manners, "354 go\r\n", None, Then::GoOn);
     }
 
-    fn hear_text(&self, talk: &mut Talk, line: &[u8], ear: &mut Ear<'_>) {
+    fn hear_text(&mut self, talk: &mut Talk, line: &[u8], ear: &mut Ear<'_>) {
         if line != b"." {
             talk.text.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
             talk.text.extend_from_slice(b"\r\n");
@@ -328,7 +350,8 @@ impl Host {
             };
             mark.reply = reply;
             talk.clear();
-            return talk.say(ear, &manners, reply, Some(mark), Then::GoOn);
+            let text = self.refusal(reply, &mark.sender, ear);
+            return talk.say(ear, &manners, &text, Some(mark), Then::GoOn);
         }
         if ear.chance.permille(manners.falls_silent / 2) {
             talk.mode = Mode::Deaf;
@@ -348,6 +371,9 @@ impl Host {
         }
         mark.take = Some(take);
         talk.say(ear, &manners, "250 2.0.0 taken\r\n", Some(mark), Then::GoOn);
+        if let Some(last) = talk.to_say.back_mut() {
+            last.after += manners.takes_for;
+        }
     }
 }
 

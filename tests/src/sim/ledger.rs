@@ -113,6 +113,8 @@ pub struct Ledger {
     pub expire: u64,
     /// How much longer rates and rules may keep mail waiting.
     pub held_up: u64,
+    /// Whether more mail waits for a site than it takes.
+    pub is_crowd: bool,
 }
 
 impl Ledger {

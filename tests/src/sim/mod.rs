@@ -15,6 +15,7 @@ pub mod checkers;
 pub mod client;
 pub mod clock;
 pub mod crash_points;
+pub mod crowd;
 pub mod disk;
 pub mod engine;
 pub mod host;

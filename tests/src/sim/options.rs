@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::bounds::Bounds;
 use super::chance::{Chance, Stream};
 use super::clock::{DAY, HOUR, MINUTE, SECOND};
+use super::crowd::gather;
 
 /// The whole of it. Every trouble is absent from many seeds, so that what it hides can be seen.
 #[derive(Debug)]
@@ -30,6 +31,10 @@ pub struct Options {
     /// Of a thousand mails, those whose header says whose mail it is; not all clients are believed.
     pub labels: u32,
     pub bounds: Bounds,
+    /// See `crowd.rs`.
+    pub is_crowd: bool,
+    /// Whether hosts say whom they mean when they refuse.
+    pub tells_whom: bool,
 }
 
 /// Seeds below have no later troubles, so that they stay the worlds they were when recorded.
@@ -37,6 +42,9 @@ pub const LATER_FROM: u64 = 100_000;
 
 /// Seeds below have no such headers, for the same reason.
 pub const LABELS_FROM: u64 = 200_000;
+
+/// Seeds below have no hosts that say whom they mean, for the same reason.
+pub const TELLING_FROM: u64 = 1_000_000;
 
 fn draw_labels(seed: u64) -> u32 {
     let chance = &mut Chance::new(seed, Stream::Labels);
@@ -127,6 +135,8 @@ pub struct Manners {
     pub breaks_tls: u32,
     /// See [`Later::full_mailboxes`].
     pub full_mailboxes: u64,
+    /// How much longer it takes to answer a whole message.
+    pub takes_for: u64,
 }
 
 /// Troubles of the machine and the network.
@@ -184,10 +194,13 @@ impl Options {
             later: Later::draw(seed),
             labels: draw_labels(seed),
             bounds: Bounds::default(),
+            is_crowd: false,
+            tells_whom: seed >= TELLING_FROM,
         };
         options.bounds = Bounds::draw(seed, options.groups.len());
         options.later =
             std::mem::take(&mut options.later).within_reason(&options.groups, options.expire);
+        gather(&mut options, seed);
         options
     }
 }
@@ -251,6 +264,7 @@ impl Manners {
             is_slow: rate(chance, 300),
             breaks_tls: rate(chance, 900),
             full_mailboxes: 0,
+            takes_for: 0,
         }
     }
 
@@ -263,6 +277,7 @@ impl Manners {
             starttls: self.starttls,
             only_helo: self.only_helo,
             full_mailboxes: self.full_mailboxes,
+            takes_for: self.takes_for,
             ..Self::default()
         }
     }

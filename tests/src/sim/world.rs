@@ -153,6 +153,7 @@ impl World {
 
     fn populate(&mut self) {
         self.ledger.expire = self.options.expire;
+        self.ledger.is_crowd = self.options.is_crowd;
         if self.options.bounds.is_on {
             self.ledger.held_up = HELD_UP_MAX;
         }
@@ -162,7 +163,8 @@ impl World {
                 let site = number * 2 + site;
                 let full_mailboxes = self.options.later.full_mailboxes;
                 let manners = |host: &HostPlan| Manners { full_mailboxes, ..host.manners.clone() };
-                self.hosts.extend(hosts.iter().map(|host| Host::new(site, manners(host))));
+                let tells = self.options.tells_whom;
+                self.hosts.extend(hosts.iter().map(|host| Host::new(site, manners(host), tells)));
             }
         }
         for _ in 0..self.options.mails {
@@ -183,7 +185,7 @@ impl World {
 
     /// Lets a client send a mail.
     fn give(&mut self, client: usize, mail: usize) {
-        if self.label_chance.permille(self.options.labels) {
+        if !self.options.is_crowd && self.label_chance.permille(self.options.labels) {
             let is_trusted = trusts(client);
             label(&mut self.ledger.mails[mail], is_trusted, &mut self.label_chance);
         }

@@ -2,6 +2,7 @@
 
 mod backoff_kept;
 mod durable_first;
+mod even_shares;
 mod expiry_kept;
 mod flow_kept;
 mod limits_kept;
@@ -13,6 +14,7 @@ mod nothing_invented;
 mod only_damaged_aside;
 mod outcomes_in_time;
 mod rates_kept;
+mod replies_kept;
 mod rules_kept;
 mod served_in_time;
 
@@ -77,6 +79,12 @@ pub enum Seen<'a> {
         at: u64,
     },
     Taken(&'a Taking),
+    /// A host put off or refused something, by a reply of these words that says to whom: a
+    /// recipient, or the sender of a whole message.
+    Refused {
+        whom: &'a str,
+        words: &'a str,
+    },
     /// A host was sent what is not SMTP.
     Nonsense(&'a str),
     /// The core has read that this was taken.
@@ -150,14 +158,19 @@ pub struct Begun {
     pub rates: Vec<RateInForce>,
     /// Tenant and campaign of a message, where it is a client's.
     pub flow: Option<(String, String)>,
+    /// The place of its mail in the ledger.
+    pub mail: Option<usize>,
 }
 
 /// A rate that binds what was decided since a moment.
 #[derive(Debug)]
 pub struct RateInForce {
     pub key: Key,
+    pub of: Of,
     pub rate: Rate,
     pub since: u64,
+    /// How much of it this takes.
+    pub units: u64,
 }
 
 /// What can be counted of a running engine.
@@ -222,6 +235,8 @@ impl Checkers {
             Box::new(backoff_kept::BackoffKept::default()),
             Box::new(expiry_kept::ExpiryKept::default()),
             Box::new(flow_kept::FlowKept::default()),
+            Box::new(even_shares::EvenShares::default()),
+            Box::new(replies_kept::RepliesKept::default()),
             Box::new(only_damaged_aside::OnlyDamagedAside::default()),
             Box::new(memory_bounds::MemoryBounds::default()),
         ])

@@ -1,5 +1,7 @@
-//! A rate is never exceeded: in any window `w`, at most `rate × w + burst` messages, or connections,
-//! of a site, a provider, a source at a provider, and a source; in each run of the engine.
+//! A rate is never exceeded: in any window `w`, at most `rate × w + burst` messages, connections or
+//! bytes of a site, a provider, a source at a provider, a source, and a tenant; in each run of the
+//! engine. Bytes are those that hosts take; a message of more than the burst passes alone, and the
+//! promise then holds with its bytes as the burst.
 //!
 //! The moment that counts is the one at which the owner of the site decides: MAIL, or the attempt to
 //! connect, is handed to the driver in the same turn, and judged to the nanosecond, unless a body had
@@ -24,7 +26,7 @@ pub(super) struct RatesKept {
     judged: u64,
 }
 
-/// What began under one rate: the earliest and the latest moment of each decision, by the former.
+/// What began under one rate: the earliest moment of each decision, in order, and its units.
 #[derive(Debug)]
 struct Line {
     rate: Rate,
@@ -32,9 +34,9 @@ struct Line {
 }
 
 impl Line {
-    fn add(&mut self, earliest: u64, at: u64) {
+    fn add(&mut self, earliest: u64, units: u64) {
         let place = self.moments.partition_point(|(other, _)| *other <= earliest);
-        self.moments.insert(place, (earliest, at));
+        self.moments.insert(place, (earliest, units));
         if self.moments.len() > REMEMBERED {
             self.moments.remove(0);
         }
@@ -43,10 +45,11 @@ impl Line {
     /// A window that ends now and has too many: since when, and how many.
     fn is_over(&self, at: u64) -> Option<(u64, u64)> {
         let units = u128::from(self.rate.units);
-        let (per, burst) = (self.rate.per.as_nanos(), u128::from(self.rate.burst.max(1)));
+        let (per, mut burst) = (self.rate.per.as_nanos(), u128::from(self.rate.burst.max(1)));
         let mut count = 0u64;
-        for (since, _) in self.moments.iter().rev() {
-            count += 1;
+        for (since, taken) in self.moments.iter().rev() {
+            count += taken;
+            burst = burst.max(u128::from(*taken));
             let allowed = units * u128::from(at - since) + burst * per;
             if u128::from(count) * per > allowed {
                 return Some((*since, count));
@@ -58,20 +61,19 @@ impl Line {
 
 impl RatesKept {
     fn begins(&mut self, begun: &Begun) -> Result<(), String> {
-        for RateInForce { key, rate, since } in &begun.rates {
+        for RateInForce { key, of, rate, since, units } in &begun.rates {
             if begun.earliest < *since {
                 continue;
             }
             self.judged += 1;
             let new = || Line { rate: *rate, moments: Vec::new() };
-            let line = self.begun.entry((*key, begun.of)).or_insert_with(new);
+            let line = self.begun.entry((*key, *of)).or_insert_with(new);
             if line.rate != *rate {
                 *line = new();
             }
-            line.add(begun.earliest, begun.at);
+            line.add(begun.earliest, *units);
             if let Some((from, count)) = line.is_over(begun.at) {
                 let micros = (begun.at - from) / 1000;
-                let of = begun.of;
                 return Err(format!("{key:?}: {count} {of:?} in {micros} us, allowed: {rate:?}"));
             }
         }
@@ -109,21 +111,31 @@ mod tests {
         let rate = Rate { units: 1, per: Duration::from_nanos(100), burst: 2 };
         let mut line = Line { rate, moments: Vec::new() };
         for at in [0, 0, 100, 200, 300] {
-            line.add(at, at);
+            line.add(at, 1);
             assert_eq!(line.is_over(at), None, "{at}");
         }
-        line.add(399, 399);
+        line.add(399, 1);
         assert_eq!(line.is_over(399), Some((0, 6)));
+    }
+
+    #[test]
+    fn more_than_the_burst_passes_alone() {
+        let rate = Rate { units: 1, per: Duration::from_nanos(1), burst: 10 };
+        let mut line = Line { rate, moments: Vec::new() };
+        line.add(0, 100);
+        assert_eq!(line.is_over(0), None);
+        line.add(99, 2);
+        assert_eq!(line.is_over(99), Some((0, 102)));
     }
 
     #[test]
     fn what_may_have_been_decided_earlier_is_not_held_against_the_present() {
         let rate = Rate { units: 1, per: Duration::from_nanos(100), burst: 1 };
         let mut line = Line { rate, moments: Vec::new() };
-        line.add(100, 100);
-        line.add(0, 110);
+        line.add(100, 1);
+        line.add(0, 1);
         assert_eq!(line.is_over(110), None);
-        line.add(120, 120);
+        line.add(120, 1);
         assert!(line.is_over(120).is_some());
     }
 }

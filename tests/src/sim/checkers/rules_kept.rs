@@ -121,7 +121,7 @@ impl RulesKept {
             let is_new = connected > stop.from + on_its_way;
             let is_over = match of {
                 Of::Connections => is_new,
-                Of::Messages => {
+                Of::Messages | Of::Bytes => {
                     let used = stop.used.entry(way.link).or_default();
                     *used += 1;
                     is_new || *used > GIVEN_AHEAD

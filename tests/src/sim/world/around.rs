@@ -176,6 +176,9 @@ impl World {
                 let taking = Taking { take, at, run, sender, recipients, content };
                 self.see(&Seen::Taken(&taking))
             }
+            Noticed::Refused { whom, words } => {
+                self.see(&Seen::Refused { whom: &whom, words: &words })
+            }
             Noticed::Nonsense(what) => self.see(&Seen::Nonsense(&what)),
         }
     }

@@ -80,24 +80,36 @@ impl World {
             return Ok(());
         }
         let Some(way) = self.way_of(link) else { return Ok(()) };
-        let bounds = &self.options.bounds;
-        let mut rates = Vec::new();
-        for key in bounds.keys(way.source, way.site, way.host) {
-            if let Some(rate) = bounds.rate(key, of) {
-                // A connection attempt at another host, or again in clear, is under the first's.
-                let is_judged = of == Of::Messages || self.is_straight(key);
-                let since =
-                    if self.bounds_since == 0 { 0 } else { self.bounds_since + PERMIT_AGE_MAX };
-                if is_judged {
-                    rates.push(RateInForce { key, rate, since });
-                }
-            }
-        }
+        let mail = sender.and_then(|sender| self.mail_from(sender));
+        let rates = self.rates_on(&way, of, mail);
         let at = self.clock.at;
         let reset = if of == Of::Messages { self.resets.remove(&link) } else { None };
         let earliest = reset.unwrap_or_else(|| self.earliest());
         let flow = sender.and_then(|sender| self.flow_of(sender));
-        self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, flow }))
+        self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, flow, mail }))
+    }
+
+    /// What paces something that begins, and how much of it that takes.
+    fn rates_on(&self, way: &Way, of: Of, mail: Option<usize>) -> Vec<RateInForce> {
+        let bounds = &self.options.bounds;
+        let mail = mail.map(|mail| &self.ledger.mails[mail]);
+        let tenant = mail.and_then(|mail| bounds.tenant_key(&mail.labels.flow.as_ref()?.tenant));
+        let keys = bounds.keys(way.source, way.site, way.host).into_iter().chain(tenant);
+        let since = if self.bounds_since == 0 { 0 } else { self.bounds_since + PERMIT_AGE_MAX };
+        let bytes = mail.map(|mail| (Of::Bytes, mail.text.len() as u64));
+        let measures = [(of, 1)].into_iter().chain(bytes);
+        let in_force = |(key, (of, units)): (Key, (Of, u64))| {
+            // A connection attempt at another host, or again in clear, is under the first's.
+            let is_judged = of != Of::Connections || self.is_straight(key);
+            let rate = bounds.rate(key, of).filter(|_| is_judged)?;
+            Some(RateInForce { key, of, rate, since, units })
+        };
+        let each = |key: Key| measures.clone().map(move |measure| (key, measure));
+        keys.flat_map(each).filter_map(in_force).collect()
+    }
+
+    fn mail_from(&self, sender: &str) -> Option<usize> {
+        self.ledger.mails.iter().position(|mail| mail.sender == sender)
     }
 
     /// When what happens in this turn may have been decided at the earliest.
@@ -120,12 +132,12 @@ impl World {
                 .filter(|site| self.options.bounds.provider_of(*site) == Some(one))
                 .all(straight),
             Key::Source(_) => sites.all(straight),
-            Key::Host(_) => false,
+            Key::Host(_) | Key::Tenant(_) => false,
         }
     }
 
     fn flow_of(&self, sender: &str) -> Option<(String, String)> {
-        let mail = self.ledger.mails.iter().find(|mail| mail.sender == sender)?;
+        let mail = &self.ledger.mails[self.mail_from(sender)?];
         let flow = mail.labels.flow.as_ref()?;
         Some(((*flow.tenant).to_owned(), (*flow.campaign).to_owned()))
     }
