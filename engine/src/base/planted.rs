@@ -136,6 +136,10 @@ bugs! {
     RuleNeverEnds,
     /// A tenant, campaign or source that is held is held on one shard.
     HoldOnOneShard,
+    /// An operator's order is answered before it is on disk.
+    OrderAnsweredEarly,
+    /// A segment is used again though a hold, or what else is kept, lies in it only.
+    StateNotLive,
 }
 
 /// Whether this bug is on.

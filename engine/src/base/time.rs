@@ -87,10 +87,32 @@ impl SteadyWall {
         Now { mono: now.mono, wall: self.0.wall_at(now.mono) }
     }
 
+    /// How far apart the two are `now`.
+    #[must_use]
+    pub fn step(self, now: Now) -> WallStep {
+        WallStep { steady: self.now(now).wall, set: now.wall }
+    }
+
     /// What the wall clock as it is set `now` will say when this one says `wall`.
     #[must_use]
     pub fn to_wall(self, now: Now, wall: Wall) -> Wall {
         now.wall_at(self.now(now).mono_at(wall))
+    }
+}
+
+/// Where the wall clock as it is set stands, and where it would without steps, at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WallStep {
+    pub steady: Wall,
+    pub set: Wall,
+}
+
+impl WallStep {
+    /// What the clock as it is set says when the steady one says `steady`.
+    #[must_use]
+    pub fn to_set(self, steady: Wall) -> Wall {
+        let ahead = self.set.plus(steady.since(self.steady));
+        Wall(ahead.0.saturating_sub(nanos(self.steady.since(steady))))
     }
 }
 
@@ -114,6 +136,14 @@ mod tests {
         assert_eq!(now.mono_at(Wall(50_700)), Mono(1_700));
         assert_eq!(now.wall_at(Mono(1_700)), Wall(50_700));
         assert_eq!(now.mono_at(Wall(1)), now.mono);
+    }
+
+    #[test]
+    fn a_steady_time_is_written_as_the_clock_is_set() {
+        let step = WallStep { steady: Wall(1_000), set: Wall(5_000) };
+        assert_eq!([900, 1_000, 1_300].map(|at| step.to_set(Wall(at)).0), [4_900, 5_000, 5_300]);
+        let back = WallStep { steady: Wall(1_000), set: Wall(10) };
+        assert_eq!(back.to_set(Wall(900)), Wall(0));
     }
 
     #[test]

@@ -13,3 +13,4 @@ pub mod route;
 pub mod settings;
 pub mod signal;
 pub mod source;
+pub mod state;

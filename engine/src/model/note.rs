@@ -14,6 +14,7 @@ use crate::model::outcome::{RangeOutcome, Reply};
 use crate::model::route::{Bearing, Target};
 use crate::model::settings::SiteSettings;
 use crate::model::source::EgressSource;
+use crate::model::state::StateItem;
 
 pub use crate::model::signal::{Cause, Complaint, HostSet, Phases, Remote, Took, Trouble};
 
@@ -41,6 +42,8 @@ pub enum Note {
     Hold(Box<(Scope, Hold)>),
     /// A permit of a shared cap, for a shard that stands in line there.
     Grant { cell: Arc<Cell>, grant: Grant },
+    /// To the shard that keeps what is to outlive the process.
+    Remember(Box<StateItem>),
     /// Home to executing shard (strict outcomes only): the settlement is on disk.
     Settled { lease: LeaseId },
     /// Any shard to home: read this record for me, a message's own or one of its chunks.

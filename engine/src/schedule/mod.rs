@@ -32,6 +32,7 @@ mod permit;
 mod policy;
 mod queue;
 mod record;
+mod restored;
 mod retry;
 mod roster;
 pub mod rules;
@@ -49,7 +50,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::cell::{Budget, Cell, CellTable, Grant};
-use crate::base::time::{Mono, Now, Wall};
+use crate::base::time::{Mono, Now, Wall, WallStep};
 use crate::base::wheel::Wheel;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
@@ -59,6 +60,7 @@ use crate::model::note::{Opening, Parcel, Settlement};
 use crate::model::outcome::{Outcome, Reply};
 use crate::model::route::{Target, Way};
 use crate::model::settings::{OutcomeDurability, Settings};
+use crate::model::state::StateItem;
 use crate::shard::Fact;
 
 use alarm::Alarm;
@@ -103,6 +105,8 @@ pub struct Scheduler {
     cells: Arc<CellTable>,
     parked: Parked,
     remembered: Remembered,
+    /// How far the wall clock has been stepped away from the one that everything goes by.
+    wall_step: WallStep,
     /// When tenants' rates let their mail at a site go on.
     tenant_wakes: BTreeSet<(Mono, u32)>,
     wheel: Wheel<Alarm>,
@@ -154,6 +158,8 @@ pub enum Action {
         cell: Arc<Cell>,
         grant: Grant,
     },
+    /// To be kept over a restart. Times in it are those of [`Scheduler::durable`].
+    Remember(StateItem),
     Report(Fact),
 }
 
@@ -199,6 +205,7 @@ impl Scheduler {
             cells,
             parked: Parked::default(),
             remembered: Remembered::default(),
+            wall_step: WallStep::default(),
             tenant_wakes: BTreeSet::new(),
             wheel: Wheel::new(now.mono),
             pace_alarms: PaceAlarms::default(),

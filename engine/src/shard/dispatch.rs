@@ -15,6 +15,7 @@ use crate::model::note::{Note, Parcel};
 use crate::model::route::{Answer, Bearing, Question, SiteKey, Target};
 use crate::model::settings::Settings;
 use crate::schedule::Action;
+use crate::spool::KEEPER;
 
 /// Domains whose target a shard remembers. Beyond, it forgets them all and asks the process-wide
 /// cache again: cheap, and a peer that invents domains cannot make it grow.
@@ -199,6 +200,7 @@ impl Shard {
             }
             Action::Grant { .. } if planted(Bug::GrantDropped) => {}
             Action::Grant { to, cell, grant } => self.tell(to, Note::Grant { cell, grant }, out),
+            Action::Remember(item) => self.tell(KEEPER, Note::Remember(Box::new(item)), out),
             Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),
         }
     }

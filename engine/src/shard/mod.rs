@@ -296,6 +296,7 @@ impl Shard {
             Note::Grant { cell, grant } => {
                 self.scheduler.handle_grant(self.clock.now(now), cell, grant);
             }
+            Note::Remember(item) => self.spool.remember(now, *item, None),
             Note::Settled { lease } => self.lease_settled(now, lease, out),
             Note::Fetch { lease, message, place } => {
                 self.fetch_for((from, lease), message, place, out)

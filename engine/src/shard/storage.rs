@@ -116,6 +116,7 @@ impl Shard {
                     let cause = format!("{cause:?}").into();
                     out.push(Effect::Report(Box::new(Fact::SegmentFenced { file, cause })));
                 }
+                Durable::Kept { .. } | Durable::NotKept { .. } => {}
                 Durable::SetAside { id, .. } => self.tell_set_aside(id, UNREADABLE.into(), out),
             }
         }

@@ -200,6 +200,7 @@ impl Spool {
                 Stage::Emptying { victim, at, pass } => (victim, at, pass),
             };
             let Some((id, at)) = self.index.next_in(victim, at) else {
+                self.states.leave(now, victim);
                 self.end_pass(victim, pass, now)?;
                 continue;
             };

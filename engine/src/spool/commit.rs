@@ -29,7 +29,7 @@ const COPIES_WAIT_MAX: Duration = Duration::from_millis(5);
 const COPIES_BYTES_MAX: usize = 256 << 10;
 
 /// What one more mark adds to a footer.
-const MARK_GROWTH: usize = 16;
+pub(super) const MARK_GROWTH: usize = 16;
 
 /// What the driver is asked to do.
 #[derive(Debug)]
@@ -75,6 +75,7 @@ impl Spool {
     pub fn poll_request(&mut self, now: Now, gather: Gather) -> Option<Request> {
         self.reclaim();
         self.seal_full();
+        self.tell_stuck_states();
         if self.in_flight.len() < self.options.commits_in_flight_max {
             // While a closed group waits, the open one may as well grow. This comes first, as it may
             // take a segment into use.
@@ -133,7 +134,9 @@ impl Spool {
         let messages = first_message.map(|first| first.plus(GATHER_MAX));
         let copies = first_copy.map(|first| first.plus(COPIES_WAIT_MAX));
         let outcomes = first_outcome.map(|first| first.plus(self.outcomes_wait()));
-        [messages, outcomes, copies].into_iter().flatten().min()
+        let states = self.states.first_at().filter(|_| !self.is_state_stuck());
+        let states = states.map(|first| first.plus(self.outcomes_wait()));
+        [messages, outcomes, copies, states].into_iter().flatten().min()
     }
 
     /// Whether outcomes must wait for a segment: its coming will be told.
@@ -160,6 +163,10 @@ impl Spool {
         if first_outcome.is_some_and(|first| now >= first.plus(self.outcomes_wait())) {
             return true;
         }
+        let first_state = self.states.first_at().filter(|_| !self.is_state_stuck());
+        if first_state.is_some_and(|first| now >= first.plus(self.outcomes_wait())) {
+            return true;
+        }
         let Some(open) = &self.open else { return false };
         if open.holds_copies_only() {
             let waited_out = open.first_copy.is_none_or(|first| now >= first.plus(COPIES_WAIT_MAX));
@@ -182,13 +189,21 @@ impl Spool {
             self.activate_spare(now, 0);
             self.close_group();
         }
+        let left_out = self.states.is_waiting() && self.may_take_spare_for_state();
+        if left_out && self.closed.is_empty() && self.seal_active() {
+            self.activate_spare(now, 0);
+            self.close_group();
+        }
     }
 
     /// Ends the open group, with as many outcomes as fit, and starts none.
     pub(super) fn close_group(&mut self) {
         let Some(active) = &mut self.active else { return };
         let segment = self.segments.get_mut(&active.tag.sequence).expect("the active one is there");
-        let something = self.open.is_some() || !self.batches.is_empty() || !self.fences.is_empty();
+        let something = self.open.is_some()
+            || !self.batches.is_empty()
+            || !self.fences.is_empty()
+            || self.states.is_waiting();
         if !something {
             return;
         }
@@ -213,6 +228,7 @@ impl Spool {
             let (place, payload) = group.append_batch(batch);
             active.footer.add_outcomes(place.offset, place.bytes, payload);
         }
+        self.states.append(active, segment, &mut group);
         if group.block.len() == RECORD_HEADER_BYTES {
             return;
         }
@@ -316,6 +332,9 @@ impl Spool {
         for batch in landed.cargo.carried.iter().chain(&landed.cargo.batches) {
             self.note_replies(sequence, batch);
         }
+        for written in landed.cargo.states {
+            self.state_landed(written);
+        }
         for batch in landed.cargo.batches {
             for id in batch.finished {
                 self.message_over(id);
@@ -409,6 +428,10 @@ impl Spool {
         for cargo in cargos {
             self.fences.extend(cargo.fences);
             batches.extend(cargo.batches);
+            // The newest of several in a row is what waits first.
+            for written in cargo.states {
+                self.states.lost(written);
+            }
             for copied in &cargo.copies {
                 self.copy_lost(copied);
             }

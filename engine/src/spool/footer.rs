@@ -211,6 +211,7 @@ pub(super) struct FooterMessage {
 pub(super) struct Mark {
     pub(super) offset: u32,
     pub(super) bytes: u32,
+    pub(super) kind: u8,
     pub(super) listed: u32,
 }
 
@@ -276,6 +277,7 @@ impl<'a> FooterView<'a> {
             Some(Mark {
                 offset: u32_at(mark, 0)?,
                 bytes: u32_at(mark, 4)?,
+                kind: *mark.get(8)?,
                 listed: u32_at(mark, LISTED_AT)?,
             })
         })

@@ -13,6 +13,7 @@ use super::record::{
 };
 use super::replies::Spot;
 use super::segment::to_pages;
+use super::state::Written;
 use crate::base::block::{Block, BlockBuilder, PAGE_BYTES};
 use crate::base::time::{Mono, Wall};
 use crate::model::message::{MessageId, Place, SegmentSeq};
@@ -102,6 +103,7 @@ pub(super) struct Cargo {
     /// The last replies to what the copies are about: with those they come, or go.
     pub(super) carried: Vec<Batch>,
     pub(super) batches: Vec<Batch>,
+    pub(super) states: Vec<Written>,
     pub(super) fences: Vec<Fence>,
 }
 

@@ -8,7 +8,8 @@
 //! when a commit goes and what its end means, `notice.rs` how a report and its failures share one;
 //! `reclaim.rs` when a segment may be used again, `cleaning.rs` how the last live messages leave it and
 //! `policy.rs` when; `opening.rs`, `recovery.rs` and `plan.rs` read everything back; `transfer.rs` takes
-//! mail out for another spool; `replies.rs` says where last replies are found.
+//! mail out for another spool; `replies.rs` says where last replies are found; `state.rs` keeps what is
+//! no mail.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,6 +52,7 @@ pub mod recovery;
 mod replies;
 mod room;
 pub mod segment;
+mod state;
 #[cfg(test)]
 mod test_disk;
 #[cfg(test)]
@@ -77,6 +79,7 @@ use plan::{RecoveredMessage, RecoveredShard};
 use reclaim::Preparing;
 use record::{Fence, Kind, RECORD_HEADER_BYTES, RecordHeader, Tag};
 use room::{Need, SPARES_RESERVED};
+use state::States;
 
 /// A group that reaches this goes at once: longer writes take longer without being cheaper per byte.
 const COMMIT_BYTES_MAX: usize = 1 << 20;
@@ -103,6 +106,10 @@ pub struct SpoolOptions {
     pub commits_in_flight_max: usize,
 }
 
+/// The shard whose spool keeps what is no mail: one writer, so the order of its records is that in which
+/// things were said, also where the next run has other shards.
+pub const KEEPER: ShardId = ShardId(0);
+
 /// Why nothing more is taken: 452 to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpoolFull {
@@ -126,6 +133,10 @@ pub enum Durable {
     Refused { token: u64 },
     /// The outcomes of the settlement with this token are on disk.
     Settled { token: u64 },
+    /// What was to be remembered with this token is on disk.
+    Kept { token: u64 },
+    /// It is not, and cannot be now; it will be written if that becomes possible in this run.
+    NotKept { token: u64 },
     /// A write failed: the segment takes no more of them. The operator is to be told.
     Fenced { file: FileId, cause: DiskError },
     /// What was written here cannot be read any more: the message is over. The operator is to be
@@ -179,6 +190,7 @@ pub struct Spool {
     /// Outcomes that wait for the next commit, in order.
     batches: VecDeque<Batch>,
     unreported: Unreported,
+    states: States,
     /// Fences that wait for the next commit.
     fences: Vec<Fence>,
     index: LiveIndex,
@@ -218,6 +230,7 @@ impl Spool {
             header_work: VecDeque::new(),
             batches: VecDeque::new(),
             unreported: Unreported::default(),
+            states: States::default(),
             fences: Vec::new(),
             index: LiveIndex::default(),
             cleaning: Cleaning::default(),
@@ -474,6 +487,7 @@ impl Spool {
             && self.batches.is_empty()
             && self.unreported.is_empty()
             && self.fences.is_empty()
+            && (!self.states.is_waiting() || self.is_state_stuck())
             && self.in_flight.is_empty()
             && self.header_work.is_empty()
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::KEEPER;
 use super::ReplyPlace;
 use super::files::{FileId, SpareSegment};
 use super::message::{ChunkRef, PendingRun, Runs};
@@ -12,6 +13,7 @@ use super::record::{Fence, Tag};
 use super::recovery::{
     Finding, Piece, ScannedMessage, ScannedOutcome, SegmentScan, SegmentUse, Trust,
 };
+use super::state::PlacedState;
 use crate::base::map::{Map, Set};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
@@ -19,6 +21,7 @@ use crate::model::connection::ShardId;
 use crate::model::delivery::Delivery;
 use crate::model::flow::Flow;
 use crate::model::message::{MessageId, Place, SegmentSeq};
+use crate::model::state::{StateItem, Topic};
 use crate::wire::envelope::Labels;
 
 /// What all shards start with.
@@ -28,6 +31,8 @@ pub struct Recovered {
     pub shards: Vec<RecoveredShard>,
     /// Everything that still is to be delivered, in order of acceptance within its segment.
     pub deliveries: Vec<RecoveredDelivery>,
+    /// What was kept beside the mail: of each key what was said last.
+    pub states: Vec<StateItem>,
     /// The first sequence that no segment ever had.
     pub next_sequence: u64,
     pub findings: Vec<Finding>,
@@ -39,9 +44,15 @@ pub struct RecoveredShard {
     pub(super) segments: Vec<RecoveredSegment>,
     pub(super) messages: Vec<RecoveredMessage>,
     pub(super) spares: Vec<SpareSegment>,
+    /// `None`: not known yet.
+    pub(super) states: Option<Vec<PlacedState>>,
 }
 
 impl RecoveredShard {
+    fn known() -> Self {
+        Self { states: Some(Vec::new()), ..Self::default() }
+    }
+
     /// What a shard may use at once, before it gets the rest.
     #[must_use]
     pub fn take_spares(&mut self) -> Self {
@@ -99,8 +110,9 @@ pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
     let shards = shards.max(1);
     let mut plan = Plan {
         recovered: Recovered {
-            shards: (0..shards).map(|_| RecoveredShard::default()).collect(),
+            shards: (0..shards).map(|_| RecoveredShard::known()).collect(),
             deliveries: Vec::new(),
+            states: Vec::new(),
             next_sequence: newest + u64::from(!planted(Bug::SequenceReused)),
             findings: Vec::new(),
         },
@@ -109,6 +121,7 @@ pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
         refers: BTreeMap::new(),
         leaders: BTreeMap::new(),
         homes: BTreeMap::new(),
+        with_states: Vec::new(),
         flows: Map::default(),
         domains: Set::default(),
         standings: Vec::new(),
@@ -119,6 +132,7 @@ pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
     let newest = plan.gather_messages();
     plan.refer_outcomes(&outcomes, &newest);
     plan.bind_chunks();
+    plan.settle_states();
     plan.choose_homes();
     plan.settle_messages(&outcomes, &newest);
     plan.recovered
@@ -159,6 +173,8 @@ struct Plan {
     /// Segments that must go to one shard are bound: each names an older one of its set, or itself.
     leaders: BTreeMap<SegmentSeq, SegmentSeq>,
     homes: BTreeMap<SegmentSeq, ShardId>,
+    /// Those that hold what the keeper of states must see recycled.
+    with_states: Vec<SegmentSeq>,
     flows: Map<Arc<str>, Arc<Flow>>,
     /// Each domain once, of all segments.
     domains: Set<Arc<str>>,
@@ -286,6 +302,34 @@ impl Plan {
         }
     }
 
+    /// The value written last holds, and its record outlives the others of its key. One shard takes
+    /// over all that were ever written: so what it writes is newer than what any other copies.
+    fn settle_states(&mut self) {
+        let mut newest: Map<(Topic, Box<[u8]>), PlacedState> = Map::default();
+        let mut refers = Vec::new();
+        for (sequence, scan) in &mut self.segments {
+            let mut states = std::mem::take(&mut scan.states);
+            states.sort_by_key(|state| state.place.offset);
+            if !states.is_empty() {
+                self.with_states.push(*sequence);
+            }
+            for PlacedState { item, place } in states {
+                let name = (item.topic, item.key.clone());
+                if let Some(older) = newest.insert(name, PlacedState { item, place }) {
+                    refers.push((*sequence, older.place.segment));
+                }
+            }
+        }
+        for (holder, other) in refers {
+            self.refer(holder, other);
+        }
+        let mut newest: Vec<PlacedState> = newest.into_values().collect();
+        newest.retain(|state| !state.item.is_forgotten());
+        newest.sort_by_key(|state| (state.place.segment, state.place.offset));
+        self.recovered.states = newest.iter().map(|state| state.item.clone()).collect();
+        self.recovered.shards[usize::from(KEEPER.0)].states = Some(newest);
+    }
+
     fn refer(&mut self, holder: SegmentSeq, other: SegmentSeq) {
         if holder != other && self.segments.contains_key(&other) {
             let refers = self.refers.entry(holder).or_default();
@@ -322,6 +366,13 @@ impl Plan {
             let leader = self.segments.get(&self.leader(*segment));
             let home = leader.map_or(ShardId(0), |scan| self.shard_of_header(scan));
             self.homes.insert(*segment, home);
+        }
+        let of_keeper: Set<SegmentSeq> =
+            self.with_states.iter().map(|segment| self.leader(*segment)).collect();
+        for segment in self.segments.keys() {
+            if of_keeper.contains(&self.leader(*segment)) {
+                self.homes.insert(*segment, KEEPER);
+            }
         }
     }
 

@@ -235,6 +235,9 @@ impl Spool {
                 self.header_work.push_back(sequence);
             }
         }
+        if let Some(states) = recovered.states {
+            self.adopt_states(states);
+        }
         self.reserve_index(&recovered.messages);
         self.adopting = recovered.messages.into_iter();
     }

@@ -19,6 +19,7 @@ use super::replies::Spot;
 use super::segment::{
     DATA_START, FooterPlace, NotASegment, SegmentHeader, SegmentState, Slots, data_end, read_slots,
 };
+use super::state::{PlacedState, read_state};
 use crate::base::block::PAGE_BYTES;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Wall;
@@ -42,6 +43,8 @@ pub enum Finding {
     FooterDamaged { file: FileId, segment: SegmentSeq },
     /// One of the two headers does not hold.
     HeaderDamaged { file: FileId, segment: SegmentSeq },
+    /// What was kept beside the mail, as a hold or what was learned of a site, is damaged.
+    StateDamaged { file: FileId, place: Place },
     /// Two files claim to be the same segment, as after a copy; this one was left alone.
     SegmentTwice { file: FileId, segment: SegmentSeq },
 }
@@ -61,6 +64,7 @@ impl Finding {
             | Self::Damaged { file, .. }
             | Self::FooterDamaged { file, .. }
             | Self::HeaderDamaged { file, .. }
+            | Self::StateDamaged { file, .. }
             | Self::SegmentTwice { file, .. } => *file,
         }
     }
@@ -101,6 +105,13 @@ impl fmt::Display for Finding {
                  once after a power cut that is harmless, else look at the health of the disk",
                 segment.0
             ),
+            Self::StateDamaged { place, .. } => write!(
+                f,
+                "{file:08}.seg: {} bytes at {} are damaged, which told of a hold, of a rule's work or of what \
+                 was learned of a site; what was told before holds: look at the holds, and at the \
+                 health of the disk",
+                place.bytes, place.offset
+            ),
             Self::SegmentTwice { segment, .. } => write!(
                 f,
                 "{file:08}.seg: another file is segment {} too, this one was left alone; move the \
@@ -120,6 +131,7 @@ pub struct SegmentScan {
     pub(super) messages: Vec<ScannedMessage>,
     pub(super) outcomes: Vec<ScannedOutcome>,
     pub(super) fences: Vec<Fence>,
+    pub(super) states: Vec<PlacedState>,
     /// Where whole Chunk records begin, in order; `None`: an index was read, which trusts them.
     pub(super) chunks: Option<Vec<u32>>,
     /// The offset below which all was on disk once.
@@ -147,6 +159,8 @@ pub struct ScanSummary {
     /// Records of messages, over or not.
     pub messages: usize,
     pub outcomes: usize,
+    /// Values kept beside the mail, newer ones of the same key or not.
+    pub states: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +314,7 @@ impl SegmentScan {
             messages: Vec::new(),
             outcomes: Vec::new(),
             fences: Vec::new(),
+            states: Vec::new(),
             chunks: None,
             durable_through: 0,
             findings: Vec::new(),
@@ -328,6 +343,7 @@ impl SegmentScan {
             },
             messages: self.messages.len(),
             outcomes: self.outcomes.len(),
+            states: self.states.len(),
         }
     }
 
@@ -380,6 +396,7 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             self.scan.messages.clear();
             self.scan.outcomes.clear();
             self.scan.fences.clear();
+            self.scan.states.clear();
             self.scan.findings = vec![Finding::FooterDamaged { file: self.scan.file, segment }];
         }
         self.read_everything()
@@ -415,7 +432,10 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             let whole = self
                 .header_at(mark.offset)
                 .and_then(|header| self.take(mark.offset, &header).ok()?.then_some(()));
-            if whole.is_none() {
+            if whole.is_none() && mark.kind == Kind::State as u8 {
+                let (file, place) = (self.scan.file, self.place(mark.offset, end));
+                self.scan.findings.push(Finding::StateDamaged { file, place });
+            } else if whole.is_none() {
                 self.damaged(mark.offset, end, None);
             }
         }
@@ -495,7 +515,8 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
                 self.scan.chunks.iter_mut().for_each(|chunks| chunks.push(at));
                 true
             }
-            Kind::Commit | Kind::State | Kind::Footer => true,
+            Kind::State => self.take_state(at, header, payload).is_some(),
+            Kind::Commit | Kind::Footer => true,
         })
     }
 
@@ -531,6 +552,13 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
             attempts: entry.attempts,
             result: entry.result,
         }));
+    }
+
+    fn take_state(&mut self, at: u32, header: &RecordHeader, payload: &[u8]) -> Option<()> {
+        let item = read_state(header, payload)?;
+        let place = self.place(at, at.saturating_add(clamp32(header.record_bytes())));
+        self.scan.states.push(PlacedState { item, place });
+        Some(())
     }
 
     /// What was not acknowledged by anybody and may lack what it follows from: a failure whose
@@ -577,7 +605,11 @@ impl<G: Fn(&[u8]) -> Option<Groups>> Reader<'_, G> {
     }
 
     fn judge(&mut self, bad: &Bad, known: u32) {
-        if bad.from < known {
+        let is_state = bad.header.is_some_and(|header| header.kind() == Some(Kind::State));
+        if bad.from < known && is_state {
+            let (file, place) = (self.scan.file, self.place(bad.from, bad.to));
+            self.scan.findings.push(Finding::StateDamaged { file, place });
+        } else if bad.from < known {
             let message = bad.header.and_then(|header| MessageView::from_header(&header).ok());
             self.damaged(bad.from, bad.to, message.map(|view| view.id));
         } else {
