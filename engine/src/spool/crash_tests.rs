@@ -171,7 +171,7 @@ impl World {
                     let range = usize::from(first)..usize::from(first + count);
                     self.known[which].standing[range].fill(Standing::Final);
                 }
-                Durable::Fenced { .. } => {}
+                Durable::Fenced { .. } | Durable::Kept { .. } | Durable::NotKept { .. } => {}
                 Durable::SetAside { id, .. } => panic!("{id} was whole"),
             }
         }
@@ -300,7 +300,11 @@ fn clean_until(writes: usize, seed: u64) -> (Disk, Vec<Taken>, Spool) {
                     taken[which].settling = true;
                 }
                 Durable::Settled { token } => taken[usize::try_from(token).unwrap()].done = true,
-                Durable::Refused { .. } | Durable::Fenced { .. } | Durable::SetAside { .. } => {
+                Durable::Kept { .. } => {}
+                Durable::Refused { .. }
+                | Durable::NotKept { .. }
+                | Durable::Fenced { .. }
+                | Durable::SetAside { .. } => {
                     panic!("nothing fails here")
                 }
             }

@@ -31,7 +31,10 @@ fn tokens(told: &[Durable]) -> Vec<(char, u64)> {
             Durable::Message { token, .. } => Some(('m', *token)),
             Durable::Refused { token } => Some(('r', *token)),
             Durable::Settled { token } => Some(('s', *token)),
-            Durable::Fenced { .. } | Durable::SetAside { .. } => None,
+            Durable::Fenced { .. }
+            | Durable::SetAside { .. }
+            | Durable::Kept { .. }
+            | Durable::NotKept { .. } => None,
         })
         .collect()
 }
