@@ -254,7 +254,9 @@ impl Scheduler {
                     }
                 }
                 self.sites[number].paths[path].cells = cells;
+                self.sites[number].paths[path].day = self.day_for(now, number, source);
             }
+            self.find_all_days(now, number);
         }
     }
 }

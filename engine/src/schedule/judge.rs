@@ -8,6 +8,7 @@ use super::control::{Door, Seen, Signal, Stage};
 use super::feedback::At;
 use super::permit::{Flight, Lease};
 use super::settle::whole;
+use super::warm_up::is_bad;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::delivery::{Delivery, LeaseId};
@@ -26,8 +27,11 @@ impl Scheduler {
     pub fn handle_done(&mut self, now: Now, lease: LeaseId, done: Done) {
         let Some(slot) = self.leases.find(lease) else { return };
         let taken = self.leases[slot].take(done.message, done.first);
-        let Some(flight) = taken.map(|flight| self.landed(flight)) else { return };
+        let Some(mut flight) = taken.map(|flight| self.landed(flight)) else { return };
         let Lease { site: number, path, .. } = self.leases[slot];
+        if matches!(done.result, Attempt::NotTried) {
+            self.uncount((number, path), &mut flight);
+        }
         self.land(number, path);
         self.learn_phases(now, (number, path), &done.phases);
         self.judge(now, slot, flight, done);
@@ -46,7 +50,8 @@ impl Scheduler {
         while let Some(flight) = lease.take_last() {
             self.land(number, path);
             lease.returned += 1;
-            let flight = self.landed(flight);
+            let mut flight = self.landed(flight);
+            self.uncount((number, path), &mut flight);
             self.put_back(now, flight);
         }
         let freed = u32::from(!planted(Bug::PermitKept));
@@ -72,6 +77,7 @@ impl Scheduler {
         match result {
             Attempt::Delivered(reply) => {
                 self.note_answer(now, slot, &flight, Some(Signal::Delivered));
+                self.note_day_answer((number, path), false);
                 let attempts = flight.delivery.attempts.saturating_add(1);
                 let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
                 let strict = self.strict(slot);
@@ -93,6 +99,7 @@ impl Scheduler {
                     signal.map(|one| if one == Signal::Site { Signal::Content } else { one });
                 self.note_answer(now, slot, &flight, signal);
                 let spared = self.rule_on(now, (number, path), &flight, remote, &mut recipients);
+                self.note_day_answer((number, path), is_bad(&recipients, complaint.as_ref()));
                 if let Some(complaint) = complaint {
                     self.hear(now, slot, flight.given, complaint);
                 }
@@ -119,6 +126,7 @@ impl Scheduler {
                 let Lease { opened, answered, .. } = self.leases[slot];
                 self.mark(slot, |lease| lease.answered += 1);
                 self.rule_on_complaint(now, (number, path), &flight, remote, &complaint.reply);
+                self.note_day_answer((number, path), is_bad(&[], Some(&complaint)));
                 let given = flight.given;
                 self.put_back(now, flight);
                 let session = &mut self.sites[number].path(path).session;

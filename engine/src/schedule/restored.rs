@@ -16,10 +16,11 @@ impl Scheduler {
     }
 
     /// One item that was kept. All of them come before the first delivery.
-    pub fn handle_restored(&mut self, _now: Now, item: &StateItem) {
+    pub fn handle_restored(&mut self, now: Now, item: &StateItem) {
         match item.topic {
             Topic::Learned | Topic::Hold | Topic::Cancel | Topic::RuleEffect => {}
-            Topic::WarmUp | Topic::Other(_) => {}
+            Topic::WarmUp => self.restore_day(now, item),
+            Topic::Other(_) => {}
         }
     }
 }

@@ -201,6 +201,7 @@ impl Shard {
             Action::Grant { .. } if planted(Bug::GrantDropped) => {}
             Action::Grant { to, cell, grant } => self.tell(to, Note::Grant { cell, grant }, out),
             Action::Remember(item) => self.tell(KEEPER, Note::Remember(Box::new(item)), out),
+            Action::WriteDay { to, day } => self.tell(to, Note::WriteDay(day), out),
             Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),
         }
     }

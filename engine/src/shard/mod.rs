@@ -297,6 +297,7 @@ impl Shard {
                 self.scheduler.handle_grant(self.clock.now(now), cell, grant);
             }
             Note::Remember(item) => self.spool.remember(now, *item, None),
+            Note::WriteDay(day) => self.scheduler.handle_day(self.clock.now(now), &day),
             Note::Settled { lease } => self.lease_settled(now, lease, out),
             Note::Fetch { lease, message, place } => {
                 self.fetch_for((from, lease), message, place, out)

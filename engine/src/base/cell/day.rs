@@ -278,7 +278,9 @@ mod tests {
     #[test]
     fn answers_are_of_the_day_on_which_they_come() {
         let (day, first) = begun(20_000, 0);
-        [true, false, false].map(|is_bad| day.note_answer(is_bad));
+        for is_bad in [true, false, false] {
+            day.note_answer(is_bad);
+        }
         assert_eq!(day.tally(20_000), Tally { answers: 3, bad: 1 });
         assert_eq!(day.tally(19_999), Tally::default());
         assert!(day.turn(first, DayCount { date: 20_001, step: 1, sent: 0 }));

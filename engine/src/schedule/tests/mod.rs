@@ -3,6 +3,7 @@
 mod caps;
 mod fairness;
 mod steering;
+mod warm_up;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ struct Connection {
     lease: LeaseId,
     to: ShardId,
     site: SiteKey,
+    source: Box<str>,
     work: VecDeque<Delivery>,
     given: u32,
     share: u32,
@@ -49,6 +51,9 @@ struct World {
     connections: Vec<Connection>,
     /// Permits of shared caps on their way.
     grants: Vec<(ShardId, Arc<Cell>, Grant)>,
+    /// To be written down, by this shard or by another.
+    kept: Vec<StateItem>,
+    days: Vec<(ShardId, Arc<Day>)>,
     /// Opened, not yet said to be ready.
     opening: VecDeque<LeaseId>,
     /// Final outcomes by (message, recipient); `None` while there is none.
@@ -140,6 +145,8 @@ impl World {
             settings,
             connections: Vec::new(),
             grants: Vec::new(),
+            kept: Vec::new(),
+            days: Vec::new(),
             opening: VecDeque::new(),
             fates: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -234,6 +241,8 @@ impl World {
                     self.scheduler.handle_hold(&scope, hold);
                 }
                 Action::Grant { to, cell, grant } => self.grants.push((to, cell, grant)),
+                Action::Remember(item) => self.kept.push(item),
+                Action::WriteDay { to, day } => self.days.push((to, day)),
                 Action::Report(fact) => self.facts.push(fact),
             }
         }
@@ -261,6 +270,7 @@ impl World {
             lease: opening.lease,
             to,
             site,
+            source: opening.source.iter().map(|source| &*source.name).collect(),
             work: VecDeque::new(),
             given: 0,
             share: opening.settings.messages_per_connection,
@@ -379,6 +389,9 @@ impl World {
             return;
         }
         if !site.trunks.iter().any(|trunk| self.scheduler.order.has_next(*trunk)) {
+            return;
+        }
+        if self.scheduler.left_to_another(self.now, site).is_some() {
             return;
         }
         assert!(!site.paths.is_empty() || site.pace.settings.connections == 0, "nobody tried");
