@@ -108,6 +108,7 @@ impl Ours {
                 Action::Settle { .. }
                 | Action::CancelOver { .. }
                 | Action::Remember(_)
+                | Action::WriteDay { .. }
                 | Action::Report(_) => {}
             }
         }

@@ -1,11 +1,13 @@
 //! The only place of the core with atomics: numbers that several shards move together.
 //!
 //! A [`CellTable`] gives out [`Cell`]s by name; in each, [`PermitsCell`] counts what is open at one
-//! time and [`SharedRate`]s pace what passes. Nothing here sends, waits or knows a clock: what a
-//! shard must be told is returned as a value, so one thread can drive several shards in any order.
+//! time and [`SharedRate`]s pace what passes. [`Day`]s count what a source in its warm-up has sent.
+//! Nothing here sends, waits or knows a clock: what a shard must be told is returned as a value, so
+//! one thread can drive several shards in any order.
 //! `cargo loom` looks through the orders in which two and three threads can meet (`models.rs`).
 
 mod budget;
+mod day;
 mod permits;
 mod rates;
 mod table;
@@ -19,9 +21,12 @@ mod models;
 mod schedules;
 
 pub use budget::Budget;
+pub use day::{DATE_MAX, Day, DayCount, DayKey, Receiver, Refused, STEP_MAX, Tally};
 pub use permits::{Answer, CAP_MAX, Grant, Permit, PermitsCell};
 pub use rates::SharedRate;
-pub use table::{Cell, CellId, CellKey, CellTable, Measure, PASSING_CELLS_MAX, TableFull};
+pub use table::{
+    Cell, CellId, CellKey, CellTable, DAYS_MAX, Days, Measure, PASSING_CELLS_MAX, TableFull,
+};
 pub use waiters::SHARDS_MAX;
 
 /// The atomics of this place; with the feature `loom` those that its models can put in any order.

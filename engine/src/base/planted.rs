@@ -134,6 +134,8 @@ bugs! {
     RuleNotApplied,
     /// What a rule asks for never ends.
     RuleNeverEnds,
+    /// A message takes nothing of its source's warm-up day.
+    DayNeverCounted,
     /// A tenant, campaign or source that is held is held on one shard.
     HoldOnOneShard,
     /// An operator's order is answered before it is on disk.

@@ -256,7 +256,26 @@ pub struct PathReport {
     pub door_until_seconds: Option<u64>,
     /// Closings since the last success.
     pub closed_in_a_row: u8,
+    /// Of a source that is not warm yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUpReport>,
     pub waits_for: Option<Binding>,
+}
+
+/// Where a source stands in its warm-up, over all sites of the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmUpReport {
+    /// From 1.
+    pub day: u32,
+    pub days: u64,
+    /// Messages of the day, and those sent.
+    pub limit: u32,
+    pub sent: u32,
+    pub answers: u32,
+    /// Throttled, or refused for who we are.
+    pub bad_answers: u32,
+    /// When the date changes.
+    pub until_seconds: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::block::Block;
-use crate::base::cell::{Cell, Grant};
+use crate::base::cell::{Cell, Day, Grant};
 use crate::base::time::Mono;
 use crate::model::admin::Reach;
 use crate::model::connection::ShardId;
@@ -53,6 +53,8 @@ pub enum Note {
     CancelOver { key: Box<[u8]>, order: u64 },
     /// To the shard that keeps what is to outlive the process.
     Remember(Box<StateItem>),
+    /// To the shard that has it written down: the count of a source in its warm-up has grown.
+    WriteDay(Arc<Day>),
     /// Home to executing shard (strict outcomes only): the settlement is on disk.
     Settled { lease: LeaseId },
     /// Any shard to home: read this record for me, a message's own or one of its chunks.

@@ -347,6 +347,10 @@ fn report(shard: ShardId, fact: &Fact) {
                 "site is paced"
             );
         }
+        Fact::WarmUp { source, receiver, change } => {
+            let (source, receiver, change) = (&**source, &**receiver, &**change);
+            tracing::info!(shard, source, receiver, change, "source warms up");
+        }
         Fact::SiteLent { site, executed } => {
             tracing::info!(shard, site = &**site, ?executed, "site was served by several shards");
         }

@@ -86,6 +86,7 @@ impl Scheduler {
             if site.alarms.pace == at {
                 site.alarms.pace = Mono::NEVER;
                 self.wakes += 1;
+                self.find_all_days(now, number);
                 self.dispatch(now, number);
             }
         }

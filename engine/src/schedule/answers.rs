@@ -101,6 +101,7 @@ impl Scheduler {
             door,
             door_until_seconds: until.map(|until| seconds(now, until)),
             closed_in_a_row: control.closings,
+            warm_up: self.warm_up_report(now, path),
             waits_for: hindrance.map(|one| self.binding(now, site, Some(path), &one)),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::dispatch::RATE_LOST_WAIT;
 use super::order::Blocked;
 use super::path::Path;
+use super::warm_up::Counted;
 use super::{Action, Scheduler};
 use crate::base::cell::{Answer, Cell, CellId, CellKey, Grant, Permit, PermitsCell};
 use crate::base::map::Map;
@@ -279,14 +280,17 @@ impl Scheduler {
     fn reload_paths(&mut self, now: Now, number: u32) {
         for path in 0..self.sites[number].paths.len() {
             let site = &self.sites[number];
-            let name = Arc::clone(&self.roster.source_at(site.paths[path].source).name);
+            let source = site.paths[path].source;
+            let name = Arc::clone(&self.roster.source_at(source).name);
             let cells = self.cells_for(now, site.provider.as_deref(), &name);
             for cell in &cells {
                 let cap = self.caps_of(cell.key()).and_then(|caps| caps.connections);
                 self.set_cap(cell, cap);
             }
             self.sites[number].paths[path].cells = cells;
+            self.sites[number].paths[path].day = self.day_for(now, number, source);
         }
+        self.find_all_days(now, number);
     }
 
     /// A site that a provider was found for: its connections count under the provider's caps.
@@ -309,6 +313,8 @@ impl Scheduler {
             let tenant = self.roster.tenant(&self.courses[flight.course].flow.tenant);
             let cell = tenant.and_then(|tenant| tenant.cell.as_ref());
             given_up.extend(flight.held.become_of(cell));
+            // It may be another day by now, which it is not to be taken off.
+            flight.counted = Counted::default();
         }
         self.release(Held(given_up));
     }

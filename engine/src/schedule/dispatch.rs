@@ -12,6 +12,7 @@ use super::path::Path;
 use super::permit::{Flight, Listed, Mood};
 use super::saved::Saved;
 use super::site::Site;
+use super::warm_up::Counted;
 use super::{Action, Scheduler};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
@@ -83,11 +84,11 @@ impl Scheduler {
         }
         // Refused by its tenant's cap, this one is out of line: the next may go.
         let Some(held) = self.admit_tenant(now, leaf, bytes) else { return Some(()) };
-        let Some(lease) = self.take_offer(now, number, (source, offer), bytes) else {
+        let Some((lease, counted)) = self.take_offer(now, number, (source, offer), bytes) else {
             self.release(held);
             return None;
         };
-        self.give(now, trunk, lease, held);
+        self.give(now, trunk, lease, (held, counted));
         Some(())
     }
 
@@ -106,14 +107,14 @@ impl Scheduler {
         number: u32,
         (source, offer): (u16, Offer),
         bytes: u32,
-    ) -> Option<u32> {
+    ) -> Option<(u32, Counted)> {
         let lease = match offer {
             Offer::Idle(lease) | Offer::Busy(lease) => lease,
             Offer::Open => self.open(now, number, source, None)?,
         };
         let path = self.leases[lease].path;
-        if self.take_message(now, number, path, bytes) {
-            return Some(lease);
+        if let Some(counted) = self.take_message(now, number, path, bytes) {
+            return Some((lease, counted));
         }
         self.relist_unused(now, lease);
         self.arm_pace(number, now.mono.plus(RATE_LOST_WAIT));
@@ -128,7 +129,8 @@ impl Scheduler {
     }
 
     /// The source to send from: an idle connection or a new one before work ahead, then who was given
-    /// least for its weight. Without any, the site is woken when a rate lets one.
+    /// least for its weight. Without any, the site is woken when a rate, or the next day of a warm-up,
+    /// lets one. Where what is above such a day waits for it, no other source takes more than its share.
     fn best_offer(
         &mut self,
         now: Now,
@@ -139,21 +141,33 @@ impl Scheduler {
         let trunk = &self.order.trunks[trunk as usize];
         let (number, mut best, mut wake) = (trunk.site, None, Mono::NEVER);
         let site = &self.sites[number];
+        let (mut kept_back, mut is_day_full) = (u64::MAX, false);
         for member in self.roster.members(trunk.pool) {
             match self.offer(now, site, member.source, near, bytes) {
                 Ok(offer) => {
-                    let given = site.given_to(member.source) * 1000;
-                    let given = given / u64::from(member.weight.max(1));
+                    let given = self.share_of(site, *member);
                     let key = (matches!(offer, Offer::Busy(_)), given, offer, member.source);
                     best = Some(best.map_or(key, |best| key.min(best)));
                 }
                 Err(Hindrance::Rate { until, .. }) => wake = wake.min(until),
+                Err(Hindrance::WarmUp { until }) => {
+                    wake = wake.min(until);
+                    is_day_full = true;
+                    if self.keeps_its_share(member.source) {
+                        kept_back = kept_back.min(self.share_of(site, *member));
+                    }
+                }
                 Err(Hindrance::Connections { bound: Bound::ConnectionsPerIp, .. }) => {
                     let crowded = site.path_of(member.source).map(|path| path.crowded_until);
                     wake = wake.min(crowded.unwrap_or(Mono::NEVER));
                 }
                 Err(_) => {}
             }
+        }
+        let pool = trunk.pool;
+        let best = best.filter(|(_, given, ..)| *given <= kept_back);
+        if let Some((_, given, ..)) = best.filter(|_| is_day_full) {
+            self.forgo_share(now, number, pool, given);
         }
         if best.is_none() && wake != Mono::NEVER {
             self.arm_pace(number, wake);
@@ -263,7 +277,7 @@ impl Scheduler {
     }
 
     /// The path of a site from a source, new if need be.
-    fn path_from(&mut self, now: Now, number: u32, source: u16) -> u16 {
+    pub(super) fn path_from(&mut self, now: Now, number: u32, source: u16) -> u16 {
         if let Some(path) = self.sites[number].path_number(source) {
             return path;
         }
@@ -279,6 +293,7 @@ impl Scheduler {
         path.effects = effects.unwrap_or_default();
         let name = Arc::clone(&self.roster.source_at(source).name);
         path.cells = self.cells_for(now, site.provider.as_deref(), &name);
+        path.day = self.day_for(now, number, source);
         let paths = &mut self.sites[number].paths;
         paths.push(path);
         let path = u16::try_from(paths.len() - 1).expect("paths are fewer than sources");
@@ -338,14 +353,15 @@ impl Scheduler {
         self.shards > 1 && (site.in_use >= HOT_LEASES || site.ready > HOT_READY)
     }
 
-    fn give(&mut self, now: Now, trunk: u32, lease: u32, held: Held) {
+    fn give(&mut self, now: Now, trunk: u32, lease: u32, (held, counted): (Held, Counted)) {
         let (number, shard) = (self.leases[lease].site, self.leases[lease].shard);
         let Some((leaf, id)) = self.next_for(&self.sites[number], trunk, shard) else {
+            // Of rates and days what was taken is lost.
             return self.release(held);
         };
         // While it stands in line: what leaves the line by being given still pays.
         self.order.charge(leaf, self.entries[id].cost());
-        let flight = Flight { given: now.mono, held, ..self.remove(now, id) };
+        let flight = Flight { given: now.mono, held, counted, ..self.remove(now, id) };
         let delivery = flight.delivery.clone();
         let path = self.leases[lease].path;
         self.leases[lease].give(flight);

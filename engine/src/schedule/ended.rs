@@ -26,7 +26,8 @@ impl Scheduler {
         while let Some(flight) = lease.take_last() {
             self.land(number, path);
             lease.returned += 1;
-            let flight = self.landed(flight);
+            let mut flight = self.landed(flight);
+            self.uncount((number, path), &mut flight);
             self.put_back(now, flight);
         }
         let freed = u32::from(!planted(Bug::PermitKept));

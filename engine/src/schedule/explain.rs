@@ -90,7 +90,9 @@ impl Scheduler {
     /// What keeps the next delivery of a site from going out: of its paths, the one that comes nearest.
     fn hindrance(&self, now: Now, site: &Site) -> Option<Hindrance> {
         let path = |path| self.path_hindrance(now, site, path);
-        site.paths.iter().map(path).min_by_key(|one| one.as_ref().map(Hindrance::rank))?
+        let nearest =
+            site.paths.iter().map(path).min_by_key(|one| one.as_ref().map(Hindrance::rank));
+        nearest?.or_else(|| self.left_to_another(now, site))
     }
 
     pub(super) fn path_hindrance(&self, now: Now, site: &Site, path: &Path) -> Option<Hindrance> {
@@ -106,14 +108,6 @@ impl Scheduler {
         path: Option<&Path>,
         hindrance: &Hindrance,
     ) -> Binding {
-        let plain = |what: &str, text: String| Binding {
-            what: what.to_owned(),
-            text,
-            limit: None,
-            used: None,
-            origin: None,
-            until_seconds: None,
-        };
         let until = |until: &Mono| Some(seconds(now, *until));
         let closed = |what: &str, text: &str, at: &Mono| Binding {
             until_seconds: until(at),
@@ -143,6 +137,9 @@ impl Scheduler {
                 plain("connecting", "a connection is being opened, or its end awaited".to_owned())
             }
             Hindrance::Shared { cap } => self.shared_binding(path, cap),
+            Hindrance::WarmUp { until: at } => {
+                Binding { until_seconds: until(at), ..self.warm_up_binding(now, site, path) }
+            }
             Hindrance::Rate { until: at, bound } => {
                 Binding { until_seconds: until(at), ..self.bound_binding(site, path, bound, None) }
             }
@@ -231,6 +228,18 @@ impl Scheduler {
     pub(super) fn next_try(&self, now: Now, site: &Site) -> Option<Mono> {
         let fifos = site.fifos.heads().filter_map(|id| self.entries[id].due(now.mono));
         fifos.chain(site.restored.next()).min()
+    }
+}
+
+/// A word and a sentence, with no figures.
+pub(super) fn plain(what: &str, text: String) -> Binding {
+    Binding {
+        what: what.to_owned(),
+        text,
+        limit: None,
+        used: None,
+        origin: None,
+        until_seconds: None,
     }
 }
 

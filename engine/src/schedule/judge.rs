@@ -6,6 +6,7 @@ use super::feedback::{At, signal_for};
 use super::permit::{Flight, Lease};
 use super::ruling::Fate;
 use super::settle::whole;
+use super::warm_up::is_bad;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::delivery::{Delivery, LeaseId};
@@ -17,8 +18,11 @@ impl Scheduler {
     pub fn handle_done(&mut self, now: Now, lease: LeaseId, done: Done) {
         let Some(slot) = self.leases.find(lease) else { return };
         let taken = self.leases[slot].take(done.message, done.first);
-        let Some(flight) = taken.map(|flight| self.landed(flight)) else { return };
+        let Some(mut flight) = taken.map(|flight| self.landed(flight)) else { return };
         let Lease { site: number, path, .. } = self.leases[slot];
+        if matches!(done.result, Attempt::NotTried) {
+            self.uncount((number, path), &mut flight);
+        }
         self.land(number, path);
         self.learn_phases(now, (number, path), &done.phases);
         self.judge(now, slot, flight, done);
@@ -52,6 +56,7 @@ impl Scheduler {
     fn judge_delivered(&mut self, now: Now, slot: u32, flight: Flight, reply: Reply) {
         self.note_answer(now, slot, &flight);
         self.hear(now, slot, flight.given, Signal::Delivered);
+        self.note_day_answer(self.leases[slot].at(), false);
         let attempts = flight.delivery.attempts.saturating_add(1);
         let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
         let strict = self.strict(slot);
@@ -78,6 +83,7 @@ impl Scheduler {
         self.note_answer(now, slot, &flight);
         let at = self.leases[slot].at();
         let ruling = self.rule_on_recipients(now, at, &flight, remote, &mut recipients);
+        self.note_day_answer(at, is_bad(&recipients, complaint.as_ref()));
         let telling = telling(&recipients);
         let signal = match telling.map_or(Signal::Delivered, |one| signal_for(one.cause)) {
             _ if ruling.asks_to_slow_down => Signal::Throttle,
@@ -125,6 +131,7 @@ impl Scheduler {
         self.mark(slot, |lease| lease.answered += 1);
         self.count_answer(now, at, flight.course);
         let ruling = self.rule_on(now, at, flight.course, remote, &complaint.reply);
+        self.note_day_answer(at, is_bad(&[], Some(&complaint)));
         let given = flight.given;
         // An operator may know that such a reply is about the message, and not about the site.
         if let Some(fate @ (Fate::Bounce | Fate::Defer)) = ruling.fate {

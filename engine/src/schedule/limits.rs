@@ -33,6 +33,8 @@ pub enum Hindrance {
     Connections { limit: u32, bound: Bound },
     /// A cap shared with other sites; it stands in line there.
     Shared { cap: Box<str> },
+    /// The day of a source in its warm-up is full.
+    WarmUp { until: Mono },
     /// A connection that is being opened, or whose end is awaited.
     Connection,
 }
@@ -43,7 +45,7 @@ impl Hindrance {
         match self {
             Self::Connection => (0, Mono::default()),
             Self::Connections { .. } => (1, Mono::default()),
-            Self::Rate { until, .. } => (2, *until),
+            Self::Rate { until, .. } | Self::WarmUp { until } => (2, *until),
             Self::Shared { .. } => (3, Mono::default()),
             Self::Probe => (4, Mono::default()),
             Self::Throttled { until } | Self::Unreachable { until } | Self::Local { until } => {
@@ -81,11 +83,11 @@ impl Scheduler {
             return Err(Hindrance::Held { by, until: Some(effect.until) });
         }
         match path.control.door() {
-            Door::Open => Ok(()),
+            Door::Open => self.is_below_day(now, path),
             Door::Probing { .. } if path.in_flight > 0 || path.fruitless > 0 => {
                 Err(Hindrance::Probe)
             }
-            Door::Probing { .. } => Ok(()),
+            Door::Probing { .. } => self.is_below_day(now, path),
             Door::Closed { until, cause: Trouble::Throttled } => {
                 Err(Hindrance::Throttled { until })
             }

@@ -48,6 +48,7 @@ mod site;
 mod steer;
 mod sweep;
 mod tick;
+mod warm_up;
 
 #[cfg(test)]
 mod tests;
@@ -55,7 +56,7 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::base::cell::{Budget, Cell, CellTable, Grant};
+use crate::base::cell::{Budget, Cell, CellTable, Day, Grant};
 use crate::base::time::{Mono, Now, Wall, WallStep};
 use crate::base::wheel::Wheel;
 use crate::model::connection::ShardId;
@@ -182,6 +183,11 @@ pub enum Action {
     },
     /// To be kept over a restart. Times in it are those of [`Scheduler::durable`].
     Remember(StateItem),
+    /// A day's count is to be written down by that shard.
+    WriteDay {
+        to: ShardId,
+        day: Arc<Day>,
+    },
     Report(Fact),
 }
 
@@ -403,7 +409,7 @@ impl Scheduler {
         self.note_domain(now, number, &domain);
         let provider = self.sites[number].provider.clone();
         let policy = self.policies.of(&domain, provider.as_deref());
-        let trunk = self.trunk_for(number, self.roster.pool_of(&flow));
+        let trunk = self.trunk_for(now, number, self.roster.pool_of(&flow));
         let leaf = self.order.hold_leaf(trunk, &flow, self.roster.weight_of(&flow.tenant));
         let cancelled_to = Wall::default();
         let site = number;
@@ -419,7 +425,7 @@ impl Scheduler {
         course
     }
 
-    fn trunk_for(&mut self, number: u32, pool: u16) -> u32 {
+    fn trunk_for(&mut self, now: Now, number: u32, pool: u16) -> u32 {
         let trunks = &self.sites[number].trunks;
         let of_pool = |trunk: &&u32| self.order.trunks[**trunk as usize].pool == pool;
         if let Some(trunk) = trunks.iter().find(of_pool) {
@@ -427,6 +433,7 @@ impl Scheduler {
         }
         let trunk = self.order.add_trunk(number, pool);
         self.sites[number].trunks.push(trunk);
+        self.find_days(now, number, pool);
         trunk
     }
 

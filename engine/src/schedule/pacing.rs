@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::path::Path;
 use super::site::Site;
+use super::warm_up::Counted;
 use super::{Action, Scheduler};
 use crate::base::cell::{Cell, CellKey, Measure};
 use crate::base::gcra::{Gcra, Rate};
@@ -117,21 +118,30 @@ impl Scheduler {
         settings.message_rate.is_some()
             || settings.byte_rate.is_some()
             || path.is_some_and(|path| {
-                path_rate(path, now.mono).is_some() || path.cells.iter().any(shared)
+                path_rate(path, now.mono).is_some()
+                    || path.cells.iter().any(shared)
+                    || self.is_warming(now, path)
             })
     }
 
     /// Takes what [`Scheduler::message_due`] found free: shared rates first, where another shard may
-    /// have been quicker. `false`: it was; what was taken is lost, which only makes less of a rate.
-    pub(super) fn take_message(&mut self, now: Now, number: u32, path: u16, bytes: u32) -> bool {
+    /// have been quicker. `None`: it was; what was taken is lost, which only makes less of a rate.
+    pub(super) fn take_message(
+        &mut self,
+        now: Now,
+        number: u32,
+        path: u16,
+        bytes: u32,
+    ) -> Option<Counted> {
         let bytes = if planted(Bug::ByteRateNeverTaken) { 0 } else { bytes };
         let site = &self.sites[number];
         let shared = &site.paths[usize::from(path)].cells;
         if !shared.iter().all(|cell| self.take_shared(cell, now.mono, bytes)) {
-            return false;
+            return None;
         }
+        let counted = self.take_of_day(now, number, path)?;
         if planted(Bug::RateNeverTaken) {
-            return true;
+            return Some(counted);
         }
         let site = &mut self.sites[number];
         let settings = Arc::clone(&site.pace.settings);
@@ -144,7 +154,7 @@ impl Scheduler {
         if let Some((rate, _)) = path_rate(path, now.mono) {
             take(&mut path.pacer, Some(&rate), now.mono, 1);
         }
-        true
+        Some(counted)
     }
 
     /// When a connection may be opened, and what makes it wait.

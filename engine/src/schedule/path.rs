@@ -7,7 +7,7 @@ use super::list::List;
 use super::rules::{Effects, RuleCounters};
 use super::saved::Saved;
 use super::session::SessionLimit;
-use crate::base::cell::{Cell, CellId};
+use crate::base::cell::{Cell, CellId, Day};
 use crate::base::gcra::Gcra;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
@@ -42,6 +42,8 @@ pub(super) struct Path {
     /// Provider, source, source × provider: where a cap or a rate is set. In this order they are
     /// taken.
     pub(super) cells: Vec<Arc<Cell>>,
+    /// What its source has sent to the receiver today, if it warms up; `None` then: nobody can count it.
+    pub(super) day: Option<Arc<Day>>,
     /// When the alarm of its door, or of an effect that ends, rings.
     pub(super) armed: Mono,
     pub(super) saved: Saved,
@@ -80,6 +82,7 @@ impl Path {
             crowded_until: Mono::default(),
             parked: None,
             cells: Vec::new(),
+            day: None,
             armed: Mono::NEVER,
             saved: Saved::default(),
             lanes: Vec::new(),

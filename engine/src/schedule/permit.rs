@@ -2,6 +2,7 @@
 
 use super::caps::Held;
 use super::list::{Linked, Links};
+use super::warm_up::Counted;
 use crate::base::planted::{Bug, planted};
 use crate::base::slots::Slots;
 use crate::base::time::Mono;
@@ -26,11 +27,14 @@ pub(super) struct Flight {
     pub(super) given: Mono,
     /// What it takes of its tenant's cap while it is under way.
     pub(super) held: Held,
+    /// The warm-up day of its path that it is counted in.
+    pub(super) counted: Counted,
 }
 
 impl Flight {
     pub(super) fn new(delivery: Delivery, course: u32) -> Self {
-        Self { delivery, course, given: Mono::default(), held: Held::default() }
+        let (given, held, counted) = (Mono::default(), Held::default(), Counted::default());
+        Self { delivery, course, given, held, counted }
     }
 }
 

@@ -56,7 +56,11 @@ impl Scheduler {
                 Some(())
             }),
             Topic::RuleEffect => self.restore_effect(now, item),
-            Topic::WarmUp | Topic::Other(_) => Some(()),
+            Topic::WarmUp => {
+                self.restore_day(now, item);
+                Some(())
+            }
+            Topic::Other(_) => Some(()),
         };
         // What is over, or whose rule is gone, is not asked again at the next start.
         if is_used.is_none() && self.shard == owner(item, self.shards).unwrap_or(KEEPER) {

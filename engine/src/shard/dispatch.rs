@@ -207,6 +207,7 @@ impl Shard {
             // At once, so that what asks for it afterwards finds it.
             Action::Remember(item) if self.id == KEEPER => self.spool.remember(now, item),
             Action::Remember(item) => self.tell(KEEPER, Note::Remember(Box::new(item)), out),
+            Action::WriteDay { to, day } => self.tell(to, Note::WriteDay(day), out),
             Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),
         }
     }

@@ -126,6 +126,12 @@ pub enum Fact {
         source: Box<str>,
         change: Box<str>,
     },
+    /// A source begins a day of its warm-up at a provider, or at a site, or has none before it.
+    WarmUp {
+        source: Box<str>,
+        receiver: Box<str>,
+        change: Box<str>,
+    },
     /// At the end of a run, or of a site's life in memory: deliveries that each shard executed for
     /// a site whose permits were lent to others.
     SiteLent {

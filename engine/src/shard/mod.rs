@@ -337,6 +337,7 @@ impl Shard {
             }
             Note::Leave { lease, at } => self.lease_left(now, lease, at, out),
             Note::Remember(item) => self.spool.remember(now, *item),
+            Note::WriteDay(day) => self.scheduler.handle_day(self.clock.now(now), &day),
             Note::Cancelled(told) => self.cancel_told(now, from, *told, out),
             Note::CancelOver { key, order } => self.cancel_over(now, key, order),
             Note::Settled { lease } => self.lease_settled(now, lease, out),

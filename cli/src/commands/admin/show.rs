@@ -4,7 +4,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use postrider_engine::model::admin::{
     Amounts, Binding, Door, MessageReport, PartReport, PartState, PathReport, QueueReport,
-    SiteList, SiteReport, Steered, Verb,
+    SiteList, SiteReport, Steered, Verb, WarmUpReport,
 };
 
 use crate::flags::admin::Order;
@@ -67,6 +67,20 @@ fn paths(paths: &[PathReport]) {
         ]);
     }
     println!("{table}");
+    paths.iter().for_each(warm_up);
+}
+
+fn warm_up(path: &PathReport) {
+    let Some(WarmUpReport { day, days, limit, sent, answers, bad_answers, until_seconds }) =
+        path.warm_up
+    else {
+        return;
+    };
+    let (source, left) = (&path.source, time(until_seconds));
+    println!(
+        "{source} warms up: day {day} of {days}, {sent} of {limit} messages, \
+         {bad_answers} of {answers} answers throttled or refused, {left} left"
+    );
 }
 
 fn door(path: &PathReport) -> String {

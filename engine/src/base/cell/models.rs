@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use loom::thread;
 
+use crate::base::cell::day::{Day, DayCount, DayKey, Receiver, Refused, Tally};
 use crate::base::cell::permits::{Answer, Grant, Permit, PermitsCell};
 use crate::base::cell::rates::SharedRate;
 use crate::base::gcra::Rate;
@@ -274,5 +275,103 @@ fn two_shards_never_take_one_unit_of_a_rate_twice() {
         let own = take(2)();
         let taken: u64 = others.into_iter().map(|thread| thread.join().unwrap()).sum();
         assert_eq!(taken + own, 3, "one of the twos is refused, and the one passes");
+    });
+}
+
+const YESTERDAY: DayCount = DayCount { date: 7, step: 0, sent: 1 };
+const TODAY: DayCount = DayCount { date: 8, step: 1, sent: 0 };
+
+/// A day that was used yesterday.
+fn used_yesterday() -> Rc<Day> {
+    let receiver = Receiver::Provider("p".into());
+    let day = Day::new(DayKey { source: "s".into(), receiver });
+    day.restore(YESTERDAY, Tally { answers: 1, bad: 1 });
+    Rc::new(day)
+}
+
+/// As a scheduler does it: begins the day if it must, and counts a message. Whether it was the one
+/// that began it, and whether the message was counted.
+fn count_one(day: &Day, cap: u32) -> (bool, bool) {
+    let mut has_begun = false;
+    loop {
+        let now = day.count();
+        if now.date < TODAY.date {
+            has_begun |= day.turn(now, TODAY);
+            continue;
+        }
+        match day.take(now, cap) {
+            Ok(_) => return (has_begun, true),
+            Err(Refused::Full) => return (has_begun, false),
+            Err(Refused::Moved) => {}
+        }
+    }
+}
+
+#[test]
+fn a_day_is_begun_once_and_never_holds_more_than_its_cap() {
+    loom::model(|| {
+        let day = used_yesterday();
+        let count = || {
+            let day = Rc::clone(&day);
+            move || count_one(&day, 2)
+        };
+        let others = [thread::spawn(count()), thread::spawn(count())];
+        let own = count_one(&day, 2);
+        let all = others.map(|thread| thread.join().unwrap()).into_iter().chain([own]);
+        let (begun, counted): (Vec<bool>, Vec<bool>) = all.unzip();
+        assert_eq!(begun.iter().filter(|begun| **begun).count(), 1);
+        assert_eq!(counted.iter().filter(|counted| **counted).count(), 2);
+        assert_eq!(day.count(), DayCount { sent: 2, ..TODAY });
+    });
+}
+
+#[test]
+fn what_comes_back_as_a_day_ends_is_never_taken_from_the_next() {
+    loom::model(|| {
+        let day = used_yesterday();
+        let put_back = {
+            let day = Rc::clone(&day);
+            thread::spawn(move || day.put_back(YESTERDAY.date))
+        };
+        let (begun, counted) = count_one(&day, 1);
+        put_back.join().unwrap();
+        assert!(begun && counted);
+        assert_eq!(day.count(), DayCount { sent: 1, ..TODAY });
+    });
+}
+
+#[test]
+fn one_comes_back_as_two_ask_for_the_last() {
+    loom::model(|| {
+        let day = used_yesterday();
+        let put_back = {
+            let day = Rc::clone(&day);
+            thread::spawn(move || day.put_back(YESTERDAY.date))
+        };
+        let other = {
+            let day = Rc::clone(&day);
+            thread::spawn(move || day.take(YESTERDAY, 1).is_ok())
+        };
+        let own = day.take(YESTERDAY, 1).is_ok();
+        put_back.join().unwrap();
+        let taken = u32::from(own) + u32::from(other.join().unwrap());
+        assert!(taken <= 1, "one of one was given back");
+        assert_eq!(day.count(), DayCount { sent: taken, ..YESTERDAY });
+    });
+}
+
+#[test]
+fn an_answer_that_comes_as_the_day_turns_is_of_one_of_the_two() {
+    loom::model(|| {
+        let day = used_yesterday();
+        let answer = {
+            let day = Rc::clone(&day);
+            thread::spawn(move || day.note_answer(false))
+        };
+        assert!(day.turn(YESTERDAY, TODAY));
+        day.note_answer(true);
+        answer.join().unwrap();
+        let today = day.tally(TODAY.date);
+        assert!(today.bad == 1 && (1..=2).contains(&today.answers), "{today:?}");
     });
 }

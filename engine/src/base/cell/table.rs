@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
+use crate::base::cell::day::{Day, DayKey};
 use crate::base::cell::permits::PermitsCell;
 use crate::base::cell::rates::SharedRate;
 use crate::base::map::Map;
@@ -19,7 +20,11 @@ type Lock<T> = std::sync::Mutex<T>;
 /// about 24 MiB.
 pub const PASSING_CELLS_MAX: usize = 65_536;
 
-/// Passing cells looked at for each new one. More than one, so that idle ones go faster than others
+/// Days of sources in their warm-up, or behind it: sites of no provider come from the world. About
+/// 20 MiB.
+pub const DAYS_MAX: usize = 100_000;
+
+/// Passing cells, or days, looked at for each new one. More than one, so that idle ones go faster than others
 /// come; few, because others wait for the lock.
 const LOOKED_AT_PER_NEW: usize = 8;
 
@@ -70,7 +75,16 @@ pub struct TableFull;
 pub struct CellTable {
     shards: u16,
     passing_max: usize,
+    days_max: usize,
     cells: Lock<Cells>,
+}
+
+/// A day, and those that made room for it.
+#[derive(Debug, Default)]
+pub struct Days {
+    /// `None`: too many have sent something today.
+    pub day: Option<Arc<Day>>,
+    pub forgotten: Vec<Arc<Day>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,13 +92,16 @@ struct Cells {
     by_key: Map<CellKey, Arc<Cell>>,
     /// The passing ones, in the order in which they are looked at next.
     passing: VecDeque<CellKey>,
+    days: Map<DayKey, Arc<Day>>,
+    /// In the order in which they are looked at next.
+    days_in_turn: VecDeque<DayKey>,
     ids: u64,
 }
 
 impl CellTable {
     #[must_use]
     pub fn new(shards: u16) -> Self {
-        Self { shards, passing_max: PASSING_CELLS_MAX, cells: Lock::default() }
+        Self { shards, passing_max: PASSING_CELLS_MAX, days_max: DAYS_MAX, cells: Lock::default() }
     }
 
     /// The cell of this name. One that is new gets `cap`; one that is there keeps its own.
@@ -106,6 +123,32 @@ impl CellTable {
         Ok(cells.add(key, PermitsCell::new(self.shards, cap)))
     }
 
+    /// The day of this name, new if need be. Where there are too many, some make room that nobody
+    /// keeps and that are of dates before `today`: their source starts its curve again.
+    #[must_use = "what was forgotten must be forgotten on disk"]
+    pub fn day(&self, key: &DayKey, today: u32) -> Days {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(day) = cells.days.get(key) {
+            return Days { day: Some(Arc::clone(day)), forgotten: Vec::new() };
+        }
+        let is_full = cells.days.len() >= self.days_max;
+        let forgotten = if is_full { cells.forget_days(today) } else { Vec::new() };
+        if cells.days.len() >= self.days_max {
+            return Days { day: None, forgotten };
+        }
+        let day = Arc::new(Day::new(key.clone()));
+        cells.days.insert(key.clone(), Arc::clone(&day));
+        cells.days_in_turn.push_back(key.clone());
+        Days { day: Some(day), forgotten }
+    }
+
+    /// The day of this name, if there is one.
+    #[must_use]
+    pub fn known_day(&self, key: &DayKey) -> Option<Arc<Day>> {
+        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.days.get(key).map(Arc::clone)
+    }
+
     /// Every cell there is, for reports and for the simulator's checks.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Cell>> {
@@ -124,6 +167,21 @@ impl Cells {
         let cell = Arc::new(Cell { id, key: key.clone(), shared: CachePadded::new(shared) });
         self.by_key.insert(key.clone(), Arc::clone(&cell));
         cell
+    }
+
+    fn forget_days(&mut self, today: u32) -> Vec<Arc<Day>> {
+        let mut forgotten = Vec::new();
+        for _ in 0..LOOKED_AT_PER_NEW.min(self.days_in_turn.len()) {
+            let Some(key) = self.days_in_turn.pop_front() else { break };
+            let is_kept =
+                |day: &mut Arc<Day>| Arc::get_mut(day).is_none_or(|day| day.count().date >= today);
+            if self.days.get_mut(&key).is_some_and(is_kept) {
+                self.days_in_turn.push_back(key);
+            } else {
+                forgotten.extend(self.days.remove(&key));
+            }
+        }
+        forgotten
     }
 
     /// Looks at a few of the passing cells, and drops those that nobody would miss.
@@ -189,6 +247,7 @@ impl CellKey {
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
+    use crate::base::cell::day::{DayCount, Receiver};
     use crate::base::cell::permits::Answer;
     use crate::base::gcra::Rate;
 
@@ -199,7 +258,7 @@ mod tests {
     }
 
     fn small(passing_max: usize) -> CellTable {
-        CellTable { passing_max, ..CellTable::new(2) }
+        CellTable { passing_max, days_max: passing_max, ..CellTable::new(2) }
     }
 
     #[test]
@@ -259,5 +318,28 @@ mod tests {
         assert!(table.cell(&CellKey::Provider("p".into()), None, NOW).is_ok());
         drop(kept);
         assert!(table.cell(&remote(2), None, NOW).is_ok());
+    }
+
+    #[test]
+    fn days_before_today_that_nobody_keeps_make_room_and_no_others() {
+        let table = small(3);
+        let key = |number: usize| DayKey {
+            source: "s".into(),
+            receiver: Receiver::Site(number.to_string().into()),
+        };
+        let sent_on = |number, date| {
+            let day = table.day(&key(number), 20).day.unwrap();
+            assert!(day.turn(DayCount::default(), DayCount { date, step: 0, sent: 1 }));
+            day
+        };
+        drop((sent_on(0, 20), sent_on(1, 19)));
+        let _kept = sent_on(2, 19);
+        let Days { day, forgotten } = table.day(&key(3), 20);
+        assert!(day.is_some());
+        let names: Vec<&DayKey> = forgotten.iter().map(|day| day.key()).collect();
+        assert_eq!(names, [&key(1)]);
+        assert!(table.known_day(&key(1)).is_none() && table.known_day(&key(0)).is_some());
+        assert!(day.unwrap().turn(DayCount::default(), DayCount { date: 20, step: 0, sent: 1 }));
+        assert!(table.day(&key(4), 20).day.is_none(), "all have sent today, or are kept");
     }
 }

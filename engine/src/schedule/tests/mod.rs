@@ -8,6 +8,7 @@ mod replies;
 mod ruling;
 mod steering;
 mod walk;
+mod warm_up;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ struct Connection {
     lease: LeaseId,
     to: ShardId,
     site: SiteKey,
+    source: Box<str>,
     work: VecDeque<Delivery>,
     given: u32,
     share: u32,
@@ -57,6 +59,7 @@ struct World {
     grants: Vec<(ShardId, Arc<Cell>, Grant)>,
     /// When leases may connect again.
     leaves: Vec<Option<Mono>>,
+    days: Vec<(ShardId, Arc<Day>)>,
     /// Opened, not yet said to be ready.
     opening: VecDeque<LeaseId>,
     /// Final outcomes by (message, recipient); `None` while there is none.
@@ -153,6 +156,7 @@ impl World {
             connections: Vec::new(),
             grants: Vec::new(),
             leaves: Vec::new(),
+            days: Vec::new(),
             opening: VecDeque::new(),
             fates: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -252,6 +256,7 @@ impl World {
                 Action::Grant { to, cell, grant } => self.grants.push((to, cell, grant)),
                 Action::Remember(item) => self.remembered.push(item),
                 Action::CancelOver { key, order } => self.over.push((key, order)),
+                Action::WriteDay { to, day } => self.days.push((to, day)),
                 Action::Report(fact) => self.facts.push(fact),
             }
         }
@@ -279,6 +284,7 @@ impl World {
             lease: opening.lease,
             to,
             site,
+            source: opening.source.iter().map(|source| &*source.name).collect(),
             work: VecDeque::new(),
             given: 0,
             share: opening.settings.messages_per_connection,
@@ -397,6 +403,9 @@ impl World {
             return;
         }
         if !site.trunks.iter().any(|trunk| self.scheduler.order.has_next(*trunk)) {
+            return;
+        }
+        if self.scheduler.left_to_another(self.now, site).is_some() {
             return;
         }
         assert!(!site.paths.is_empty() || site.pace.settings.connections == 0, "nobody tried");
