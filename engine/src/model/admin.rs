@@ -256,6 +256,9 @@ pub struct PathReport {
     pub door_until_seconds: Option<u64>,
     /// Closings since the last success.
     pub closed_in_a_row: u8,
+    /// Where the site was found to end each connection after so many.
+    #[serde(default)]
+    pub messages_per_connection: Option<u32>,
     /// Of a source that is not warm yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<WarmUpReport>,

@@ -75,7 +75,7 @@ impl Scheduler {
             provider: site.provider.as_deref().map(str::to_owned),
             connections: site.in_use,
             connections_max: connections_max(site),
-            origin: super::explain::origin_of(&site.pace.settings.origin),
+            origin: super::binding::origin_of(&site.pace.settings.origin),
             waits_for: self.site_binding(now, site),
             next_try_seconds: self.next_try(now, site).map(|at| seconds(now, at)),
             last_reply: site.last_reply.as_ref().map(Reply::to_string),
@@ -101,6 +101,7 @@ impl Scheduler {
             door,
             door_until_seconds: until.map(|until| seconds(now, until)),
             closed_in_a_row: control.closings,
+            messages_per_connection: path.session.get(now.mono),
             warm_up: self.warm_up_report(now, path),
             waits_for: hindrance.map(|one| self.binding(now, site, Some(path), &one)),
         }
@@ -118,7 +119,12 @@ impl Scheduler {
         let is_all_blocked = || site.trunks.iter().all(|trunk| !self.order.has_next(*trunk));
         match self.waits_for(now, site) {
             WaitsFor::Nothing if site.ready > site.cancelled.ready && is_all_blocked() => {
-                Some(word("held", "its tenants or campaigns are held: see `postrider queue list`"))
+                self.capped_binding(site).or_else(|| {
+                    Some(word(
+                        "held",
+                        "its tenants or campaigns are held: see `postrider queue list`",
+                    ))
+                })
             }
             WaitsFor::Nothing => None,
             WaitsFor::Stop => Some(word("stopping", "the engine is stopping")),
@@ -134,6 +140,14 @@ impl Scheduler {
                 Some(self.binding(now, site, path, &hindrance))
             }
         }
+    }
+
+    /// The caps of the tenant that was last found to have no room here.
+    fn capped_binding(&self, site: &Site) -> Option<Binding> {
+        let branch = site.capped.filter(|branch| self.order.is_capped(*branch))?;
+        let branch = &self.order.branches[branch as usize];
+        let is_here = site.trunks.contains(&branch.trunk);
+        is_here.then(|| self.tenant_binding(&branch.tenant)).flatten()
     }
 
     /// Mail by class, tenant and campaign.
@@ -192,10 +206,13 @@ impl Scheduler {
         })
     }
 
-    /// The hold of a course's tenant or campaign.
+    /// The hold of a course's tenant or campaign, or the tenant's cap.
     fn course_hold(&self, now: Now, course: &Course) -> Option<Binding> {
         let leaf = &self.order.leaves[course.leaf as usize];
         let branch = &self.order.branches[leaf.branch as usize];
+        if branch.blocked == Blocked::Capped {
+            return self.tenant_binding(&branch.tenant);
+        }
         if leaf.blocked != Blocked::Held && branch.blocked != Blocked::Held {
             return None;
         }

@@ -199,7 +199,7 @@ impl Scheduler {
                 self.cap(branch, now.mono.plus(RATE_LOST_WAIT));
             }
             Answer::Parked => {
-                self.order.block_branch(branch, Blocked::Capped);
+                self.block_capped(branch);
                 self.parked.push(cell.id(), Waiter::Branch(branch));
             }
         }
@@ -207,8 +207,15 @@ impl Scheduler {
     }
 
     fn cap(&mut self, branch: u32, until: Mono) {
-        self.order.block_branch(branch, Blocked::Capped);
+        self.block_capped(branch);
         self.tenant_wakes.insert((until, branch));
+    }
+
+    fn block_capped(&mut self, branch: u32) {
+        self.order.block_branch(branch, Blocked::Capped);
+        let trunk = self.order.branches[branch as usize].trunk;
+        let number = self.order.trunks[trunk as usize].site;
+        self.sites[number].capped = Some(branch);
     }
 
     /// Tenants whose rates let them go on.

@@ -11,6 +11,7 @@
 
 mod alarm;
 mod answers;
+mod binding;
 mod bucket;
 mod caps;
 mod control;

@@ -39,6 +39,8 @@ pub(super) struct Site {
     pub(super) paths: Vec<Path>,
     /// One for each pool with a course here.
     pub(super) trunks: Vec<u32>,
+    /// The tenant's mail here, by its branch, that was last refused by a cap of the tenant.
+    pub(super) capped: Option<u32>,
     pub(super) ready: u32,
     pub(super) deferred: u32,
     pub(super) in_flight: u32,
@@ -98,6 +100,7 @@ impl Site {
             lanes: Vec::new(),
             paths: Vec::new(),
             trunks: Vec::new(),
+            capped: None,
             ready: 0,
             deferred: 0,
             in_flight: 0,

@@ -54,10 +54,9 @@ fn paths(paths: &[PathReport]) {
         ["FROM", "CONNECTIONS", "WINDOW", "IN FLIGHT", "RATE LEARNED", "DOOR", "WAITS FOR"];
     let mut table = table(&header, 1..5);
     for path in paths {
-        let source = if path.source.is_empty() { "(kernel's choice)" } else { &path.source };
         let rate = path.learned_rate.map(|rate| format!("{rate:.3}/s")).unwrap_or_default();
         table.add_row([
-            source.to_owned(),
+            source(path).to_owned(),
             path.connections.to_string(),
             path.window.to_string(),
             path.in_flight.to_string(),
@@ -67,7 +66,18 @@ fn paths(paths: &[PathReport]) {
         ]);
     }
     println!("{table}");
+    paths.iter().for_each(session_limit);
     paths.iter().for_each(warm_up);
+}
+
+fn session_limit(path: &PathReport) {
+    if let Some(count) = path.messages_per_connection {
+        println!("{}: it ends each connection after {count} messages", source(path));
+    }
+}
+
+fn source(path: &PathReport) -> &str {
+    if path.source.is_empty() { "(kernel's choice)" } else { &path.source }
 }
 
 fn warm_up(path: &PathReport) {

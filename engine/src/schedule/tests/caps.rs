@@ -196,7 +196,9 @@ fn a_tenants_rate_makes_its_own_mail_wait_and_nobody_elses() {
     let mut world = World::new(1, SiteSettings { connections: 20, ..settings() });
     let caps = Caps { message_rate: Some(Rate::per_second(1, 1)), ..Caps::default() };
     let name = "slow".into();
-    world.settings.tenants = vec![TenantSettings { name, caps, ..TenantSettings::default() }];
+    let origin = Origin { table: "tenant.\"slow\"".into(), place: "t:7".into() };
+    world.settings.tenants =
+        vec![TenantSettings { name, caps, origin, ..TenantSettings::default() }];
     world.scheduler.handle_settings(world.now, &world.settings);
     let of = |tenant: &str| Arc::new(Flow { tenant: tenant.into(), ..Flow::default() });
     let slow: Vec<_> = (0..20).map(|_| world.send_as(&of("slow"), "a.example", 0, 1)).collect();
@@ -207,6 +209,13 @@ fn a_tenants_rate_makes_its_own_mail_wait_and_nobody_elses() {
         }
         world.pass(Duration::from_millis(100));
     }
+    let told = world.scheduler.list_sites(world.now, 1);
+    let binding = told.sites[0].waits_for.as_ref().unwrap();
+    assert_eq!(
+        (&*binding.what, binding.origin.as_deref()),
+        ("tenant", Some("[tenant.\"slow\"] at t:7"))
+    );
+    assert!(binding.text.contains("a rate of tenant.\"slow\""), "{}", binding.text);
     let done =
         |of: &[MessageId]| of.iter().filter(|one| world.fates[&(one.0, 0)].is_some()).count();
     assert_eq!(done(&fast), 20);

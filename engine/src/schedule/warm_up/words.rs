@@ -6,7 +6,7 @@ use crate::base::cell::{DayCount, DayKey, Receiver, Tally};
 use crate::base::time::Now;
 use crate::model::admin::{Binding, WarmUpReport};
 use crate::model::settings::WarmUp;
-use crate::schedule::explain::{origin_of, plain};
+use crate::schedule::binding::{origin_of, plain};
 use crate::schedule::path::Path;
 use crate::schedule::site::Site;
 use crate::schedule::{Action, Scheduler, answers};
