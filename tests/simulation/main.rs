@@ -39,7 +39,7 @@ fn recorded_worlds_keep_every_promise() {
 #[test]
 fn fixed_worlds_keep_every_promise() {
     let judged = check(FIXED.chain(FIXED_LATER).chain(FIXED_LABELS).chain(FIXED_BOUNDS).collect());
-    assert_eq!(judged.len(), 15);
+    assert_eq!(judged.len(), 16);
     assert!(judged.values().all(|times| *times > 0), "{judged:?}");
 }
 

@@ -22,6 +22,9 @@ pub enum Stream {
     /// What binds the mail beside connections, and how that changes.
     Bounds,
     BoundsCourse,
+    /// What operators order, and when.
+    Orders,
+    OrdersCourse,
 }
 
 /// One stream of chance.

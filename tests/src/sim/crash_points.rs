@@ -60,6 +60,7 @@ fn options() -> Options {
         later: Later::default(),
         labels: 0,
         bounds: Bounds::default(),
+        orders: 0,
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Options {
     /// Of a thousand mails, those whose header says whose mail it is; not all clients are believed.
     pub labels: u32,
     pub bounds: Bounds,
+    /// Of operators.
+    pub orders: u64,
 }
 
 /// Seeds below have no later troubles, so that they stay the worlds they were when recorded.
@@ -184,6 +186,7 @@ impl Options {
             later: Later::draw(seed),
             labels: draw_labels(seed),
             bounds: Bounds::default(),
+            orders: super::orders::draw(seed),
         };
         options.bounds = Bounds::draw(seed, options.groups.len());
         options.later =

@@ -15,6 +15,7 @@ mod outcomes_in_time;
 mod rates_kept;
 mod rules_kept;
 mod served_in_time;
+mod state_kept;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use postrider_engine::shard::Fact;
 
 use super::bounds::{Key, Of, Rule};
 use super::ledger::{Ledger, Spooled, Taking};
+use super::orders::Order;
 
 /// Something that happened, as the world knows it.
 #[derive(Debug)]
@@ -63,6 +65,13 @@ pub enum Seen<'a> {
         source: usize,
         lasts: Duration,
         at: u64,
+    },
+    /// An operator orders something; it was answered, or never will be.
+    Ordered {
+        order: &'a Order,
+    },
+    OrderEnded {
+        order: &'a Order,
     },
     /// New settings are under way to the shards.
     Rebound,
@@ -223,6 +232,7 @@ impl Checkers {
             Box::new(expiry_kept::ExpiryKept::default()),
             Box::new(flow_kept::FlowKept::default()),
             Box::new(only_damaged_aside::OnlyDamagedAside::default()),
+            Box::new(state_kept::StateKept::default()),
             Box::new(memory_bounds::MemoryBounds::default()),
         ])
     }
