@@ -283,22 +283,19 @@ impl Scheduler {
         }
         let site = &self.sites[number];
         let ceiling = site.pace.settings.connections;
-        let (learned, effects) = self.remembered.take(&(site.key.clone(), source));
+        let learned = self.remembered.take(&(site.key.clone(), source));
         let control = match &learned {
             Some(learned) => Control::resume(now, learned, ceiling, &site.pace.control),
             None => Control::new(now.mono, ceiling, &site.pace.control),
         };
         let mut path = Path::new(source, control);
-        path.saved = Saved::of(learned, effects.is_some());
-        path.effects = effects.unwrap_or_default();
+        path.saved = Saved::of(learned);
         let name = Arc::clone(&self.roster.source_at(source).name);
         path.cells = self.cells_for(now, site.provider.as_deref(), &name);
         path.day = self.day_for(now, number, source);
         let paths = &mut self.sites[number].paths;
         paths.push(path);
-        let path = u16::try_from(paths.len() - 1).expect("paths are fewer than sources");
-        self.arm_path((number, path));
-        path
+        u16::try_from(paths.len() - 1).expect("paths are fewer than sources")
     }
 
     /// The connection of a lease can take mail now.

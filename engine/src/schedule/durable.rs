@@ -5,16 +5,17 @@
 //! site     kind u8: 0 next hop, 1 MX set, 2 unroutable | text
 //! scope    kind u8: 0 site, 1 source, 2 tenant, 3 campaign of a tenant, 255 all mail | text ...
 //! Learned     key site | text source                    value control/learned.rs
-//! Hold        key scope                                 value 1 | until u64 (0: none) | text by
+//! Hold        key scope                                 value 1 | as_of u64 | until u64 (0: none) | text by
 //! Cancel      key scope                                 value 1 | first u64 | shards u16 | newest u64 ...
 //! RuleEffect  key 0 | scope                             value as of a Hold; by the rule's name
-//!             key 1 | site | text source                value 1 | count u8 | effect ...
+//!             key 1 | site | text source                value 1 | as_of u64 | count u8 | effect ...
 //! effect   until u64 | text rule | 0
 //!                                | 1 connections u32
 //!                                | 2 units u64, nanoseconds u64, burst u64
 //!                                | 3 text host
 //! ```
-//! Little-endian; times are wall times. What cannot be read is as if it were not there.
+//! Little-endian; times are wall times, `as_of` the one at which the item was written: a clock that was
+//! set back since prolongs nothing beyond what was left then. What cannot be read is as if it were not there.
 
 use std::time::Duration;
 
@@ -240,9 +241,16 @@ impl Reached {
     }
 }
 
+/// What is left now of something that lasted until `until` when that was written.
+#[must_use]
+pub(super) fn left(now: Wall, as_of: Wall, until: Wall) -> Duration {
+    until.since(now).min(until.since(as_of))
+}
+
 /// A stop, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeptHold {
+    pub(super) as_of: Wall,
     pub(super) until: Option<Wall>,
     pub(super) by: Box<str>,
 }
@@ -250,16 +258,17 @@ pub(super) struct KeptHold {
 impl KeptHold {
     pub(super) fn encode(&self) -> Box<[u8]> {
         let until = self.until.map_or(0, |until| until.0.max(1));
-        Writer::default().byte(VERSION).number64(until).text(&self.by).done()
+        Writer::default().byte(VERSION).number64(self.as_of.0).number64(until).text(&self.by).done()
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         reader.version()?;
+        let as_of = Wall(reader.number64()?);
         let until = reader.number64()?;
         let by = reader.text()?.into();
         reader.end()?;
-        Some(Self { until: (until > 0).then_some(Wall(until)), by })
+        Some(Self { as_of, until: (until > 0).then_some(Wall(until)), by })
     }
 }
 
@@ -290,7 +299,7 @@ mod tests {
     #[test]
     fn a_hold_reads_back_and_hostile_bytes_are_none() {
         for until in [None, Some(Wall(77))] {
-            let hold = KeptHold { until, by: "operator: storm".into() };
+            let hold = KeptHold { as_of: Wall(5), until, by: "operator: storm".into() };
             let bytes = hold.encode();
             assert_eq!(KeptHold::decode(&bytes), Some(hold));
             for cut in 0..bytes.len() {
@@ -298,6 +307,12 @@ mod tests {
             }
         }
         assert_eq!(KeptHold::decode(&[2; 40]), None);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_prolongs_nothing() {
+        let left = |now| left(Wall(now), Wall(100), Wall(160)).as_nanos();
+        assert_eq!([10, 100, 130, 160, 999].map(left), [60, 60, 30, 0, 0]);
     }
 
     #[test]

@@ -23,14 +23,20 @@ pub(super) struct Remembered {
     /// In the order in which they came; names that were taken out since are passed over.
     order: VecDeque<Name>,
     /// What rules did before a restart; as long as that lasts, a path stays afterwards.
-    effects: Map<Name, Effects>,
+    effects: Map<SiteKey, Vec<(u16, Effects)>>,
 }
 
 impl Remembered {
-    pub(super) fn take(&mut self, name: &Name) -> (Option<Learned>, Option<Effects>) {
-        let learned = if self.learned.is_empty() { None } else { self.learned.remove(name) };
-        let effects = if self.effects.is_empty() { None } else { self.effects.remove(name) };
-        (learned, effects)
+    pub(super) fn take(&mut self, name: &Name) -> Option<Learned> {
+        if self.learned.is_empty() { None } else { self.learned.remove(name) }
+    }
+
+    /// What rules did at a site, by source.
+    pub(super) fn take_effects(&mut self, site: &SiteKey) -> Vec<(u16, Effects)> {
+        if self.effects.is_empty() {
+            return Vec::new();
+        }
+        self.effects.remove(site).unwrap_or_default()
     }
 
     /// Keeps one more; whom it had to forget for it.
@@ -50,18 +56,33 @@ impl Remembered {
     /// What a rule did to a path that will come with its mail.
     pub(super) fn keep_effects(&mut self, name: Name, effects: Effects) {
         if self.effects.len() < REMEMBERED_MAX {
-            self.effects.insert(name, effects);
+            self.effects.entry(name.0).or_default().push((name.1, effects));
         }
     }
 
     /// An operator ended them, of all sources.
     pub(super) fn forget_effects(&mut self, site: &str) -> Vec<Name> {
-        let is_of = |name: &Name, _: &mut Effects| name.0.name() == site;
-        self.effects.extract_if(is_of).map(|(name, _)| name).collect()
+        let is_of = |key: &SiteKey, _: &mut Vec<_>| key.name() == site;
+        let names = |(key, paths): (SiteKey, Vec<(u16, Effects)>)| {
+            paths.into_iter().map(move |(source, _)| (key.clone(), source))
+        };
+        self.effects.extract_if(is_of).flat_map(names).collect()
     }
 }
 
 impl Scheduler {
+    /// Lets what rules did at a site before a restart bind its first connection.
+    pub(super) fn resume_effects(&mut self, now: Now, number: u32) {
+        let key = self.sites[number].key.clone();
+        for (source, effects) in self.remembered.take_effects(&key) {
+            let at = self.path_from(now, number, source);
+            let path = self.sites[number].path(at);
+            path.effects = effects;
+            path.saved.has_effects(now.mono);
+            self.arm_path((number, at));
+        }
+    }
+
     /// Keeps what was learned of a site that is about to be forgotten.
     pub(super) fn remember(&mut self, now: Now, number: u32) {
         self.save_site(now, number);

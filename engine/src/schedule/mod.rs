@@ -259,7 +259,7 @@ impl Scheduler {
         if let Way::Failed(reply) = &bearing.target.way {
             return self.fail(delivery, reply.clone());
         }
-        let number = self.site_for(&bearing.target, &bearing.domain);
+        let number = self.site_for(now, &bearing.target, &bearing.domain);
         let course = self.course_for(now, number, bearing.domain, bearing.flow);
         let due = due.filter(|due| *due > now.mono);
         // Held until all parts have found their place: the first may be over at once.
@@ -377,7 +377,7 @@ impl Scheduler {
     }
 
     /// The site of a target, new if need be; a fresher target replaces the one it had.
-    fn site_for(&mut self, target: &Arc<Target>, domain: &str) -> u32 {
+    fn site_for(&mut self, now: Now, target: &Arc<Target>, domain: &str) -> u32 {
         if let Some(number) = self.sites.find(&target.site) {
             let site = &mut self.sites[number];
             if target.fresh_until >= site.target.fresh_until {
@@ -388,7 +388,9 @@ impl Scheduler {
         let provider = self.policies.provider_of(target, domain);
         let policy = &self.policies[self.policies.of(domain, provider.as_deref())];
         let pace = Pace::new(Arc::clone(&policy.settings), Arc::clone(&policy.name));
-        self.sites.add(Arc::clone(target), pace, provider)
+        let number = self.sites.add(Arc::clone(target), pace, provider);
+        self.resume_effects(now, number);
+        number
     }
 
     /// A delivery in transactions of as many recipients as the site takes.

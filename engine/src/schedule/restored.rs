@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::control::Learned;
-use super::durable::{KeptHold, ON_PATH, ON_SCOPE, Reached, Reader, Writer};
+use super::durable::{KeptHold, ON_PATH, ON_SCOPE, Reached, Reader, Writer, left};
 use super::hold::{Held, RULE};
 use super::{Action, Scheduler};
 use crate::base::time::{Now, Wall, WallStep};
@@ -101,10 +101,11 @@ impl Scheduler {
 
     /// An order of this run stands.
     fn restore_hold(&mut self, now: Now, scope: &Scope, kept: KeptHold) -> Option<()> {
-        if kept.until.is_some_and(|until| until <= now.wall) {
+        let left = kept.until.map(|until| left(now.wall, kept.as_of, until));
+        if left.is_some_and(|left| left.is_zero()) {
             return None;
         }
-        let until = kept.until.map(|until| now.mono_at(until));
+        let until = left.map(|left| now.mono.plus(left));
         if self.holds.get(scope).is_none() {
             self.install_hold(scope, Held { hold: Hold { by: kept.by, until }, written: until });
         }
@@ -138,11 +139,11 @@ impl Scheduler {
         }
         let key = Writer::default().scope(Some(scope)).done();
         let ruled: Box<[u8]> = [&[ON_SCOPE], &*key].concat().into();
-        let held = self.holds.get(scope);
+        let (as_of, held) = (self.durable(now.wall), self.holds.get(scope));
         let is_ruled = held.is_some_and(|hold| hold.by.starts_with(RULE));
         let value = held.map(|hold| {
             let until = hold.until.map(|until| self.durable(now.wall_at(until)));
-            KeptHold { until, by: hold.by.clone() }.encode()
+            KeptHold { as_of, until, by: hold.by.clone() }.encode()
         });
         let value = value.unwrap_or_default();
         let (by_operator, by_rule) =

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::control::{Changes, Learned};
-use super::durable::{ON_PATH, Reader, VERSION, Writer};
+use super::durable::{ON_PATH, Reader, VERSION, Writer, left};
 use super::feedback::At;
 use super::rules::{Change, Effect, Effects};
 use super::{Action, Scheduler};
@@ -26,16 +26,19 @@ pub(super) struct Saved {
     /// When that was written, or looked at, last.
     looked_at: Mono,
     changed: bool,
-    /// The same for what rules asked for; [`Mono::NEVER`]: nothing is written.
+    /// When what rules asked for was written; `None`: nothing is.
     effects_at: Option<Mono>,
     prolonged: bool,
 }
 
 impl Saved {
     /// As a restart, or a site that was idle, left it.
-    pub(super) fn of(learned: Option<Learned>, has_effects: bool) -> Self {
-        let effects_at = has_effects.then(Mono::default);
-        Self { learned, effects_at, ..Self::default() }
+    pub(super) fn of(learned: Option<Learned>) -> Self {
+        Self { learned, ..Self::default() }
+    }
+
+    pub(super) fn has_effects(&mut self, now: Mono) {
+        self.effects_at = Some(now);
     }
 }
 
@@ -133,7 +136,8 @@ impl Scheduler {
 
     fn encode_effects(&self, now: Now, effects: &[&Effect]) -> Box<[u8]> {
         let count = u8::try_from(effects.len()).unwrap_or(u8::MAX);
-        let head = Writer::default().byte(VERSION).byte(count);
+        let as_of = self.durable(now.wall);
+        let head = Writer::default().byte(VERSION).number64(as_of.0).byte(count);
         let add = |with: Writer, effect: &&Effect| {
             let until = self.durable(now.wall_at(effect.until));
             with.number64(until.0).text(&effect.by.name).restraint(&effect.restraint)
@@ -145,9 +149,11 @@ impl Scheduler {
     pub(super) fn decode_effects(&self, now: Now, value: &[u8]) -> Option<Effects> {
         let mut reader = Reader(value);
         reader.version()?;
+        let as_of = Wall(reader.number64()?);
         let mut effects = Effects::default();
         for _ in 0..reader.byte()? {
-            let until = now.mono_at(Wall(reader.number64()?));
+            let left = left(now.wall, as_of, Wall(reader.number64()?));
+            let until = now.mono.plus(left);
             let rule = reader.text()?;
             let restraint = reader.restraint()?;
             if let Some(by) = self.rules.label(rule) {

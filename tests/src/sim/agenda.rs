@@ -44,6 +44,8 @@ pub enum Due {
     Settings { run: u32, shard: usize },
     /// A shard is told of a hold.
     Hold { run: u32, shard: usize, hold: usize },
+    /// A shard is told of an operator's order.
+    Order { run: u32, shard: usize, order: usize },
     /// Something goes wrong, or is done to the engine.
     Fault(Fault),
     /// The engine starts again.
@@ -71,6 +73,8 @@ pub enum Fault {
     Reload,
     /// The operator stops some mail.
     Hold,
+    /// He holds, releases or cancels some, and waits for the answer.
+    Order,
     /// Somebody sets the wall clock.
     WallStep,
     /// A client connects that will read nothing and never go.

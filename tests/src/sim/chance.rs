@@ -26,6 +26,9 @@ pub enum Stream {
     Bytes,
     /// Whether there is more mail than hosts take.
     Crowds,
+    /// What operators order, and when.
+    Orders,
+    OrdersCourse,
 }
 
 /// One stream of chance.

@@ -62,6 +62,7 @@ fn options() -> Options {
         bounds: Bounds::default(),
         is_crowd: false,
         tells_whom: false,
+        orders: 0,
     }
 }
 

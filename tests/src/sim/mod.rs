@@ -24,6 +24,7 @@ pub mod limit;
 pub mod names;
 pub mod net;
 pub mod options;
+pub mod orders;
 #[cfg(feature = "planted")]
 pub mod planted;
 mod quiet;

@@ -35,6 +35,8 @@ pub struct Options {
     pub is_crowd: bool,
     /// Whether hosts say whom they mean when they refuse.
     pub tells_whom: bool,
+    /// Of operators.
+    pub orders: u64,
 }
 
 /// Seeds below have no later troubles, so that they stay the worlds they were when recorded.
@@ -196,6 +198,7 @@ impl Options {
             bounds: Bounds::default(),
             is_crowd: false,
             tells_whom: seed >= TELLING_FROM,
+            orders: super::orders::draw(seed),
         };
         options.bounds = Bounds::draw(seed, options.groups.len());
         options.later =

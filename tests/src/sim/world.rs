@@ -5,6 +5,7 @@ mod binding;
 mod fate;
 mod inside;
 mod later;
+mod orders;
 mod trapped;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,6 +26,7 @@ use super::limit::Limit;
 use super::names::Names;
 use super::net::{Far, Link, LinkId, Net, Word};
 use super::options::{Faults, HostPlan, Manners, Options, Size};
+use super::orders::Orders;
 use super::quiet::Quiet;
 use super::spooled;
 use super::trace::Trace;
@@ -74,6 +76,7 @@ pub struct World {
     bounds_before: Vec<(u64, Bounds)>,
     bounds_since: u64,
     holds: Vec<(Scope, Hold)>,
+    orders: Orders,
     /// Whether the turn that is taken was told of what was decided in an earlier one.
     is_late_turn: bool,
     /// Resets, by which messages begin at hosts without pipelining: when they were decided.
@@ -136,6 +139,7 @@ impl World {
             bounds_before: Vec::new(),
             bounds_since: 0,
             holds: Vec::new(),
+            orders: Orders::new(seed),
             is_late_turn: false,
             resets: BTreeMap::new(),
             counters: Counters::default(),
@@ -181,6 +185,7 @@ impl World {
         self.agenda.add(begin + self.options.trouble_for, Due::Calm);
         self.plan_faults(begin);
         self.plan_later(begin);
+        self.plan_orders(begin);
     }
 
     /// Lets a client send a mail.
@@ -325,6 +330,10 @@ impl World {
                 self.hold_arrives(run, shard, hold);
                 Ok(())
             }
+            Due::Order { run, shard, order } => {
+                self.order_arrives(run, shard, order);
+                Ok(())
+            }
             Due::Fault(fault) => self.fault(fault),
             Due::Start => self.start(),
             Due::Calm => self.calm(),
@@ -401,7 +410,7 @@ impl World {
     /// Whether the world has come to rest; if not, looks again later.
     fn look_for_rest(&mut self) -> Result<(), Violation> {
         let Some(calm_since) = self.calm_since else { return Ok(()) };
-        if self.is_resting()? {
+        if self.release_all()? && self.is_resting()? {
             self.is_over = true;
             let mut figures = self.figures(0).unwrap_or_default();
             figures.is_at_rest = true;
@@ -476,6 +485,7 @@ fn kind(due: &Due) -> &'static str {
         Due::Client { .. } => "client",
         Due::Settings { .. } => "settings",
         Due::Hold { .. } => "hold",
+        Due::Order { .. } => "order",
         Due::Fault(_) => "fault",
         Due::Start => "start",
         Due::Calm => "calm",

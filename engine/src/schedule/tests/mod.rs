@@ -5,6 +5,7 @@ mod clocks;
 mod fairness;
 mod leases;
 mod replies;
+mod restored;
 mod ruling;
 mod steering;
 mod walk;
@@ -399,7 +400,8 @@ impl World {
         assert_eq!(site.in_use as usize, lent);
         let is_held = self.scheduler.held(site, roster::BUILT_IN).is_some()
             || site.trunks.iter().all(|trunk| !self.scheduler.order.has_next(*trunk));
-        if site.ready == site.cancelled.ready || self.scheduler.stopping || is_held {
+        let is_stopped = self.scheduler.stopping || self.scheduler.awaits_state;
+        if site.ready == site.cancelled.ready || is_stopped || is_held {
             return;
         }
         if !site.trunks.iter().any(|trunk| self.scheduler.order.has_next(*trunk)) {

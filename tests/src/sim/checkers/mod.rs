@@ -17,6 +17,7 @@ mod rates_kept;
 mod replies_kept;
 mod rules_kept;
 mod served_in_time;
+mod state_kept;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use postrider_engine::shard::Fact;
 
 use super::bounds::{Key, Of, Rule};
 use super::ledger::{Ledger, Spooled, Taking};
+use super::orders::Order;
 
 /// Something that happened, as the world knows it.
 #[derive(Debug)]
@@ -65,6 +67,13 @@ pub enum Seen<'a> {
         source: usize,
         lasts: Duration,
         at: u64,
+    },
+    /// An operator orders something; it was answered, or never will be.
+    Ordered {
+        order: &'a Order,
+    },
+    OrderEnded {
+        order: &'a Order,
     },
     /// New settings are under way to the shards.
     Rebound,
@@ -238,6 +247,7 @@ impl Checkers {
             Box::new(even_shares::EvenShares::default()),
             Box::new(replies_kept::RepliesKept::default()),
             Box::new(only_damaged_aside::OnlyDamagedAside::default()),
+            Box::new(state_kept::StateKept::default()),
             Box::new(memory_bounds::MemoryBounds::default()),
         ])
     }

@@ -3,17 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postrider_engine::model::admin::Verb;
 use postrider_engine::model::message::MessageId;
 use postrider_engine::shard::Fact;
 
+use super::state_kept::reaches;
 use super::{Checker, Seen};
 use crate::sim::ledger::{Kind, Ledger, Spooled, parse_id};
+use crate::sim::orders::Order;
 
 #[derive(Debug, Default)]
 pub(super) struct NoMailLost {
     /// What must not be lost: address to the mail's name.
     owed: BTreeMap<String, MessageId>,
-    /// Delivered or reported.
+    /// Whose it is.
+    tenants: BTreeMap<String, String>,
+    /// Delivered, reported or cancelled.
     done: BTreeSet<String>,
     /// Mail whose own bytes were damaged.
     rotten: BTreeSet<MessageId>,
@@ -24,6 +29,7 @@ impl NoMailLost {
     fn issued(&mut self, stored: &Spooled) {
         for pending in &stored.pending {
             self.owed.insert(pending.address.clone(), stored.id);
+            self.tenants.insert(pending.address.clone(), (*stored.flow.tenant).to_owned());
         }
     }
 
@@ -35,6 +41,16 @@ impl NoMailLost {
         let recipients = mail.map(|mail| &ledger.mails[mail].recipients);
         for recipient in recipients.into_iter().flatten() {
             self.done.insert(ledger.recipients[*recipient].address.clone());
+        }
+    }
+
+    /// Up to the answer it may be cancelled; from then on nothing more.
+    fn cancelled(&mut self, order: &Order) {
+        let steer = &order.steer;
+        if steer.verb == Verb::Cancel {
+            let is_of = |tenant: &&String| reaches(&steer.reach, tenant, None);
+            let of = self.tenants.iter().filter(|(_, tenant)| is_of(tenant));
+            self.done.extend(of.map(|(address, _)| address.clone()));
         }
     }
 
@@ -61,6 +77,7 @@ impl Checker for NoMailLost {
                 }
                 Kind::Unknown => {}
             },
+            Seen::Ordered { order } | Seen::OrderEnded { order } => self.cancelled(order),
             Seen::Told { fact, about } => self.told(ledger, fact, about),
             Seen::Rotten { messages, about, .. } => {
                 self.rotten.extend(messages.iter().copied());

@@ -89,6 +89,7 @@ impl World {
         self.marks.clear();
         let is_disk_good = self.quiet.is_ready();
         self.quiet.run_ends();
+        self.void_orders()?;
         self.see(&Seen::Ended { in_order, is_disk_good })?;
         self.look_at_disk()?;
         let pause = self.fault_chance.skewed(MS, 2 * MINUTE);
@@ -114,6 +115,7 @@ impl World {
             Fault::Rot => self.rot()?,
             Fault::Reload => self.reload()?,
             Fault::Hold => self.hold()?,
+            Fault::Order => self.order()?,
             Fault::WallStep => self.step_wall(),
             Fault::Rogue => self.rogue(),
             Fault::RotBody => self.rot_body()?,
