@@ -8,7 +8,7 @@ use super::control::{Door, Seen, Signal, Stage};
 use super::feedback::At;
 use super::permit::{Flight, Lease};
 use super::settle::whole;
-use super::warm_up::is_bad;
+use super::warm_up::{is_bad, is_unsent};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::delivery::{Delivery, LeaseId};
@@ -29,7 +29,7 @@ impl Scheduler {
         let taken = self.leases[slot].take(done.message, done.first);
         let Some(mut flight) = taken.map(|flight| self.landed(flight)) else { return };
         let Lease { site: number, path, .. } = self.leases[slot];
-        if matches!(done.result, Attempt::NotTried) {
+        if is_unsent(&done) {
             self.uncount((number, path), &mut flight);
         }
         self.land(number, path);
@@ -77,7 +77,7 @@ impl Scheduler {
         match result {
             Attempt::Delivered(reply) => {
                 self.note_answer(now, slot, &flight, Some(Signal::Delivered));
-                self.note_day_answer((number, path), false);
+                self.note_day_answer((number, path), &flight, false);
                 let attempts = flight.delivery.attempts.saturating_add(1);
                 let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
                 let strict = self.strict(slot);
@@ -99,7 +99,8 @@ impl Scheduler {
                     signal.map(|one| if one == Signal::Site { Signal::Content } else { one });
                 self.note_answer(now, slot, &flight, signal);
                 let spared = self.rule_on(now, (number, path), &flight, remote, &mut recipients);
-                self.note_day_answer((number, path), is_bad(&recipients, complaint.as_ref()));
+                let is_bad = is_bad(&recipients, complaint.as_ref());
+                self.note_day_answer((number, path), &flight, is_bad);
                 if let Some(complaint) = complaint {
                     self.hear(now, slot, flight.given, complaint);
                 }
@@ -126,7 +127,7 @@ impl Scheduler {
                 let Lease { opened, answered, .. } = self.leases[slot];
                 self.mark(slot, |lease| lease.answered += 1);
                 self.rule_on_complaint(now, (number, path), &flight, remote, &complaint.reply);
-                self.note_day_answer((number, path), is_bad(&[], Some(&complaint)));
+                self.note_day_answer((number, path), &flight, is_bad(&[], Some(&complaint)));
                 let given = flight.given;
                 self.put_back(now, flight);
                 let session = &mut self.sites[number].path(path).session;

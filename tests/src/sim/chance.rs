@@ -22,6 +22,8 @@ pub enum Stream {
     /// What binds the mail beside connections, and how that changes.
     Bounds,
     BoundsCourse,
+    /// Which sources are new, and when midnight is.
+    WarmUp,
 }
 
 /// One stream of chance.

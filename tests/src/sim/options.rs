@@ -185,7 +185,7 @@ impl Options {
             labels: draw_labels(seed),
             bounds: Bounds::default(),
         };
-        options.bounds = Bounds::draw(seed, options.groups.len());
+        options.bounds = Bounds::draw(seed, options.groups.len(), options.trouble_for);
         options.later =
             std::mem::take(&mut options.later).within_reason(&options.groups, options.expire);
         options

@@ -13,8 +13,8 @@ use postrider_engine::shard::Event;
 use super::World;
 use crate::sim::agenda::Due;
 use crate::sim::bounds::{Key, Of, source_name};
-use crate::sim::checkers::{Begun, RateInForce, Seen, Violation, Way};
-use crate::sim::clock::{MINUTE, MS, SECOND};
+use crate::sim::checkers::{Begun, DayInForce, RateInForce, Seen, Violation, Way};
+use crate::sim::clock::{DAY, MINUTE, MS, SECOND};
 use crate::sim::host::Mark;
 use crate::sim::limit::PERMIT_AGE_MAX;
 use crate::sim::net::{Far, LinkId, Word};
@@ -97,7 +97,27 @@ impl World {
         let reset = if of == Of::Messages { self.resets.remove(&link) } else { None };
         let earliest = reset.unwrap_or_else(|| self.earliest());
         let flow = sender.and_then(|sender| self.flow_of(sender));
-        self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, flow }))
+        let day = self.day_in_force(&way, earliest, at);
+        self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, day, flow }))
+    }
+
+    /// The day that a message which begins now is of.
+    fn day_in_force(&self, way: &Way, earliest: u64, at: u64) -> Option<DayInForce> {
+        let (key, curve) = self.options.bounds.curve_of(way.source, way.site)?;
+        let started = self.engine.as_ref()?.started;
+        let since = self.clock.of_mono(started.mono);
+        let date_of = |at: u64| (started.wall.0 + at.saturating_sub(since)) / DAY;
+        let (date, is_doubtful) = (date_of(at), date_of(earliest) != date_of(at));
+        Some(DayInForce { key, date, is_doubtful, days: curve.days.clone() })
+    }
+
+    /// A host has taken a message of the present run.
+    pub(super) fn taken_from(&mut self, link: LinkId) -> Result<(), Violation> {
+        if !self.options.bounds.is_on || self.net.link(link).run != self.run {
+            return Ok(());
+        }
+        let Some(way) = self.way_of(link) else { return Ok(()) };
+        self.see(&Seen::TakenFrom(&way))
     }
 
     /// When what happens in this turn may have been decided at the earliest.
