@@ -120,6 +120,12 @@ impl Scheduler {
         }
     }
 
+    /// Whether some source cannot be counted here for want of room.
+    pub(super) fn lacks_a_day(&self, number: u32) -> bool {
+        let lacks = |path: &Path| path.day.is_none() && self.curve_of(path.source).is_some();
+        self.sites[number].paths.iter().any(lacks)
+    }
+
     /// Those of all pools of a site, after a reload, or where there was no room for them before.
     pub(super) fn find_all_days(&mut self, now: Now, number: u32) {
         for at in 0..self.sites[number].trunks.len() {
