@@ -1,6 +1,6 @@
 //! What an earlier run wrote down, taken up again before any mail goes out.
 
-use super::Scheduler;
+use super::{Action, Scheduler};
 use crate::base::time::{Now, Wall, WallStep};
 use crate::model::state::{StateItem, Topic};
 
@@ -19,7 +19,12 @@ impl Scheduler {
     pub fn handle_restored(&mut self, now: Now, item: &StateItem) {
         match item.topic {
             Topic::Learned | Topic::Hold | Topic::Cancel | Topic::RuleEffect => {}
-            Topic::WarmUp => self.restore_day(now, item),
+            Topic::WarmUp => {
+                if self.restore_day(now, item).is_none() {
+                    let forgotten = StateItem::forgotten(item.topic, item.key.clone());
+                    self.actions.push_back(Action::Remember(forgotten));
+                }
+            }
             Topic::Other(_) => {}
         }
     }
