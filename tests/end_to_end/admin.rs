@@ -15,7 +15,7 @@ use crate::world::{PATIENCE, QUICK_RETRIES, Setup, World};
 const A_WHILE: Duration = Duration::from_secs(3);
 
 /// An engine with a socket, whose clients may say whose their mail is.
-fn set_up(world: &World, shards: u16, more: &str) {
+pub(crate) fn set_up(world: &World, shards: u16, more: &str) {
     let socket = world.home.path().join("admin.sock");
     let more = format!("[admin]\nsocket = \"{}\"\n{more}", socket.display());
     let listen = "trust_headers_from = [\"127.0.0.0/8\"]";
@@ -42,7 +42,7 @@ fn run(world: &World, line: &str) -> Output {
 }
 
 /// What a command answers as JSON.
-fn ask(world: &World, line: &str) -> Value {
+pub(crate) fn ask(world: &World, line: &str) -> Value {
     let output = run(world, &format!("{line} --json"));
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{line}: {words}");

@@ -21,4 +21,5 @@ mod secured;
 mod stopping;
 mod strict;
 mod transfers;
+mod warm_up;
 mod world;

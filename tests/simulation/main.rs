@@ -43,7 +43,7 @@ fn recorded_worlds_keep_every_promise() {
 fn fixed_worlds_keep_every_promise() {
     let fixed = FIXED.chain(FIXED_LATER).chain(FIXED_LABELS).chain(FIXED_BOUNDS);
     let judged = check(fixed.chain(FIXED_CROWDS).collect());
-    assert_eq!(judged.len(), 18);
+    assert_eq!(judged.len(), 19);
     assert!(judged.values().all(|times| *times > 0), "{judged:?}");
 }
 

@@ -86,7 +86,9 @@ impl Scheduler {
             if site.alarms.pace == at {
                 site.alarms.pace = Mono::NEVER;
                 self.wakes += 1;
-                self.find_all_days(now, number);
+                if self.lacks_a_day(number) {
+                    self.find_all_days(now, number);
+                }
                 self.dispatch(now, number);
             }
         }

@@ -6,7 +6,7 @@ use super::feedback::{At, signal_for};
 use super::permit::{Flight, Lease};
 use super::ruling::Fate;
 use super::settle::whole;
-use super::warm_up::is_bad;
+use super::warm_up::{is_bad, is_unsent};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::delivery::{Delivery, LeaseId};
@@ -20,7 +20,7 @@ impl Scheduler {
         let taken = self.leases[slot].take(done.message, done.first);
         let Some(mut flight) = taken.map(|flight| self.landed(flight)) else { return };
         let Lease { site: number, path, .. } = self.leases[slot];
-        if matches!(done.result, Attempt::NotTried) {
+        if is_unsent(&done) {
             self.uncount((number, path), &mut flight);
         }
         self.land(number, path);
@@ -56,7 +56,7 @@ impl Scheduler {
     fn judge_delivered(&mut self, now: Now, slot: u32, flight: Flight, reply: Reply) {
         self.note_answer(now, slot, &flight);
         self.hear(now, slot, flight.given, Signal::Delivered);
-        self.note_day_answer(self.leases[slot].at(), false);
+        self.note_day_answer(self.leases[slot].at(), &flight, false);
         let attempts = flight.delivery.attempts.saturating_add(1);
         let outcome = whole(&flight.delivery, attempts, Outcome::Delivered { reply });
         let strict = self.strict(slot);
@@ -83,7 +83,7 @@ impl Scheduler {
         self.note_answer(now, slot, &flight);
         let at = self.leases[slot].at();
         let ruling = self.rule_on_recipients(now, at, &flight, remote, &mut recipients);
-        self.note_day_answer(at, is_bad(&recipients, complaint.as_ref()));
+        self.note_day_answer(at, &flight, is_bad(&recipients, complaint.as_ref()));
         let telling = telling(&recipients);
         let signal = match telling.map_or(Signal::Delivered, |one| signal_for(one.cause)) {
             _ if ruling.asks_to_slow_down => Signal::Throttle,
@@ -131,7 +131,7 @@ impl Scheduler {
         self.mark(slot, |lease| lease.answered += 1);
         self.count_answer(now, at, flight.course);
         let ruling = self.rule_on(now, at, flight.course, remote, &complaint.reply);
-        self.note_day_answer(at, is_bad(&[], Some(&complaint)));
+        self.note_day_answer(at, &flight, is_bad(&[], Some(&complaint)));
         let given = flight.given;
         // An operator may know that such a reply is about the message, and not about the site.
         if let Some(fate @ (Fate::Bounce | Fate::Defer)) = ruling.fate {

@@ -56,10 +56,7 @@ impl Scheduler {
                 Some(())
             }),
             Topic::RuleEffect => self.restore_effect(now, item),
-            Topic::WarmUp => {
-                self.restore_day(now, item);
-                Some(())
-            }
+            Topic::WarmUp => self.restore_day(now, item),
             Topic::Other(_) => Some(()),
         };
         // What is over, or whose rule is gone, is not asked again at the next start.

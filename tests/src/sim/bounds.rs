@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use postrider_engine::model::settings::{
-    Action, Caps, DomainPattern, Origin, PoolMember, PoolSettings, ProviderMatch, ProviderSettings,
-    Rate, RuleScope, RuleSettings, SiteSettings, SourceSettings, Subject, TenantSettings, Trigger,
+    Action, Caps, DomainPattern, Origin, Overflow, PoolMember, PoolSettings, ProviderMatch,
+    ProviderSettings, Rate, RuleScope, RuleSettings, SiteSettings, SourceSettings, Subject,
+    TenantSettings, Trigger, WarmUp,
 };
 
 use super::chance::{Chance, Stream};
@@ -16,6 +17,9 @@ use super::clock::{MINUTE, SECOND};
 pub const BOUNDS_FROM: u64 = 300_000;
 /// Nor, below, are there rates in bytes of what sites share.
 pub const BYTES_FROM: u64 = 1_000_000;
+
+/// Seeds below have no source in its warm-up.
+pub const WARM_UP_FROM: u64 = 400_000;
 
 /// What hosts say to a whole message only while there is trouble.
 const TROUBLE: [&str; 2] = ["not now", "not this"];
@@ -63,6 +67,8 @@ pub struct Bounds {
     pub tenants: Vec<(&'static str, Caps)>,
     /// Holds by an operator.
     pub holds: u64,
+    /// Where sources warm up: how long after the beginning a date ends.
+    pub midnight: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -88,6 +94,7 @@ pub struct Source {
     pub ip: IpAddr,
     pub weight: u16,
     pub caps: Caps,
+    pub warm_up: Option<WarmUp>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,11 +139,14 @@ fn caps(chance: &mut Chance) -> Caps {
 
 impl Bounds {
     #[must_use]
-    pub fn draw(seed: u64, groups: usize) -> Self {
+    pub fn draw(seed: u64, groups: usize, trouble_for: u64) -> Self {
         if seed < BOUNDS_FROM {
             return Self::default();
         }
         let mut bounds = Self::draw_all(seed, groups);
+        if seed >= WARM_UP_FROM {
+            bounds.draw_warm_ups(&mut Chance::new(seed, Stream::WarmUp), trouble_for);
+        }
         if seed >= BYTES_FROM {
             bounds.draw_bytes(&mut Chance::new(seed, Stream::Bytes));
         }
@@ -155,7 +165,33 @@ impl Bounds {
             rules: (0..rules).map(|_| Rule::draw(chance, groups)).collect(),
             tenants: tenants(chance),
             holds: if chance.one_in(2) { 0 } else { chance.skewed(1, 4) },
+            midnight: None,
         }
+    }
+
+    fn draw_warm_ups(&mut self, chance: &mut Chance, trouble_for: u64) {
+        for source in &mut self.sources {
+            source.warm_up = some(chance, 2, warm_up);
+        }
+        if self.sources.iter().any(|source| source.warm_up.is_some()) {
+            self.midnight = Some(chance.between(1, trouble_for));
+        }
+    }
+
+    /// Whether mail may have to wait for another date, and be given up untried.
+    #[must_use]
+    pub fn waits_for_midnight(&self) -> bool {
+        let curves = || self.sources.iter().filter_map(|source| source.warm_up.as_ref());
+        curves().any(|curve| curve.overflow == Overflow::Wait)
+            || !self.sources.is_empty() && curves().count() == self.sources.len()
+    }
+
+    /// Who counts what a source sends to a site in its warm-up, and what the curve is.
+    #[must_use]
+    pub fn curve_of(&self, source: usize, site: usize) -> Option<(Key, &WarmUp)> {
+        let curve = self.sources.get(source.checked_sub(1)?)?.warm_up.as_ref()?;
+        let provider = self.provider_of(site).map(|one| Key::ProviderPath(source, one));
+        Some((provider.unwrap_or(Key::Path(source, site)), curve))
     }
 
     /// Rates in bytes of what sites share.
@@ -184,7 +220,8 @@ impl Bounds {
             }
             2 if !self.sources.is_empty() => {
                 let at = chance.index(self.sources.len());
-                self.sources[at] = Source::draw(chance, at);
+                let warm_up = self.sources[at].warm_up.take();
+                self.sources[at] = Source { warm_up, ..Source::draw(chance, at) };
             }
             3 => self.tenants = tenants(chance),
             _ => self.rules = (0..chance.below(3)).map(|_| Rule::draw(chance, groups)).collect(),
@@ -329,6 +366,7 @@ impl Source {
             ip: Ipv4Addr::new(10, 99, 0, 1 + u8::try_from(at).unwrap_or(0)).into(),
             weight: *chance.pick(&[1, 1, 3, 1000]),
             caps: if chance.one_in(3) { caps(chance) } else { Caps::default() },
+            warm_up: None,
         }
     }
 
@@ -340,9 +378,25 @@ impl Source {
             address_v6: None,
             hostname: None,
             caps: self.caps.clone(),
-            warm_up: None,
+            warm_up: self.warm_up.clone(),
             origin: Origin::default(),
         }
+    }
+}
+
+/// A few messages a day, so that it binds.
+fn warm_up(chance: &mut Chance) -> WarmUp {
+    let mut most = 0;
+    let mut day = || {
+        most += number(chance, 0, 6).max(u32::from(most == 0));
+        most
+    };
+    let days = [day(), day(), day()];
+    WarmUp {
+        days: days[..chance.length(1, days.len())].to_vec(),
+        overflow: *chance.pick(&[Overflow::Pool, Overflow::Wait]),
+        freeze_percent: *chance.pick(&[1, 50]),
+        freeze_sample: *chance.pick(&[1, 1000]),
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Stream {
     /// What operators order, and when.
     Orders,
     OrdersCourse,
+    /// Which sources are new, and when midnight is.
+    WarmUp,
 }
 
 /// One stream of chance.

@@ -56,6 +56,12 @@ impl Clock {
         self.stepped = self.stepped.saturating_add(by);
     }
 
+    /// Before anything begins: a date ends so long from now.
+    pub fn end_date_in(&mut self, wait: u64) {
+        let end = (self.now().wall.0 + wait).next_multiple_of(DAY);
+        self.step_wall((end - self.now().wall.0 - wait).cast_signed());
+    }
+
     /// The machine was started again.
     pub fn reboot(&mut self) {
         self.booted = self.at - SECOND;

@@ -32,6 +32,8 @@ pub struct Engine {
     pub notes: Vec<(VecDeque<Note>, u64)>,
     pub budget: Arc<Budget>,
     pub cells: Arc<CellTable>,
+    /// When it was started: what its dates go by.
+    pub started: Now,
     /// When an orderly stop was asked to be over.
     pub stop_by: Option<u64>,
 }
@@ -91,7 +93,7 @@ impl Engine {
         }
         let pairs = cores.len() * cores.len();
         let notes = (0..pairs).map(|_| (VecDeque::new(), 0)).collect();
-        Self { run, generation: run, cores, notes, budget, cells, stop_by: None }
+        Self { run, generation: run, cores, notes, budget, cells, started: now, stop_by: None }
     }
 
     /// New settings of these options, of a later generation than all before.

@@ -200,7 +200,7 @@ impl Options {
             tells_whom: seed >= TELLING_FROM,
             orders: super::orders::draw(seed),
         };
-        options.bounds = Bounds::draw(seed, options.groups.len());
+        options.bounds = Bounds::draw(seed, options.groups.len(), options.trouble_for);
         options.later =
             std::mem::take(&mut options.later).within_reason(&options.groups, options.expire);
         gather(&mut options, seed);

@@ -161,6 +161,12 @@ impl World {
         if self.options.bounds.is_on {
             self.ledger.held_up = HELD_UP_MAX;
         }
+        if let Some(midnight) = self.options.bounds.midnight {
+            self.clock.end_date_in(midnight);
+        }
+        if self.options.bounds.waits_for_midnight() {
+            self.ledger.held_up = u64::MAX / 2;
+        }
         for (number, group) in self.options.groups.iter().enumerate() {
             self.ledger.retry.push(group.retry.clone());
             for (site, hosts) in group.sites.iter().enumerate() {

@@ -170,6 +170,28 @@ fn a_message_of_which_nothing_was_sent_does_not_count() {
 }
 
 #[test]
+fn a_message_that_a_host_cannot_be_sent_does_not_count_nor_is_it_an_answer() {
+    let mut world = world_of(&[("new", curve(&[3], Overflow::Pool))]);
+    world.send_some(10);
+    let objection = || Attempt::Mixed {
+        recipients: vec![RecipientResult {
+            recipient: 0,
+            class: Class::Failed,
+            cause: Cause::Content,
+            reply: reply(554, "8-bit content, and the host does not offer 8BITMIME"),
+        }],
+        complaint: None,
+    };
+    for _ in 0..5 {
+        let at = world.connections.iter().position(|one| !one.work.is_empty()).unwrap();
+        world.done(at, |_| objection());
+    }
+    assert_eq!(world.sent_by("new"), 3);
+    let report = world.scheduler.describe_sites(world.now, "mx.example").remove(0);
+    assert_eq!(report.paths[0].warm_up.unwrap().answers, 3);
+}
+
+#[test]
 fn recipients_of_one_message_count_once() {
     let mut world = world_of(&[("new", curve(&[3], Overflow::Pool))]);
     for _ in 0..10 {

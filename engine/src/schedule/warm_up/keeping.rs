@@ -55,14 +55,12 @@ impl Scheduler {
         (date + set).saturating_sub(steady)
     }
 
-    /// What an earlier run left of a count. Where the wall clock was set back since, its day is today.
-    pub(in crate::schedule) fn restore_day(&mut self, now: Now, item: &StateItem) {
-        let forget = || Action::Remember(StateItem::forgotten(Topic::WarmUp, item.key.clone()));
-        let Some(key) = kept::decode_key(&item.key) else { return };
+    /// What an earlier run left of a count; all shards may be told. Where the wall clock was set back
+    /// since, its day is today. `None`: it is of no use any more.
+    pub(in crate::schedule) fn restore_day(&mut self, now: Now, item: &StateItem) -> Option<()> {
+        let key = kept::decode_key(&item.key)?;
         let source = self.roster.source_number(&key.source);
-        if source.and_then(|source| self.curve_of(source)).is_none() {
-            return self.actions.push_back(forget());
-        }
+        source.and_then(|source| self.curve_of(source))?;
         match kept::decode(&item.value) {
             Ok((count, tally)) => {
                 let today = date_of(now.wall);
@@ -70,11 +68,11 @@ impl Scheduler {
                 if let Some(day) = self.cells.day(&key, today).day {
                     day.restore(count, tally);
                 }
+                Some(())
             }
             Err(error) => {
-                let change = format!("starts again: {error}");
-                self.tell_warm_up(&key, change);
-                self.actions.push_back(forget());
+                self.tell_warm_up(&key, format!("starts again: {error}"));
+                None
             }
         }
     }

@@ -20,7 +20,7 @@ use super::site::Site;
 use crate::base::cell::{Day, DayCount, DayKey, Days, Receiver, Refused};
 use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
-use crate::model::note::{Cause, Class, Complaint, RecipientResult};
+use crate::model::note::{Attempt, Cause, Class, Complaint, Done, RecipientResult, Took};
 use crate::model::settings::{Overflow, WarmUp};
 use curve::{cap_of, date_of, end_of};
 
@@ -120,6 +120,12 @@ impl Scheduler {
         }
     }
 
+    /// Whether some source cannot be counted here for want of room.
+    pub(super) fn lacks_a_day(&self, number: u32) -> bool {
+        let lacks = |path: &Path| path.day.is_none() && self.curve_of(path.source).is_some();
+        self.sites[number].paths.iter().any(lacks)
+    }
+
     /// Those of all pools of a site, after a reload, or where there was no room for them before.
     pub(super) fn find_all_days(&mut self, now: Now, number: u32) {
         for at in 0..self.sites[number].trunks.len() {
@@ -197,12 +203,32 @@ impl Scheduler {
 
     /// The site had a word to say about a message: `is_bad`, if it was to slow down, or that it does
     /// not want us.
-    pub(super) fn note_day_answer(&self, (number, path): (u32, u16), is_bad: bool) {
+    pub(super) fn note_day_answer(
+        &self,
+        (number, path): (u32, u16),
+        flight: &Flight,
+        is_bad: bool,
+    ) {
+        if flight.counted.0.is_none() {
+            return;
+        }
         let path = &self.sites[number].paths[usize::from(path)];
         let (Some(curve), Some(day)) = (self.curve_of(path.source), &path.day) else { return };
         if cap_of(curve, day.count().step).is_some() {
             day.note_answer(is_bad);
         }
+    }
+}
+
+/// Whether nothing of a message was sent: it came back, or could not be sent to this host as it is.
+pub(super) fn is_unsent(done: &Done) -> bool {
+    match &done.result {
+        Attempt::NotTried | Attempt::Unreadable => true,
+        Attempt::Mixed { recipients, .. } => {
+            let is_objection = |one: &RecipientResult| one.cause == Cause::Content;
+            done.phases.mail == Took::NOT && recipients.iter().all(is_objection)
+        }
+        Attempt::Delivered(_) | Attempt::Throttled(_) => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The promises, each watched by one checker. Checkers draw no chance and change nothing.
 
 mod backoff_kept;
+mod days_kept;
 mod durable_first;
 mod even_shares;
 mod expiry_kept;
@@ -94,6 +95,8 @@ pub enum Seen<'a> {
         whom: &'a str,
         words: &'a str,
     },
+    /// The same, by which way.
+    TakenFrom(&'a Way),
     /// A host was sent what is not SMTP.
     Nonsense(&'a str),
     /// The core has read that this was taken.
@@ -165,6 +168,8 @@ pub struct Begun {
     /// When that may have been decided at the earliest.
     pub earliest: u64,
     pub rates: Vec<RateInForce>,
+    /// What its source may send in the day.
+    pub day: Option<DayInForce>,
     /// Tenant and campaign of a message, where it is a client's.
     pub flow: Option<(String, String)>,
     /// The place of its mail in the ledger.
@@ -180,6 +185,18 @@ pub struct RateInForce {
     pub since: u64,
     /// How much of it this takes.
     pub units: u64,
+}
+
+/// A day of a source in its warm-up.
+#[derive(Debug)]
+pub struct DayInForce {
+    /// What it is counted with.
+    pub key: Key,
+    pub date: u64,
+    /// Whether it may have been decided on the date before.
+    pub is_doubtful: bool,
+    /// Messages of its days.
+    pub days: Vec<u32>,
 }
 
 /// What can be counted of a running engine.
@@ -239,6 +256,7 @@ impl Checkers {
             Box::new(no_double_report::NoDoubleReport::default()),
             Box::new(limits_kept::LimitsKept::default()),
             Box::new(rates_kept::RatesKept::default()),
+            Box::new(days_kept::DaysKept::default()),
             Box::new(rules_kept::RulesKept::default()),
             Box::new(nobody_waits_in_vain::NobodyWaitsInVain::default()),
             Box::new(backoff_kept::BackoffKept::default()),

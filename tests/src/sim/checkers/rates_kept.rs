@@ -6,8 +6,6 @@
 //! The moment that counts is the one at which the owner of the site decides: MAIL, or the attempt to
 //! connect, is handed to the driver in the same turn, and judged to the nanosecond, unless a body had
 //! to be read first or another shard executes it. Those count at the best moment they may have had.
-//! A connection attempt at a second host, or again in clear, is under the token of the first: sites
-//! with several hosts, or with TLS, are judged by their messages only.
 
 use std::collections::BTreeMap;
 

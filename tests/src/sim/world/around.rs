@@ -174,6 +174,7 @@ impl World {
                 let run = self.net.link(link).run;
                 self.trace.note(at, "took", &content);
                 let taking = Taking { take, at, run, sender, recipients, content };
+                self.taken_from(link)?;
                 self.see(&Seen::Taken(&taking))
             }
             Noticed::Refused { whom, words } => {

@@ -13,8 +13,8 @@ use postrider_engine::shard::Event;
 use super::World;
 use crate::sim::agenda::Due;
 use crate::sim::bounds::{Key, Of, source_name};
-use crate::sim::checkers::{Begun, RateInForce, Seen, Violation, Way};
-use crate::sim::clock::{MINUTE, MS, SECOND};
+use crate::sim::checkers::{Begun, DayInForce, RateInForce, Seen, Violation, Way};
+use crate::sim::clock::{DAY, MINUTE, MS, SECOND};
 use crate::sim::host::Mark;
 use crate::sim::limit::PERMIT_AGE_MAX;
 use crate::sim::net::{Far, LinkId, Word};
@@ -86,7 +86,8 @@ impl World {
         let reset = if of == Of::Messages { self.resets.remove(&link) } else { None };
         let earliest = reset.unwrap_or_else(|| self.earliest());
         let flow = sender.and_then(|sender| self.flow_of(sender));
-        self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, flow, mail }))
+        let day = self.day_in_force(&way, earliest, at);
+        self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, day, flow, mail }))
     }
 
     /// What paces something that begins, and how much of it that takes.
@@ -99,9 +100,7 @@ impl World {
         let bytes = mail.map(|mail| (Of::Bytes, mail.text.len() as u64));
         let measures = [(of, 1)].into_iter().chain(bytes);
         let in_force = |(key, (of, units)): (Key, (Of, u64))| {
-            // A connection attempt at another host, or again in clear, is under the first's.
-            let is_judged = of != Of::Connections || self.is_straight(key);
-            let rate = bounds.rate(key, of).filter(|_| is_judged)?;
+            let rate = bounds.rate(key, of)?;
             Some(RateInForce { key, of, rate, since, units })
         };
         let each = |key: Key| measures.clone().map(move |measure| (key, measure));
@@ -112,28 +111,29 @@ impl World {
         self.ledger.mails.iter().position(|mail| mail.sender == sender)
     }
 
+    /// The day that a message which begins now is of.
+    fn day_in_force(&self, way: &Way, earliest: u64, at: u64) -> Option<DayInForce> {
+        let (key, curve) = self.options.bounds.curve_of(way.source, way.site)?;
+        let started = self.engine.as_ref()?.started;
+        let since = self.clock.of_mono(started.mono);
+        let date_of = |at: u64| (started.wall.0 + at.saturating_sub(since)) / DAY;
+        let (date, is_doubtful) = (date_of(at), date_of(earliest) != date_of(at));
+        Some(DayInForce { key, date, is_doubtful, days: curve.days.clone() })
+    }
+
+    /// A host has taken a message of the present run.
+    pub(super) fn taken_from(&mut self, link: LinkId) -> Result<(), Violation> {
+        if !self.options.bounds.is_on || self.net.link(link).run != self.run {
+            return Ok(());
+        }
+        let Some(way) = self.way_of(link) else { return Ok(()) };
+        self.see(&Seen::TakenFrom(&way))
+    }
+
     /// When what happens in this turn may have been decided at the earliest.
     fn earliest(&self) -> u64 {
         let on_its_way = if self.is_late_turn { ON_ITS_WAY_MAX } else { 0 };
         self.clock.at.saturating_sub(on_its_way)
-    }
-
-    /// Whether each permit that this counts makes one connection only.
-    fn is_straight(&self, key: Key) -> bool {
-        let straight = |site: usize| {
-            let hosts = &self.options.groups[site / 2].sites[site % 2];
-            let starttls = hosts.iter().any(|host| host.manners.starttls);
-            hosts.len() == 1 && !(self.options.has_tls && starttls)
-        };
-        let mut sites = 0..self.options.groups.len() * 2;
-        match key {
-            Key::Site(site) | Key::Path(_, site) => straight(site),
-            Key::Provider(one) | Key::ProviderPath(_, one) => sites
-                .filter(|site| self.options.bounds.provider_of(*site) == Some(one))
-                .all(straight),
-            Key::Source(_) => sites.all(straight),
-            Key::Host(_) | Key::Tenant(_) => false,
-        }
     }
 
     fn flow_of(&self, sender: &str) -> Option<(String, String)> {
