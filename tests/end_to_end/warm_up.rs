@@ -28,7 +28,9 @@ fn serve(mut stream: TcpStream, told: &Sender<IpAddr>) -> std::io::Result<()> {
         let reply = match line.split(' ').next() {
             Some(".") if is_content => {
                 is_content = false;
-                let _ = told.send(peer);
+                if told.send(peer).is_err() {
+                    return Ok(());
+                }
                 "250 taken"
             }
             _ if is_content => continue,
