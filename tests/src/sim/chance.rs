@@ -26,6 +26,8 @@ pub enum Stream {
     Bytes,
     /// Whether there is more mail than hosts take.
     Crowds,
+    /// Whether the hosts of a site have little in common.
+    Uneven,
 }
 
 /// One stream of chance.
