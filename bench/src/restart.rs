@@ -230,16 +230,14 @@ impl Place<'_> {
     /// Nothing is due before it ends, and nobody would listen.
     fn start_idle(&self, spool: &Path) -> Result<Started> {
         let address = free_address()?;
-        let mut settings = self.settings(spool, address, nowhere());
-        if self.options.own_sites {
-            settings.extend((0..self.options.domains).map(own_route));
-        }
-        self.start_with(&settings, address)
+        let own = if self.options.own_sites { self.options.domains.saturating_sub(1) } else { 0 };
+        let routes: String = (0..own).map(own_route).collect();
+        self.start_with(&self.settings(spool, address, (&routes, nowhere())), address)
     }
 
     fn start(&self, spool: &Path, next_hop: SocketAddr) -> Result<Started> {
         let address = free_address()?;
-        self.start_with(&self.settings(spool, address, next_hop), address)
+        self.start_with(&self.settings(spool, address, ("", next_hop)), address)
     }
 
     fn start_with(&self, settings: &str, address: SocketAddr) -> Result<Started> {
@@ -248,7 +246,13 @@ impl Place<'_> {
         Started::start(&self.binary, &config, address)
     }
 
-    fn settings(&self, spool: &Path, address: SocketAddr, next_hop: SocketAddr) -> String {
+    /// What no route of its own has goes to the last one: the first match wins.
+    fn settings(
+        &self,
+        spool: &Path,
+        address: SocketAddr,
+        (routes, next_hop): (&str, SocketAddr),
+    ) -> String {
         let shards = match self.options.shards.as_str() {
             "auto" => "\"auto\"",
             number => number,
@@ -265,6 +269,7 @@ address = "{address}"
 relay_from = ["127.0.0.0/8"]
 [egress]
 tls = "off"
+{routes}
 [[route]]
 domain = "*"
 via = "{next_hop}"
