@@ -191,6 +191,7 @@ impl Sender for Ours {
             message,
             home: ShardId(0),
             place: Place { segment, offset: 64, bytes: 4096 },
+            in_pieces: 0,
             first: 0,
             count: 1,
             attempts: 0,

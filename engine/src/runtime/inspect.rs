@@ -261,6 +261,7 @@ mod tests {
                     message: MessageId::new(SegmentSeq(1), message),
                     home: ShardId(0),
                     place: Place { segment: SegmentSeq(1), offset: 64, bytes: 64 },
+                    in_pieces: 0,
                     first: 0,
                     count: 1,
                     attempts: 0,

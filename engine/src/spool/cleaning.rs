@@ -14,7 +14,8 @@
 //!   they lay: that place goes with the old record. Replies of one attempt mostly lie together, so the
 //!   few records read last are kept.
 //! - Copies wait a few milliseconds for each other: in commits of their own they would gain nothing.
-//! - A record that does not hold what was written is set aside: told, and over.
+//! - A record that does not hold what was written, or that the disk has refused to read for long, is set
+//!   aside: told, and over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

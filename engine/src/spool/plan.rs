@@ -604,6 +604,7 @@ fn delivery(
     flow: Option<Arc<Flow>>,
     run: PendingRun,
 ) -> RecoveredDelivery {
+    let pieces = message.chunks.iter().map(|chunk| chunk.bytes);
     RecoveredDelivery {
         domain: Arc::clone(domain),
         flow,
@@ -611,6 +612,7 @@ fn delivery(
             message: message.id,
             home,
             place: message.place,
+            in_pieces: pieces.fold(0, u32::saturating_add),
             first: run.first,
             count: run.count,
             attempts: run.attempts,

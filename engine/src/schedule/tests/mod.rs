@@ -187,6 +187,7 @@ impl World {
             message,
             home: ShardId(home),
             place: Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 },
+            in_pieces: 0,
             first: 0,
             count,
             attempts: 0,
