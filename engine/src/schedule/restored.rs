@@ -18,9 +18,10 @@ const LEARNED_LASTS: Duration = Duration::from_secs(8 * 24 * 3600);
 /// The shard that an item is for; `None`: all of them.
 #[must_use]
 pub fn owner(item: &StateItem, shards: u16) -> Option<ShardId> {
-    let key = match (item.topic, &*item.key) {
-        (Topic::Learned, key) | (Topic::RuleEffect, [ON_PATH, key @ ..]) => key,
-        _ => return None,
+    let ((Topic::Learned, key) | (Topic::RuleEffect, [ON_PATH, key @ ..])) =
+        (item.topic, &*item.key)
+    else {
+        return None;
     };
     Reader(key).path().map(|(site, _)| site.owner(shards))
 }
