@@ -151,7 +151,7 @@ fn idle(pile: &mut Pile) -> (f64, u64, f64) {
 
 fn order(pile: &mut Pile, verb: Verb, reach: &Reach, dry_run: bool) -> (Duration, Steered) {
     let (reach, reason) = (reach.clone(), Box::default());
-    let steer = Steer { verb, reach, dry_run, lasts: None, reason };
+    let steer = Steer { verb, reach, dry_run, order: 1, lasts: None, reason };
     let began = cpu_ns();
     let steered = pile.steer(&steer);
     (since(began), steered)

@@ -154,7 +154,7 @@ impl Pile {
                 }
                 Action::Settle { .. } => settled += 1,
                 Action::Hold { scope, hold } => {
-                    self.scheduler.handle_hold(&scope, hold);
+                    self.scheduler.handle_hold(at(self.now), &scope, hold);
                 }
                 _ => {}
             }

@@ -49,6 +49,7 @@ enum Offer {
 impl Scheduler {
     /// Gives out work of a site until permits, leases or deliveries run out.
     pub(super) fn dispatch(&mut self, now: Now, number: u32) {
+        self.answer_askers(now, number);
         while !self.stopping
             && !self.awaits_state
             && self.sites[number].ready > 0

@@ -151,7 +151,7 @@ pub enum Action {
     Leave {
         to: ShardId,
         lease: LeaseId,
-        at: Option<Mono>,
+        may_connect: bool,
     },
     /// Outcomes on their way to the spool.
     Settle {
@@ -295,6 +295,7 @@ impl Scheduler {
         for number in self.sites.numbers() {
             self.save_site(now, number);
             self.trim(number);
+            self.answer_askers(now, number);
             self.actions.extend(self.sites[number].lent().map(Action::Report));
         }
     }

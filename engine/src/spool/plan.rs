@@ -37,6 +37,15 @@ pub struct Recovered {
     pub findings: Vec<Finding>,
 }
 
+impl Recovered {
+    /// Whether something that is kept beside the mail lies in this segment.
+    #[must_use]
+    pub fn keeps_state_in(&self, segment: SegmentSeq) -> bool {
+        let mut kept = self.shards.iter().flat_map(|shard| shard.states.iter().flatten());
+        kept.any(|state| state.place.segment == segment)
+    }
+}
+
 /// What one shard's spool takes over.
 #[derive(Debug, Default)]
 pub struct RecoveredShard {

@@ -338,10 +338,11 @@ fn a_lease_that_connects_again_takes_a_token_of_the_connection_rate() {
         world.scheduler.handle_another(world.now, lease);
         world.carry_out();
     }
-    let seconds = |count: u32| Some(world.now.mono.plus(count * SECOND));
-    let booked: Vec<Option<Mono>> = (1..=5).map(seconds).chain([None, None]).collect();
-    assert_eq!(world.leaves, booked, "each a second after the last, and none far away");
     world.pass(5 * SECOND);
+    let told = |second: u32, may_connect| (START.mono.plus(second * SECOND), may_connect);
+    let each_second = (1..=5).map(|second| told(second, true));
+    let all: Vec<_> = each_second.chain([told(5, false); 2]).collect();
+    assert_eq!(world.leaves, all, "each a second after the last, and none after five");
     assert_eq!(world.connections.len(), 2, "the tokens were taken for the lease");
     world.pass(SECOND);
     assert_eq!(world.connections.len(), 3);

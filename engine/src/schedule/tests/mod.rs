@@ -58,8 +58,8 @@ struct World {
     connections: Vec<Connection>,
     /// Permits of shared caps on their way.
     grants: Vec<(ShardId, Arc<Cell>, Grant)>,
-    /// When leases may connect again.
-    leaves: Vec<Option<Mono>>,
+    /// When leases were told whether they may connect again.
+    leaves: Vec<(Mono, bool)>,
     days: Vec<(ShardId, Arc<Day>)>,
     /// Opened, not yet said to be ready.
     opening: VecDeque<LeaseId>,
@@ -251,7 +251,7 @@ impl World {
                     self.relocated.push((self.now.mono, delivery.message));
                     self.hand_over(domain, flow, delivery, due);
                 }
-                Action::Leave { at, .. } => self.leaves.push(at),
+                Action::Leave { may_connect, .. } => self.leaves.push((self.now.mono, may_connect)),
                 Action::Hold { scope, hold } => {
                     self.scheduler.handle_hold(self.now, &scope, hold);
                 }

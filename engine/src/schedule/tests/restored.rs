@@ -233,7 +233,7 @@ fn ruled(action: RuleAction) -> World {
 fn what_a_rule_did_to_a_path_keeps_its_end() {
     let limit = RuleAction::Connections { limit: 2, lasts: 10 * MINUTE };
     let world = ruled(limit);
-    assert_eq!(topics(&world), [Topic::RuleEffect]);
+    assert!(topics(&world).contains(&Topic::RuleEffect));
     let mut next = restart(&world, 4 * MINUTE, &kept(&world));
     next.send_some(20);
     assert_eq!(next.connections.len(), 2);
