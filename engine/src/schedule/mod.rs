@@ -182,7 +182,7 @@ pub enum Action {
         key: Box<[u8]>,
         order: u64,
     },
-    /// To be kept over a restart. Times in it are those of [`Scheduler::durable`].
+    /// To be kept over a restart. Its times are of the wall clock, as the record keeps them.
     Remember(StateItem),
     /// A day's count is to be written down by that shard.
     WriteDay {
