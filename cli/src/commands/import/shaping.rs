@@ -185,17 +185,29 @@ impl Importer {
 
     /// The provider as the files before left it, taken out of its turn.
     fn begin_provider(&mut self, entry: &Entry<'_>, table: &DeTable<'_>) -> (usize, OpenProvider) {
+        let turn = self.providers.iter().position(|open| open.name == entry.key);
+        if let Some(turn) = turn {
+            let known = self.providers.remove(turn);
+            if !replaces(table) {
+                return (turn, known);
+            }
+            self.release(&known.provider);
+        }
         let new = OpenProvider {
             name: entry.key.to_owned(),
             place: self.remarks.place(&entry.at),
             provider: Provider::default(),
             rules: Vec::new(),
         };
-        match self.providers.iter().position(|open| open.name == entry.key) {
-            None => (self.providers.len(), new),
-            Some(turn) => {
-                let known = self.providers.remove(turn);
-                (turn, if replaces(table) { new } else { known })
+        (turn.unwrap_or(self.providers.len()), new)
+    }
+
+    /// Its patterns may be any provider's again.
+    fn release(&mut self, provider: &Provider) {
+        for (kind, patterns) in [(Pattern::Mx, &provider.mx), (Pattern::Domain, &provider.domains)]
+        {
+            for pattern in patterns {
+                self.taken.remove(&(kind, pattern.clone()));
             }
         }
     }

@@ -276,6 +276,23 @@ fn a_host_belongs_to_one_provider() {
     assert!(imported(text, 1).0.contains("[provider.b]"));
 }
 
+/// The settings of files of these texts, read in turn.
+fn of_files(texts: &[&str]) -> String {
+    let files: Vec<_> = texts.iter().map(|text| ("a.toml", *text)).collect();
+    toml::to_string(&import_files(&files, 1).unwrap().target).unwrap()
+}
+
+#[test]
+fn a_provider_that_is_replaced_may_keep_its_hosts() {
+    let base = "[provider.p]\nmatch = [{HostName='mx.example.com'}, {DomainSuffix='p.example'}]\n\
+                connection_limit = 9";
+    let again = "[provider.p]\nreplace_base = true\nmatch = [{HostName='mx.example.com'}]\n\
+                 [provider.q]\nmatch = [{DomainSuffix='p.example'}]";
+    let expected = "[provider.p]\nmx = [\"mx.example.com\"]\n\n\
+                    [provider.q]\ndomains = [\".p.example\", \"p.example\"]\n";
+    assert_eq!(of_files(&[base, again]), expected);
+}
+
 #[test]
 fn no_secret_and_no_control_byte_is_told() {
     let text = "[\"a.example\"]\nsmtp_auth_plain_password = {key_data=\"hunter2\"}\n\
