@@ -295,16 +295,16 @@ impl Importer {
         let into = match entry.key {
             "connect_timeout" => &mut site.connect_timeout,
             "banner_timeout" => &mut site.greeting_timeout,
-            // One for all: the longest.
-            "ehlo_timeout" | "mail_from_timeout" | "rcpt_to_timeout" | "rset_timeout" => {
-                &mut site.command_timeout
-            }
+            "ehlo_timeout" => &mut site.command_timeout.ehlo,
+            "mail_from_timeout" => &mut site.command_timeout.mail_from,
+            "rcpt_to_timeout" => &mut site.command_timeout.rcpt_to,
+            "rset_timeout" => &mut site.command_timeout.rset,
             "data_timeout" => &mut site.data_timeout,
             "data_dot_timeout" => &mut site.dot_timeout,
             _ => return self.leave_out(entry, "there is no such time-out to be set"),
         };
         match entry.time(STAGE_TIMEOUT) {
-            Ok(time) => *into = (*into).max(Some(time)),
+            Ok(time) => *into = Some(time),
             Err(why) => self.leave_out(entry, why),
         }
     }

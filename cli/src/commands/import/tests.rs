@@ -294,6 +294,20 @@ fn a_provider_that_is_replaced_may_keep_its_hosts() {
 }
 
 #[test]
+fn a_later_file_lowers_time_outs() {
+    let base = "['default']\nconnect_timeout = '60s'\nehlo_timeout = '5m'\nrset_timeout = '9s'";
+    let of = |later: &str| of_files(&[base, &format!("['default']\n{later}")]);
+    let settings = of("connect_timeout = '20s'\nehlo_timeout = '1m'");
+    let expected = "[site.default]\nconnect_timeout = \"20s\"\ncommand_timeout = \"1m\"\n";
+    assert_eq!(settings, expected);
+    // The longest of those that are in force.
+    assert!(of("ehlo_timeout = '5s'").contains("command_timeout = \"9s\""));
+    assert!(of("rcpt_to_timeout = '1m'").contains("command_timeout = \"5m\""));
+    let settings = of("replace_base = true\nrset_timeout = '1s'");
+    assert_eq!(settings, "[site.default]\ncommand_timeout = \"1s\"\n");
+}
+
+#[test]
 fn no_secret_and_no_control_byte_is_told() {
     let text = "[\"a.example\"]\nsmtp_auth_plain_password = {key_data=\"hunter2\"}\n\
                 \"key\\u001b[31m\\n\" = 1\n";
