@@ -21,6 +21,8 @@ const HERD_SECONDS: usize = 600;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) delivered: u64,
+    /// Messages that failed or expired, or that an operator took back.
+    pub(crate) given_up: u64,
     /// Of all tries (connects that came to nothing, messages), those that came to nothing.
     pub(crate) deferred: f64,
     /// Of what the provider would have taken, what it was sent.
@@ -54,6 +56,7 @@ impl Figures {
         let quantile = |share| Duration::from_millis(tally.in_queue.value_at_quantile(share));
         Self {
             delivered: tally.delivered,
+            given_up: tally.given_up,
             deferred: ratio(tally.refused, tries),
             utilisation: scenario.is_saturated.then(|| utilisation(tally.counted())),
             closed_door: tally.closed_door,
@@ -77,6 +80,7 @@ impl Figures {
         let never = Duration::from_secs(u64::from(u32::MAX));
         vec![
             ("delivered", Some(exact(self.delivered))),
+            ("given_up", Some(exact(self.given_up))),
             ("deferred", Some(self.deferred)),
             ("utilisation", self.utilisation),
             ("closed_door", Some(exact(self.closed_door))),
