@@ -308,6 +308,27 @@ fn a_later_file_lowers_time_outs() {
 }
 
 #[test]
+fn the_rule_that_lasts_longest_goes_first_then_that_of_the_later_file() {
+    for scope in ["'default'", "'a.example'", "provider.p"] {
+        let rule = |pattern: &str, lasts: &str| {
+            format!(
+                "[[{scope}.automation]]\nregex = '{pattern}'\naction = 'Suspend'\n\
+                 duration = '{lasts}'\n"
+            )
+        };
+        let hosts = "[provider.p]\nmatch = [{HostName='mx.example.com'}]\n";
+        let base = format!("{hosts}{}{}", rule("one", "1h"), rule("two", "60m"));
+        let later = format!("{}{}", rule("three", "1h"), rule("four", "1m"));
+        let last = rule("five", "2h");
+        let settings = of_files(&[&base, &later, &last]);
+        let lines = settings.lines();
+        let replies: Vec<_> = lines.filter_map(|line| line.strip_prefix("reply = ")).collect();
+        let expected = ["five", "three", "one", "two", "four"].map(|one| format!("{one:?}"));
+        assert_eq!(replies, expected, "{scope}");
+    }
+}
+
+#[test]
 fn no_secret_and_no_control_byte_is_told() {
     let text = "[\"a.example\"]\nsmtp_auth_plain_password = {key_data=\"hunter2\"}\n\
                 \"key\\u001b[31m\\n\" = 1\n";
