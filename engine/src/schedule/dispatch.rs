@@ -78,7 +78,7 @@ impl Scheduler {
             self.release(held);
             return None;
         };
-        self.give(now, trunk, lease, held);
+        self.give(now, trunk, lease, held, bytes);
         Some(())
     }
 
@@ -319,9 +319,14 @@ impl Scheduler {
         self.shards > 1 && (site.in_use >= HOT_LEASES || site.ready > HOT_READY)
     }
 
-    fn give(&mut self, now: Now, trunk: u32, lease: u32, held: Held) {
+    /// `bytes`: what rates in bytes were asked for.
+    fn give(&mut self, now: Now, trunk: u32, lease: u32, held: Held, bytes: u32) {
         let (number, shard) = (self.leases[lease].site, self.leases[lease].shard);
-        let Some((leaf, id)) = self.next_for(&self.sites[number], trunk, shard) else {
+        let site = &self.sites[number];
+        let path = &site.paths[usize::from(self.leases[lease].path)];
+        let is_metered = self.is_paced(now, site, Some(path)) || !held.is_empty();
+        let most = if is_metered { bytes } else { u32::MAX };
+        let Some((leaf, id)) = self.next_for(site, trunk, shard, most) else {
             return self.release(held);
         };
         // While it stands in line: what leaves the line by being given still pays.
@@ -348,8 +353,9 @@ impl Scheduler {
         }
     }
 
-    /// The next delivery of a trunk for a connection on `shard`, and its leaf.
-    fn next_for(&self, site: &Site, trunk: u32, shard: ShardId) -> Option<(u32, u32)> {
+    /// The next delivery of a trunk for a connection on `shard`, and its leaf. One that stands further
+    /// back, but near its body, has at most so many bytes: the oldest was what rates were asked for.
+    fn next_for(&self, site: &Site, trunk: u32, shard: ShardId, most: u32) -> Option<(u32, u32)> {
         let leaf = self.order.next(trunk)?;
         let (_, oldest) = self.order.oldest(&self.entries, leaf)?;
         if !self.is_hot(site) {
@@ -359,6 +365,7 @@ impl Scheduler {
         let near = self.order.oldest_of(leaf, shard);
         let near = near.filter(|near| age(*near).since(age(oldest)) <= LOCALITY_PATIENCE);
         let near = near.filter(|near| !self.is_entry_cancelled(*near));
+        let near = near.filter(|near| self.entries[*near].bytes() <= most);
         Some((leaf, near.unwrap_or(oldest)))
     }
 
