@@ -412,8 +412,14 @@ impl World {
             return;
         }
         assert!(!site.paths.is_empty() || site.pace.settings.connections == 0, "nobody tried");
+        let next_bytes = |trunk: &u32| {
+            let Scheduler { order, entries, .. } = &self.scheduler;
+            let (_, oldest) = order.oldest(entries, order.next(*trunk)?)?;
+            Some(entries[oldest].bytes())
+        };
+        let bytes = site.trunks.iter().filter_map(next_bytes).max().unwrap_or(0);
         for path in &site.paths {
-            if self.scheduler.may_send(self.now, site, (path.source, Some(path)), 0).is_err() {
+            if self.scheduler.may_send(self.now, site, (path.source, Some(path)), bytes).is_err() {
                 continue;
             }
             let idle = path.lanes().any(|lane| !lane.idle.is_empty());
