@@ -39,6 +39,10 @@ impl World {
             return Ok(());
         };
         let (run, shards) = (engine.run, engine.cores.len());
+        // Two orders about the same at once would come to shards in any order.
+        if self.orders.is_about(run, &reach) {
+            return Ok(());
+        }
         let number = self.orders.given.len();
         let order = number as u64 + 1;
         self.trace.say(self.clock.at, || format!("order {order}: {verb:?} {reach} {lasts:?}"));
