@@ -20,12 +20,6 @@ use crate::model::settings::Caps;
 #[derive(Debug, Default)]
 pub(super) struct Held(Vec<(Arc<Cell>, Permit)>);
 
-impl Held {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 /// A permit that was granted for this.
 pub(super) type InHand = (Arc<Cell>, Permit);
 

@@ -83,10 +83,6 @@ fn of_acme() -> Arc<Flow> {
     Arc::new(Flow { tenant: "acme".into(), ..Flow::default() })
 }
 
-fn topics(world: &World) -> Vec<Topic> {
-    kept(world).iter().map(|item| item.topic).collect()
-}
-
 #[test]
 fn a_restored_window_is_used_at_the_first_dispatch() {
     let mut world = learned();
