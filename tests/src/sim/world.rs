@@ -81,6 +81,8 @@ pub struct World {
     is_late_turn: bool,
     /// Resets, by which messages begin at hosts without pipelining: when they were decided.
     resets: BTreeMap<LinkId, u64>,
+    /// When connections were begun to be opened, at the earliest.
+    opened: BTreeMap<LinkId, u64>,
     /// The date on which the world began.
     first_date: u64,
     /// Of the runs that are over.
@@ -144,6 +146,7 @@ impl World {
             orders: Orders::new(seed),
             is_late_turn: false,
             resets: BTreeMap::new(),
+            opened: BTreeMap::new(),
             first_date: 0,
             counters: Counters::default(),
             calm_since: None,

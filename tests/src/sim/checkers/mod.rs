@@ -185,6 +185,8 @@ pub struct RateInForce {
     pub since: u64,
     /// How much of it this takes.
     pub units: u64,
+    /// When that was taken at the earliest.
+    pub earliest: u64,
 }
 
 /// A day of a source in its warm-up.
