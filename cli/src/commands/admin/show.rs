@@ -115,7 +115,7 @@ pub(super) fn queue(report: &QueueReport) {
         }
         println!("{table}");
         println!("{}", sum(&report.total));
-        left_out(report.left_out, "flows");
+        flows_left_out(report);
     }
     for hold in &report.holds {
         let until = hold.until_seconds.map(|seconds| format!(" for {} more", time(seconds)));
@@ -197,6 +197,18 @@ fn sum(amounts: &Amounts) -> String {
 fn left_out(count: u64, what: &str) {
     if count > 0 {
         println!("and {count} more {what}: see --top");
+    }
+}
+
+fn flows_left_out(report: &QueueReport) {
+    if report.at_least {
+        println!(
+            "and up to {} more flows; more of the mail may be of the flows above than they say, for a \
+             shard tells of no more than a thousand",
+            report.left_out
+        );
+    } else {
+        left_out(report.left_out, "flows");
     }
 }
 

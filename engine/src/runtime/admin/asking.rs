@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::super::mesh::{Control, Mesh};
 use crate::model::admin::{
-    Amounts, Answer, FlowLine, MessageFound, Query, QueueReport, SiteList, SiteReport, Steer,
-    Steered,
+    Amounts, Answer, FlowLine, LINES_MAX, MessageFound, Query, QueueReport, SiteList, SiteReport,
+    Steer, Steered,
 };
 use crate::model::connection::ShardId;
 use crate::model::message::MessageId;
@@ -99,36 +99,33 @@ impl Shards {
         Ok(all)
     }
 
-    /// A site, or those of a domain.
+    /// A site; where none has the name, those of the domain of that name.
     pub(super) async fn site(&self, name: &str) -> Result<Vec<SiteReport>, Silent> {
+        let named = self.reports(Query::Site { name: name.into() }).await?;
+        if !named.is_empty() {
+            return Ok(named);
+        }
+        self.reports(Query::SitesOf { domain: name.into() }).await
+    }
+
+    async fn reports(&self, query: Query) -> Result<Vec<SiteReport>, Silent> {
         let mut all = Vec::new();
-        for answer in self.ask_all(Query::Site { name: name.into() }).await? {
+        for answer in self.ask_all(query).await? {
             let Answer::Site(reports) = answer else { return Err(Silent) };
             all.extend(reports);
-        }
-        // A name that is both: the site is meant.
-        if all.iter().any(|report| report.site == name) {
-            all.retain(|report| report.site == name);
         }
         Ok(all)
     }
 
+    /// A flow may be among the first of one shard and far down the list of another: each tells as many
+    /// as it may.
     pub(super) async fn queue(&self, most: usize) -> Result<QueueReport, Silent> {
-        let mut all = QueueReport::default();
-        for answer in self.ask_all(Query::Queue { most }).await? {
+        let mut reports = Vec::new();
+        for answer in self.ask_all(Query::Queue { most: LINES_MAX }).await? {
             let Answer::Queue(report) = answer else { return Err(Silent) };
-            all.total.add(&report.total);
-            all.left_out += report.left_out;
-            all.flows.extend(report.flows);
-            all.holds.extend(report.holds);
+            reports.push(report);
         }
-        // Each shard has the same holds; who asked each a moment later may be told another second.
-        all.holds.sort();
-        all.holds.dedup_by(|a, b| (&a.scope, &a.by) == (&b.scope, &b.by));
-        all.flows = joined(all.flows);
-        all.left_out += all.flows.len().saturating_sub(most) as u64;
-        all.flows.truncate(most);
-        Ok(all)
+        Ok(one_queue(reports, most))
     }
 
     pub(super) async fn steer(&self, steer: Steer) -> Result<Steered, Silent> {
@@ -152,6 +149,25 @@ impl Shards {
         }
         Ok(search)
     }
+}
+
+/// The queues of all shards as one, with the first `most` flows.
+fn one_queue(reports: Vec<QueueReport>, most: usize) -> QueueReport {
+    let mut all = QueueReport::default();
+    for report in reports {
+        all.total.add(&report.total);
+        all.left_out += report.left_out;
+        all.at_least |= report.at_least;
+        all.flows.extend(report.flows);
+        all.holds.extend(report.holds);
+    }
+    // Each shard has the same holds; who asked each a moment later may be told another second.
+    all.holds.sort();
+    all.holds.dedup_by(|a, b| (&a.scope, &a.by) == (&b.scope, &b.by));
+    all.flows = joined(all.flows);
+    all.left_out += all.flows.len().saturating_sub(most) as u64;
+    all.flows.truncate(most);
+    all
 }
 
 fn more_first(one: &Amounts, other: &Amounts) -> std::cmp::Ordering {
@@ -192,5 +208,25 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!((&*lines[0].tenant, lines[0].amounts.ready), ("a", 5));
         assert_eq!((lines[0].amounts.deferred, lines[1].amounts.ready), (2, 4));
+    }
+
+    fn flow(tenant: &str, ready: u64) -> FlowLine {
+        FlowLine {
+            class: "bulk".to_owned(),
+            tenant: tenant.to_owned(),
+            campaign: String::new(),
+            amounts: Amounts { ready, ..Amounts::default() },
+        }
+    }
+
+    #[test]
+    fn a_flow_that_is_first_only_over_all_shards_is_first() {
+        let report = |flows| QueueReport { flows, ..QueueReport::default() };
+        let one = report(vec![flow("a", 5), flow("c", 4)]);
+        let mut other = report(vec![flow("b", 5), flow("c", 4)]);
+        let all = one_queue(vec![one.clone(), other.clone()], 1);
+        assert_eq!((&all.flows[..], all.left_out, all.at_least), (&[flow("c", 8)][..], 2, false));
+        other.at_least = true;
+        assert!(one_queue(vec![one, other], 1).at_least, "a shard has left out what may be more");
     }
 }

@@ -241,12 +241,9 @@ fn to_explain_is_not_to_scan() {
         Wanted { site: SiteKey::MxSet(MX.into()), domain: "a.example".into(), flow, message };
     let looked_at = || world.scheduler.entries.looked_at.get();
     let before = looked_at();
-    let report = world.scheduler.describe_sites(world.now, MX);
-    assert_eq!(report[0].amounts.deferred, DEFERRED as u64);
-    assert!(
-        report[0].waits_for.as_ref().is_some_and(|one| one.what == "connections"),
-        "{report:?}"
-    );
+    let report = world.scheduler.describe_site(world.now, MX).unwrap();
+    assert_eq!(report.amounts.deferred, DEFERRED as u64);
+    assert!(report.waits_for.as_ref().is_some_and(|one| one.what == "connections"), "{report:?}");
     assert!(world.scheduler.describe_wait(world.now, &wanted).is_some());
     assert_eq!(world.scheduler.list_sites(world.now, 10).sites.len(), 1);
     assert_eq!(world.scheduler.list_queue(world.now, 10).flows.len(), 1);
