@@ -412,7 +412,8 @@ impl World {
         }
         assert!(!site.paths.is_empty() || site.pace.settings.connections == 0, "nobody tried");
         for path in &site.paths {
-            if self.scheduler.may_send(self.now, site, (path.source, Some(path)), 0).is_err() {
+            let bytes = self.scheduler.next_bytes(site, path.source);
+            if self.scheduler.may_send(self.now, site, (path.source, Some(path)), bytes).is_err() {
                 continue;
             }
             let idle = path.lanes().any(|lane| !lane.idle.is_empty());
