@@ -80,7 +80,7 @@ impl Scheduler {
             provider: site.provider.as_deref().map(str::to_owned),
             connections: site.in_use,
             connections_max: connections_max(site),
-            origin: super::binding::origin_of(&site.pace.settings.origin),
+            origin: super::binding::origin_of(&site.pace.settings.limits_from.connections),
             waits_for: self.site_binding(now, site),
             next_try_seconds: self.next_try(now, site).map(|at| seconds(now, at)),
             last_reply: site.last_reply.as_ref().map(Reply::to_string),
