@@ -95,7 +95,7 @@ impl Scheduler {
 
     /// The size of what goes next from a source: of the pools it serves the smallest, which a rate of
     /// bytes lets go first.
-    pub(super) fn next_bytes(&self, site: &Site, source: u16) -> u32 {
+    fn next_bytes(&self, site: &Site, source: u16) -> u32 {
         let next = |trunk: &u32| {
             let pool = self.order.trunks[*trunk as usize].pool;
             if !self.roster.members(pool).iter().any(|member| member.source == source) {

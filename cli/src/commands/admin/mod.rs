@@ -94,7 +94,7 @@ fn steer(order: &Order<'_>) -> anyhow::Result<ExitCode> {
     let steered: Steered = client.post(&path, &request)?;
     print(engine, &steered, |steered| show::steered(order, steered))?;
     match &steered.not_kept {
-        Some(why) => bail!("{why}"),
+        Some(why) => bail!("{why}; give the order again once that is mended"),
         None => Ok(ExitCode::SUCCESS),
     }
 }
