@@ -2,7 +2,7 @@
 //! taken back, and no look through the queue where none is promised.
 
 use super::*;
-use crate::model::admin::{Reach, Steer, Steered, Verb, Wanted};
+use crate::model::admin::{Reach, SiteReport, Steer, Steered, Verb, Wanted};
 
 const MX: &str = "mx.example";
 
@@ -227,6 +227,18 @@ fn held_mail_expires_all_the_same() {
     world.steer(Verb::Hold, Reach::Site(MX.into()), false);
     world.pass(3 * MINUTE);
     assert!(world.fates.values().all(|fate| matches!(fate, Some(Outcome::Failed { .. }))));
+}
+
+#[test]
+fn a_name_is_looked_for_among_domains_only_where_that_is_asked() {
+    let mut world = World::new(1, settings());
+    world.send_some(2);
+    let name = |report: SiteReport| report.site;
+    assert_eq!(world.scheduler.describe_site(world.now, MX).map(name).as_deref(), Some(MX));
+    assert!(world.scheduler.describe_site(world.now, "a.example").is_none());
+    let of_domain = world.scheduler.describe_sites_of(world.now, "a.example");
+    assert_eq!(of_domain.into_iter().map(name).collect::<Vec<_>>(), [MX]);
+    assert!(world.scheduler.describe_sites_of(world.now, MX).is_empty());
 }
 
 /// What a site or a delivery waits for is told by looking at a few heads of queues.
