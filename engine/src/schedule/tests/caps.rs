@@ -368,6 +368,21 @@ fn a_provider_that_a_reload_brings_or_a_second_domain_shows_binds_the_whole_site
     assert_eq!((in_use(&world, &key), world.view().connections_max), (Some(0), 10));
 }
 
+/// Its domain says whose the site is, and no mail is left to name it.
+#[test]
+fn a_connection_without_mail_counts_under_a_cap_that_a_reload_brings() {
+    let mut world = World::new(1, SiteSettings { connections: 3, ..settings() });
+    world.send("a.example", 0, 1);
+    world.deliver(0);
+    assert_eq!((world.connections.len(), world.scheduler.counts().queued), (1, 0));
+    let capped = Caps { connections: Some(1), ..Caps::default() };
+    let mut big = provider(capped, settings());
+    big.matches.domains = vec![DomainPattern::Exact("a.example".into())];
+    world.settings.providers = vec![big];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    assert_eq!(in_use(&world, &CellKey::Provider("big".into())), Some(1));
+}
+
 #[test]
 fn a_lease_that_connects_again_takes_a_token_of_the_connection_rate() {
     let connection_rate = Some(Rate::per_second(1, 2));

@@ -193,6 +193,8 @@ pub struct DayInForce {
     /// What it is counted with.
     pub key: Key,
     pub date: u64,
+    /// Dates since the world began: steps that its curve may have gone.
+    pub steps_max: usize,
     /// Whether it may have been decided on the date before.
     pub is_doubtful: bool,
     /// Messages of its days.

@@ -117,8 +117,12 @@ impl World {
         let started = self.engine.as_ref()?.started;
         let since = self.clock.of_mono(started.mono);
         let date_of = |at: u64| (started.wall.0 + at.saturating_sub(since)) / DAY;
-        let (date, is_doubtful) = (date_of(at), date_of(earliest) != date_of(at));
-        Some(DayInForce { key, date, is_doubtful, days: curve.days.clone() })
+        // Each run goes by the wall clock at its start: where that is set in between, a date may come
+        // twice, or a day be of the date before.
+        let is_set = self.run > 1 && self.options.later.wall_steps > 0;
+        let (date, is_doubtful) = (date_of(at), date_of(earliest) != date_of(at) || is_set);
+        let steps_max = usize::try_from(date.saturating_sub(self.first_date)).ok()?;
+        Some(DayInForce { key, date, steps_max, is_doubtful, days: curve.days.clone() })
     }
 
     /// A host has taken a message of the present run.
