@@ -403,3 +403,20 @@ fn a_lease_that_connects_again_takes_a_token_of_the_connection_rate() {
     world.pass(SECOND);
     assert_eq!(world.connections.len(), 3);
 }
+
+/// A message is a thousand bytes; two of them are more than the burst.
+const SLOW_BYTES: Option<Rate> = Some(Rate::per_second(100, 1500));
+
+#[test]
+fn a_rate_of_bytes_that_binds_is_told() {
+    let mut site = World::new(1, SiteSettings { byte_rate: SLOW_BYTES, ..settings() });
+    let [mut shared, _] = owners(Caps { byte_rate: SLOW_BYTES, ..Caps::default() });
+    for (world, what) in [(&mut site, "byte_rate"), (&mut shared, "shared")] {
+        world.send_some(3);
+        world.deliver(0);
+        let report = world.scheduler.describe_site(world.now, "mx.example").unwrap();
+        let of_path = report.paths[0].waits_for.clone();
+        let told = [report.waits_for, of_path].map(|binding| binding.map(|one| one.what));
+        assert_eq!(told, [Some(what.to_owned()), Some(what.to_owned())]);
+    }
+}
