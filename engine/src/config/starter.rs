@@ -6,10 +6,7 @@ use super::document::Document;
 use super::places::Places;
 use super::sites::Inherited;
 use super::{providers, reading, rules};
-use crate::model::settings::{ProviderSettings, RuleSettings, SourceSettings};
-
-/// How it is called where an origin is told.
-const NAME: &str = "starter rules";
+use crate::model::settings::{ProviderSettings, RuleSettings, STARTER_RULES, SourceSettings};
 
 /// What `tuning/rules/large-providers.toml` holds: tables `[provider]` and `[[rule]]`.
 #[must_use]
@@ -50,7 +47,7 @@ impl Starter {
 }
 
 fn checks() -> Checks<'static> {
-    Checks::after_reading(Vec::new(), Places::new(NAME, starter()))
+    Checks::after_reading(Vec::new(), Places::new(STARTER_RULES, starter()))
 }
 
 #[cfg(test)]

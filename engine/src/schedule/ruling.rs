@@ -9,7 +9,7 @@ use crate::base::time::Now;
 use crate::model::hold::{Hold, Scope};
 use crate::model::note::{Cause, Class, RecipientResult, Remote};
 use crate::model::outcome::Reply;
-use crate::model::route::Way;
+use crate::model::route::{MailHost, Way};
 use crate::model::settings::{Action as RuleAction, Subject};
 use crate::model::state::KEEPER;
 
@@ -162,14 +162,19 @@ impl Scheduler {
         (&self.rules, place, &mut path.counters)
     }
 
+    /// The name of the host that spoke. By its address: the hosts may have been resolved anew since.
     fn host_of(&self, number: u32, remote: Option<Remote>) -> Box<str> {
         let Way::Hosts(hosts) = &self.sites[number].target.way else { return Box::default() };
-        let host = remote.and_then(|remote| hosts.get(usize::from(remote.host)));
+        let Some(Remote { host, ip }) = remote else { return Box::default() };
+        let spoke = |host: &&MailHost| host.addresses.iter().any(|address| address.ip() == ip);
+        let at_its_place = hosts.get(usize::from(host)).filter(spoke);
+        let host = at_its_place.or_else(|| hosts.iter().find(spoke));
         host.map(|host| host.name.clone()).unwrap_or_default()
     }
 
     /// Lets what a rule asks for take effect, but for what becomes of the recipient.
     fn apply(&mut self, now: Now, at: At, course: u32, remote: Option<Remote>, fired: &Fired) {
+        let fired = &Fired { action: self.narrowed(fired.action, at, course), ..fired.clone() };
         let has_begun = match fired.action {
             RuleAction::Throttle
             | RuleAction::Bounce
@@ -211,6 +216,19 @@ impl Scheduler {
             self.actions.push_back(Action::Hold { scope, hold });
         }
         has_begun
+    }
+
+    /// Mail without a tenant, a campaign or a named source is nobody's: to suspend all of it would stop
+    /// most senders entirely, so only the path is.
+    fn narrowed(&self, action: RuleAction, at: At, course: u32) -> RuleAction {
+        let RuleAction::Suspend { what, lasts } = action else { return action };
+        let is_nobodys = match self.scope_of(what, at, course) {
+            Scope::Tenant(name) | Scope::Source(name) => name.is_empty(),
+            Scope::Campaign { campaign, .. } => campaign.is_empty(),
+            Scope::Site(_) => false,
+        };
+        let what = if is_nobodys { Subject::Path } else { what };
+        RuleAction::Suspend { what, lasts }
     }
 
     fn scope_of(&self, what: Subject, at: At, course: u32) -> Scope {

@@ -12,12 +12,15 @@ use super::{LINES_SHOWN_MAX, joined, more, pattern};
 
 /// The tables of what there is; that of sites always.
 pub(super) fn all(settings: &Settings) -> Vec<String> {
+    let providers: Vec<_> =
+        settings.providers.iter().filter(|one| !one.origin.is_starter()).collect();
+    let rules: Vec<_> = settings.rules.iter().filter(|one| !one.origin.is_starter()).collect();
     let tables = [
         Some(sites(&settings.sites)),
         table(
             ["provider", "mail hosts", "domains", "all together", "each source", "its sites"],
-            &settings.providers,
-            provider,
+            &providers,
+            |one| provider(one),
         ),
         table(["source", "addresses", "EHLO", "limits", "warm-up"], &settings.sources, |one| {
             source(one, &settings.hostname)
@@ -26,7 +29,7 @@ pub(super) fn all(settings: &Settings) -> Vec<String> {
         table(["tenant", "pool", "weight", "class", "limits"], &settings.tenants, |one| {
             tenant(one, &settings.pools)
         }),
-        table(["rule", "reply", "when", "where", "what"], &settings.rules, rule),
+        table(["rule", "reply", "when", "where", "what"], &rules, |one| rule(one)),
     ];
     tables.into_iter().flatten().collect()
 }

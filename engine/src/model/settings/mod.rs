@@ -15,7 +15,7 @@ use super::flow::Flow;
 pub use rules::{Action, RuleScope, RuleSettings, Subject, Trigger};
 pub use sites::{
     Caps, DEFAULT_SITE, LimitOrigins, Origin, ProviderMatch, ProviderSettings, RampSettings, Rate,
-    SiteSettings, SiteTable, StageTimeouts,
+    STARTER_RULES, SiteSettings, SiteTable, StageTimeouts,
 };
 pub use sources::{
     DEFAULT_POOL, Overflow, PoolMember, PoolSettings, SourceSettings, TenantSettings, WarmUp,

@@ -9,6 +9,9 @@ pub use crate::base::gcra::Rate;
 /// The name of the table that all others take from.
 pub const DEFAULT_SITE: &str = "default";
 
+/// What the file of providers and rules that comes with the engine is called in places.
+pub const STARTER_RULES: &str = "starter rules";
+
 /// Where a setting was made, for explain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -16,6 +19,14 @@ pub struct Origin {
     pub table: Box<str>,
     /// `postrider.toml:12`; empty for what is built in.
     pub place: Box<str>,
+}
+
+impl Origin {
+    /// Whether it comes with the engine, and not from the operator's settings.
+    #[must_use]
+    pub fn is_starter(&self) -> bool {
+        self.place.starts_with(STARTER_RULES)
+    }
 }
 
 /// Limits on what several shards or sites share. `None`: no limit.

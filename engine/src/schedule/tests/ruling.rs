@@ -1,7 +1,10 @@
 //! What rules do to mail: whatever a reply says, it means what the operator wrote.
 
 use super::*;
-use crate::model::settings::{Action as RuleAction, Origin, RuleScope, RuleSettings, Trigger};
+use crate::model::settings::{
+    Action as RuleAction, Origin, RuleScope, RuleSettings, Subject, Trigger,
+};
+use crate::model::signal::Remote;
 
 fn rule(reply: &str, action: RuleAction) -> RuleSettings {
     RuleSettings {
@@ -115,4 +118,45 @@ fn a_refused_connection_is_throttling_where_a_rule_says_so() {
         world.end(0, why);
     }
     assert!(world.outcomes.is_empty(), "no message pays for it");
+}
+
+/// Most senders name no tenants, campaigns or sources: a rule must not stop all they have.
+#[test]
+fn to_suspend_what_has_no_name_stops_the_path_alone() {
+    for what in [Subject::Tenant, Subject::Campaign, Subject::Source] {
+        let mut world = ruled(vec![rule("^450", RuleAction::Suspend { what, lasts: MINUTE })]);
+        world.done(0, |delivery| refused(delivery, Class::Deferred, Cause::Recipient, 450));
+        assert!(world.scheduler.list_queue(world.now, 5).holds.is_empty(), "{what:?}");
+        assert!(matches!(waits_for(&world), Some(Hindrance::Held { .. })), "{what:?}");
+        world.pass(2 * MINUTE);
+        world.calm();
+        world.check_fates(0, 0);
+    }
+}
+
+#[test]
+fn the_host_that_is_skipped_is_the_one_that_spoke_wherever_it_stands_by_now() {
+    let mut world = ruled(vec![rule("^450", RuleAction::SkipHost { lasts: MINUTE })]);
+    let host = |name: &str, address: &str| MailHost {
+        preference: 10,
+        name: name.into(),
+        addresses: vec![address.parse().unwrap()],
+    };
+    let hosts = vec![host("new.example", "192.0.2.9:25"), host("mx.example", "192.0.2.1:25")];
+    let number = world.scheduler.sites.numbers()[0];
+    let before = Target::clone(&world.scheduler.sites[number].target);
+    let anew = Target { way: Way::Hosts(hosts), ..before };
+    world.scheduler.sites[number].target = Arc::new(anew);
+    let connection = &mut world.connections[0];
+    let delivery = connection.work.pop_front().unwrap();
+    let attempt = refused(&delivery, Class::Deferred, Cause::Recipient, 450);
+    let remote = Some(Remote { host: 0, ip: "192.0.2.1".parse().unwrap() });
+    let done = Done { remote, ..Done::new(&delivery, attempt) };
+    let lease = connection.lease;
+    world.scheduler.handle_done(world.now, lease, done);
+    world.carry_out();
+    let path = &world.scheduler.sites[number].paths[0];
+    let skipped: Vec<_> = path.effects.skipped_hosts(world.now.mono).collect();
+    assert_eq!(skipped.len(), 1);
+    assert_eq!(&*skipped[0].0, "mx.example");
 }
