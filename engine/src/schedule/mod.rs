@@ -58,7 +58,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::cell::{Budget, Cell, CellTable, Day, Grant};
-use crate::base::time::{Mono, Now, Wall, WallStep};
+use crate::base::time::{Mono, Now, WallStep};
 use crate::base::wheel::Wheel;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
@@ -353,9 +353,6 @@ impl Scheduler {
 
     /// Where a newcomer goes.
     fn place(&mut self, now: Now, flight: Flight, way: &Way, due: Option<Mono>) {
-        if self.is_cancelled(&flight.delivery, flight.course) {
-            return self.drop_cancelled(now, flight);
-        }
         if self.expires_at(&flight.delivery, flight.course) <= now.wall {
             return self.fail_expired(now, flight);
         }
@@ -414,11 +411,9 @@ impl Scheduler {
         let policy = self.policies.of(&domain, provider.as_deref());
         let trunk = self.trunk_for(now, number, self.roster.pool_of(&flow));
         let leaf = self.order.hold_leaf(trunk, &flow, self.roster.weight_of(&flow.tenant));
-        let cancelled_to = Wall::default();
-        let site = number;
-        let (waits, cancelled) = (Waits::default(), Waits::default());
+        let (site, waits) = (number, Waits::default());
         let course =
-            Course { domain, flow, site, leaf, policy, cancelled_to, live: 0, waits, cancelled };
+            Course { domain, flow, site, leaf, policy, is_cancelled: false, live: 0, waits };
         let course = self.courses.add(course);
         self.block_new(leaf);
         if self.sites[number].join(policy) {

@@ -11,7 +11,7 @@ use super::expiry::expiry_bucket;
 use super::permit::Flight;
 use super::retry::{FifoKey, lane_of, wait_after};
 use super::tick::Tick;
-use crate::base::time::{Mono, Now, Wall};
+use crate::base::time::{Mono, Now};
 use crate::model::flow::Flow;
 
 /// Deliveries that come due in one alarm; the rest follow a tick later, so that a herd does not
@@ -30,7 +30,7 @@ impl Scheduler {
 
     /// Back to the front, behind older ones that came back before it.
     pub(super) fn put_back(&mut self, now: Now, flight: Flight) {
-        if self.is_cancelled(&flight.delivery, flight.course) {
+        if self.courses[flight.course].is_cancelled {
             return self.drop_cancelled(now, flight);
         }
         let (home, leaf) = (flight.delivery.home, self.courses[flight.course].leaf);
@@ -98,7 +98,7 @@ impl Scheduler {
         }
         site.expiry.remove(&mut self.entries.expiring(), expires, id);
         self.entries.remove(id);
-        self.count_out(course, wait, delivery.accepted);
+        self.count_out(course, wait);
         Flight::new(delivery, course)
     }
 
@@ -145,7 +145,7 @@ impl Scheduler {
     /// Its route may lead elsewhere by now. `due`: not to be tried before.
     pub(super) fn relocate(&mut self, now: Now, id: u32, due: Option<Mono>) {
         let flight = self.remove(now, id);
-        if self.is_cancelled(&flight.delivery, flight.course) {
+        if self.courses[flight.course].is_cancelled {
             return self.drop_cancelled(now, flight);
         }
         let Flight { delivery, course, .. } = flight;
@@ -162,11 +162,10 @@ impl Scheduler {
         }
     }
 
-    fn count_out(&mut self, course: u32, wait: Wait, accepted: Wall) {
+    fn count_out(&mut self, course: u32, wait: Wait) {
         let course = &mut self.courses[course];
         *course.waits.of(wait) -= 1;
-        if accepted <= course.cancelled_to {
-            *course.cancelled.of(wait) -= 1;
+        if course.is_cancelled {
             *self.sites[course.site].cancelled.of(wait) -= 1;
         }
     }

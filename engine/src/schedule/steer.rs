@@ -184,16 +184,20 @@ impl Scheduler {
         self.dispatch(now, number);
     }
 
-    /// What was accepted so far is not wanted any more: marked at once, swept away bit by bit.
+    /// What is here is not wanted any more: marked at once, swept away bit by bit. What comes later
+    /// gets courses of its own.
     fn cancel(&mut self, now: Now, reach: &Reach, order: u64) {
         self.cancels.insert(now, reach, order);
         for number in self.courses_of(reach) {
             let course = &mut self.courses[number];
+            if course.is_cancelled {
+                continue;
+            }
+            course.is_cancelled = true;
             let site = &mut self.sites[course.site].cancelled;
-            site.ready += course.waits.ready - course.cancelled.ready;
-            site.deferred += course.waits.deferred - course.cancelled.deferred;
-            course.cancelled = course.waits;
-            course.cancelled_to = now.wall;
+            site.ready += course.waits.ready;
+            site.deferred += course.waits.deferred;
+            self.courses.retire(number);
         }
         self.sweep.add(now.mono, Task::DropCancelled, self.entries.slots());
     }

@@ -250,13 +250,8 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn is_cancelled(&self, delivery: &Delivery, course: u32) -> bool {
-        delivery.accepted <= self.courses[course].cancelled_to
-    }
-
     pub(super) fn is_entry_cancelled(&self, id: u32) -> bool {
-        let entry = &self.entries[id];
-        entry.accepted <= self.courses[entry.course].cancelled_to
+        self.courses[self.entries[id].course].is_cancelled
     }
 
     /// A cancelled delivery whose turn it is. It costs its flow a turn, so that others go on meanwhile;

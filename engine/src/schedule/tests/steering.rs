@@ -253,3 +253,22 @@ fn to_explain_is_not_to_scan() {
     let looks = looked_at() - before;
     assert!(looks <= LOOKS_MAX, "{looks} entries were read");
 }
+
+/// Mail of a wrong clock lies ahead of the order that cancels it.
+#[test]
+fn what_was_accepted_by_a_clock_ahead_is_cancelled_and_counted_all_the_same() {
+    let mut world = World::new(1, settings());
+    let now = world.now;
+    world.now.wall = now.wall.plus(60 * MINUTE);
+    world.restore_of("acme", 5);
+    world.now = now;
+    world.steer(Verb::Hold, tenant("acme"), false);
+    world.send_of("acme", 3);
+    world.steer(Verb::Cancel, tenant("acme"), false);
+    assert_eq!(world.waiting(), 0);
+    assert_eq!(world.steer(Verb::Cancel, tenant("acme"), false).amounts.waiting(), 0);
+    world.pass(SECOND);
+    assert_eq!((world.waiting(), world.cancelled()), (0, 8));
+    let site = world.scheduler.sites.find(&SiteKey::MxSet(MX.into())).unwrap();
+    assert_eq!(world.scheduler.sites[site].cancelled, course::Waits::default());
+}
