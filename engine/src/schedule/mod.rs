@@ -252,10 +252,10 @@ impl Scheduler {
 
     /// A delivery for a site this shard owns. `due`: not before, for one deferred before a restart.
     pub fn handle_parcel(&mut self, now: Now, parcel: Parcel, due: Option<Mono>) {
-        let Parcel { bearing, delivery } = parcel;
-        if self.cancels.reach(now, &bearing, &delivery) {
-            return self.settle_cancelled(delivery);
+        if self.cancels.reach(now, &parcel) {
+            return self.settle_cancelled(parcel.delivery);
         }
+        let Parcel { bearing, delivery, .. } = parcel;
         if let Way::Failed(reply) = &bearing.target.way {
             return self.fail(delivery, reply.clone());
         }

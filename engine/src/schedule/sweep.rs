@@ -18,8 +18,8 @@ use crate::base::time::{Mono, Now, Wall};
 use crate::model::admin::Reach;
 use crate::model::delivery::Delivery;
 use crate::model::hold::Scope;
+use crate::model::note::Parcel;
 use crate::model::outcome::{Enhanced, Outcome, Reply};
-use crate::model::route::Bearing;
 
 /// Slots looked at in one turn: some ten microseconds.
 const SLOTS_PER_TURN: u32 = 256;
@@ -108,8 +108,8 @@ impl Sweep {
 /// What was cancelled lately, for deliveries that were on their way here meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Cancels {
-    all: Option<Wall>,
-    by_scope: Map<Scope, Wall>,
+    all: Option<Now>,
+    by_scope: Map<Scope, Now>,
     latest: Wall,
     /// Orders of an earlier run; without a scope, of all mail.
     restored: Map<Option<Scope>, Reached>,
@@ -122,11 +122,11 @@ impl Cancels {
         self.latest = now.wall;
         self.over.push_back((now.mono.plus(CANCEL_REMEMBERED), reach.scope(), order));
         match reach.scope() {
-            None => self.all = Some(now.wall),
+            None => self.all = Some(now),
             Some(scope) => {
                 let has_room = self.by_scope.len() < CANCELS_MAX;
                 if has_room || self.by_scope.contains_key(&scope) {
-                    self.by_scope.insert(scope, now.wall);
+                    self.by_scope.insert(scope, now);
                 }
             }
         }
@@ -158,8 +158,10 @@ impl Cancels {
         Some((scope, order))
     }
 
-    /// Whether a delivery that comes in was cancelled before.
-    pub(super) fn reach(&mut self, now: Now, bearing: &Bearing, delivery: &Delivery) -> bool {
+    /// Whether a delivery that comes in was cancelled before. An order for a site does not reach what
+    /// was at another one then.
+    pub(super) fn reach(&mut self, now: Now, parcel: &Parcel) -> bool {
+        let Parcel { bearing, delivery, left } = parcel;
         if self.all.is_none() && self.by_scope.is_empty() && self.restored.is_empty() {
             return false;
         }
@@ -167,17 +169,21 @@ impl Cancels {
             self.all = None;
             self.by_scope.clear();
         }
+        let site = Scope::Site(bearing.target.site.name().into());
         let (tenant, campaign) = (bearing.flow.tenant.clone(), bearing.flow.campaign.clone());
-        let scopes = [
-            Scope::Site(bearing.target.site.name().into()),
-            Scope::Tenant(tenant.clone()),
-            Scope::Campaign { tenant, campaign },
-        ];
-        let by_scope = scopes.iter().filter_map(|scope| self.by_scope.get(scope));
-        let is_reached = by_scope.chain(&self.all).any(|to| delivery.accepted <= *to);
-        let restored = scopes.into_iter().map(Some).chain([None]);
+        let flows = [Scope::Tenant(tenant.clone()), Scope::Campaign { tenant, campaign }];
+        let was_before = |order: &Now| delivery.accepted <= order.wall;
+        let was_here = |order: &Now| was_before(order) && left.is_none_or(|at| at <= order.mono);
+        let by_flow = flows.iter().filter_map(|scope| self.by_scope.get(scope));
+        if self.by_scope.get(&site).is_some_and(was_here)
+            || by_flow.chain(&self.all).any(was_before)
+        {
+            return true;
+        }
+        let site = Some(site).filter(|_| left.is_none());
+        let restored = site.into_iter().chain(flows).map(Some).chain([None]);
         let mut restored = restored.filter_map(|scope| self.restored.get(&scope));
-        is_reached || restored.any(|reached| reached.has(delivery.message))
+        restored.any(|reached| reached.has(delivery.message))
     }
 }
 

@@ -472,7 +472,8 @@ impl Shard {
                 Some(flow) => self.flows.shared(flow),
                 None => self.flows.of_labels(""),
             };
-            self.locate(now, &found.domain, Waiting { flow, delivery: found.delivery, due }, out);
+            let waiting = Waiting { flow, delivery: found.delivery, due, left: None };
+            self.locate(now, &found.domain, waiting, out);
             self.taken_up += 1;
             if self.backlog.is_empty() {
                 // It was as long as the spool is full; nothing comes into it again.

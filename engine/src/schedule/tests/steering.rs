@@ -272,3 +272,52 @@ fn what_was_accepted_by_a_clock_ahead_is_cancelled_and_counted_all_the_same() {
     let site = world.scheduler.sites.find(&SiteKey::MxSet(MX.into())).unwrap();
     assert_eq!(world.scheduler.sites[site].cancelled, course::Waits::default());
 }
+
+/// What comes to a site after the order, from another one, was never meant.
+#[test]
+fn an_order_for_a_site_spares_what_was_elsewhere_then() {
+    for is_restored in [false, true] {
+        let mut world = World::new(1, settings());
+        world.way = hosts_of("mx.other");
+        world.restore_of("acme", 3);
+        world.way = hosts();
+        world.send_of("acme", 1);
+        if is_restored {
+            let (key, newest) = (cancel_key(Some(&Scope::Site(MX.into()))), [u64::MAX].into());
+            let value = Reached { first: 1, newest }.encode();
+            let item = StateItem::new(crate::model::state::Topic::Cancel, key, value);
+            world.scheduler.handle_restored(world.now, &item);
+        } else {
+            world.steer(Verb::Cancel, Reach::Site(MX.into()), false);
+        }
+        world.pass(SECOND);
+        world.steer(Verb::Reroute, tenant("acme"), false);
+        world.pass(SECOND);
+        world.calm();
+        assert_eq!((world.relocated.len() >= 3, world.cancelled()), (true, 0));
+        assert_eq!(world.scheduler.counts().queued, 0);
+    }
+}
+
+#[test]
+fn an_order_for_a_site_reaches_what_is_on_its_way_there() {
+    let mut world = World::new(1, settings());
+    let left = world.now.mono;
+    world.restore_of("acme", 1);
+    let accepted = world.now.wall;
+    world.pass(SECOND);
+    world.steer(Verb::Cancel, Reach::Site(MX.into()), false);
+    world.pass(SECOND);
+    assert_eq!(world.cancelled(), 1);
+    for (left, cancelled) in [(None, 2), (Some(left), 3), (Some(world.now.mono), 3)] {
+        world.next_message += 1;
+        let message = MessageId::new(SegmentSeq(1), u32::try_from(world.next_message).unwrap());
+        world.fates.insert((message.0, 0), None);
+        let place = Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 };
+        let (home, first, count, attempts, record) = (ShardId(0), 0, 1, 1, None);
+        let delivery = Delivery { message, home, place, first, count, attempts, accepted, record };
+        world.hand_over(("a.example".into(), flow("acme")), delivery, None, left);
+        world.carry_out();
+        assert_eq!(world.cancelled(), cancelled, "{left:?}");
+    }
+}
