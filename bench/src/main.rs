@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its answer")]
 
+mod backlog;
 mod cpu;
 mod engine;
 mod figures;
@@ -28,6 +29,8 @@ enum Question {
     Relay(relay::Options),
     /// A start on a spool full of deferred mail: the first 220, everything scheduled, memory. Root.
     Restart(restart::Options),
+    /// Ten million deferred deliveries in the scheduler alone: memory, idle turns, orders, their return.
+    Backlog(backlog::Options),
     /// Providers that limit, greylist, tarpit and go away, in virtual time: against Postfix's algorithm.
     Neighbour(neighbour::Options),
 }
@@ -43,6 +46,7 @@ fn main() -> Result<()> {
     match Arguments::parse().question {
         Question::Relay(options) => relay::run(&options),
         Question::Restart(options) => restart::run(&options),
+        Question::Backlog(options) => backlog::run(&options),
         Question::Neighbour(options) => neighbour::run(&options),
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn set_up(world: &World, shards: u16, more: &str) {
 }
 
 /// Hands in messages of a tenant for `d0.test`, from a sender at `d1.test`.
-fn send(running: &Running, tenant: &str, count: usize) {
+pub(crate) fn send(running: &Running, tenant: &str, count: usize) {
     let mut client = Client::greeted(running.address);
     let text = format!("X-Tenant: {tenant}\r\nSubject: hi\r\n\r\nhello\r\n.\r\n");
     for number in 0..count {
@@ -32,7 +32,7 @@ fn send(running: &Running, tenant: &str, count: usize) {
     }
 }
 
-fn run(world: &World, line: &str) -> Output {
+pub(crate) fn run(world: &World, line: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_postrider"))
         .args(line.split(' '))
         .arg("-c")
@@ -55,22 +55,22 @@ fn refused(world: &World, line: &str) -> (String, Option<i32>) {
     (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
 }
 
-fn waiting(world: &World, tenant: &str) -> u64 {
+pub(crate) fn waiting(world: &World, tenant: &str) -> u64 {
     let queue = ask(world, "queue list");
     let flows = queue["flows"].as_array().unwrap().iter();
     let of_tenant = flows.filter(|flow| flow["tenant"] == tenant);
     of_tenant.map(|flow| number(&flow["ready"]) + number(&flow["deferred"])).sum()
 }
 
-fn number(value: &Value) -> u64 {
+pub(crate) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is a number"))
 }
 
-fn arrived(world: &World) -> u64 {
+pub(crate) fn arrived(world: &World) -> u64 {
     world.sink.progress().recipients
 }
 
-fn nothing_more_comes(world: &World, than: u64) {
+pub(crate) fn nothing_more_comes(world: &World, than: u64) {
     let more = wait::until(A_WHILE, || arrived(world) > than);
     assert!(!more, "{} arrived, expected {than}", arrived(world));
 }
@@ -165,7 +165,7 @@ fn cancelled_mail_is_neither_delivered_nor_reported() {
     expect_empty_spool(&world);
 }
 
-fn expect_empty_spool(world: &World) {
+pub(crate) fn expect_empty_spool(world: &World) {
     let spool = world.home.path().join("spool");
     let output = Command::new(env!("CARGO_BIN_EXE_postrider"))
         .args(["spool", "check", "--json"])

@@ -7,6 +7,7 @@ mod cleaning;
 mod deferred;
 mod foreign_programs;
 mod hostile;
+mod kept;
 mod killed;
 mod labels;
 mod large;

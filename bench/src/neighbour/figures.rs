@@ -9,8 +9,9 @@ use super::tally::{Second, Tally};
 
 /// A provider is back for a sender when this share of the rate before flows again.
 const RECOVERED_SHARE: f64 = 0.9;
-/// The rate after an outage is looked at over this many seconds.
-const RATE_SECONDS: usize = 60;
+/// The rate after an outage is looked at over this many seconds: long enough that arrivals by chance
+/// do not decide, short enough that a burst does not make up for long silence.
+const RATE_SECONDS: usize = 10;
 /// The rate before it, over this many.
 const BEFORE_SECONDS: usize = 600;
 /// A herd comes within this many seconds after the return.
@@ -20,6 +21,8 @@ const HERD_SECONDS: usize = 600;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) delivered: u64,
+    /// Messages that failed or expired, or that an operator took back.
+    pub(crate) given_up: u64,
     /// Of all tries (connects that came to nothing, messages), those that came to nothing.
     pub(crate) deferred: f64,
     /// Of what the provider would have taken, what it was sent.
@@ -38,7 +41,8 @@ pub(crate) struct Figures {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Recovery {
-    /// Until the rate of before is nearly reached; `None`: never.
+    /// Until the rate of before was nearly reached, over [`RATE_SECONDS`]: no less than these.
+    /// `None`: never.
     pub(crate) time: Option<Duration>,
     /// Most connects in one second after the return.
     pub(crate) herd: u32,
@@ -52,6 +56,7 @@ impl Figures {
         let quantile = |share| Duration::from_millis(tally.in_queue.value_at_quantile(share));
         Self {
             delivered: tally.delivered,
+            given_up: tally.given_up,
             deferred: ratio(tally.refused, tries),
             utilisation: scenario.is_saturated.then(|| utilisation(tally.counted())),
             closed_door: tally.closed_door,
@@ -75,6 +80,7 @@ impl Figures {
         let never = Duration::from_secs(u64::from(u32::MAX));
         vec![
             ("delivered", Some(exact(self.delivered))),
+            ("given_up", Some(exact(self.given_up))),
             ("deferred", Some(self.deferred)),
             ("utilisation", self.utilisation),
             ("closed_door", Some(exact(self.closed_door))),
@@ -106,7 +112,8 @@ fn recovery(seconds: &[Second], (from, length): (Duration, Duration)) -> Option<
     let (gone, back) = (index(from), index(from + length));
     let before = rate(seconds.get(gone.checked_sub(BEFORE_SECONDS)?..gone)?);
     let after = seconds.get(back..)?;
-    let reached = after.windows(RATE_SECONDS).position(|one| rate(one) >= RECOVERED_SHARE * before);
+    let is_back = |one: &[Second]| rate(one) >= RECOVERED_SHARE * before;
+    let reached = after.windows(RATE_SECONDS).position(is_back).map(|start| start + RATE_SECONDS);
     let herd = after.iter().take(HERD_SECONDS).map(|second| second.connects).max()?;
     Some(Recovery {
         time: reached.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0))),
@@ -131,4 +138,31 @@ fn thousandths(count: u64) -> f64 {
 /// A count as a number that divides; counts of a simulation are far below 2^53.
 fn exact(count: u64) -> f64 {
     Duration::from_secs(count).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: usize = 300;
+
+    /// 20 a second before an outage; after it so many at first, for so long.
+    fn time(first: u32, seconds: usize) -> Option<u64> {
+        let of = |delivered| Second { delivered, ..Second::default() };
+        let before = vec![of(20); BEFORE_SECONDS];
+        let away = vec![of(0); LENGTH];
+        let after = [vec![of(first); seconds], vec![of(90); 100]].concat();
+        let span = |seconds: usize| Duration::from_secs(u64::try_from(seconds).unwrap());
+        let all = [before, away, after].concat();
+        recovery(&all, (span(BEFORE_SECONDS), span(LENGTH))).unwrap().time.map(|it| it.as_secs())
+    }
+
+    #[test]
+    fn who_is_silent_has_not_recovered() {
+        // Two seconds at 90 fill ten at 18.
+        assert_eq!(time(0, 45), Some(47));
+        assert_eq!(time(17, 45), Some(46), "too little is as good as nothing");
+        assert_eq!(time(18, 45), Some(10), "the shortest there is");
+        assert_eq!(time(90, 1), Some(10));
+    }
 }

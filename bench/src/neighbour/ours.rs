@@ -16,7 +16,7 @@ use postrider_engine::model::note::{
     Attempt, Cause, Class, Complaint, Done, LeaseEnd, Opening, Parcel, Phases, RecipientResult,
     Took, Trouble,
 };
-use postrider_engine::model::outcome::{Enhanced, Reply};
+use postrider_engine::model::outcome::{Enhanced, Outcome, RangeOutcome, Reply};
 use postrider_engine::model::route::{Bearing, MailHost, SiteKey, Target, Way};
 use postrider_engine::model::settings::Settings;
 use postrider_engine::schedule::{Action, Scheduler};
@@ -37,6 +37,7 @@ pub(crate) struct Ours {
     flows: Vec<[Arc<Flow>; 2]>,
     leases: Vec<Option<Lease>>,
     orders: VecDeque<Order>,
+    given_up: u64,
 }
 
 /// A permit at work: what the egress session would know.
@@ -71,6 +72,7 @@ impl Ours {
             flows: (0..tenants).map(flows).collect(),
             leases: Vec::new(),
             orders: VecDeque::new(),
+            given_up: 0,
         }
     }
 
@@ -105,8 +107,10 @@ impl Ours {
                 Action::Grant { cell, grant, .. } => {
                     self.scheduler.handle_grant(at(now), cell, grant);
                 }
-                Action::Settle { .. }
-                | Action::CancelOver { .. }
+                Action::Settle { settlement, .. } => {
+                    self.given_up += given_up(&settlement.outcomes)
+                }
+                Action::CancelOver { .. }
                 | Action::Remember(_)
                 | Action::WriteDay { .. }
                 | Action::Report(_) => {}
@@ -191,6 +195,7 @@ impl Sender for Ours {
             message,
             home: ShardId(0),
             place: Place { segment, offset: 64, bytes: 4096 },
+            in_pieces: 0,
             first: 0,
             count: 1,
             attempts: 0,
@@ -238,6 +243,18 @@ impl Sender for Ours {
     fn round_trips(&self) -> u32 {
         1
     }
+
+    fn given_up(&self) -> u64 {
+        self.given_up
+    }
+}
+
+/// Recipients that get nothing; each message has one.
+fn given_up(outcomes: &[RangeOutcome]) -> u64 {
+    let is_lost = |one: &&RangeOutcome| {
+        matches!(one.outcome, Outcome::Failed { .. } | Outcome::Cancelled { .. })
+    };
+    outcomes.iter().filter(is_lost).map(|one| u64::from(one.count)).sum()
 }
 
 /// What the egress session reports for an answer.

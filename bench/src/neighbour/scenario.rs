@@ -70,7 +70,7 @@ impl Contestant {
         }
     }
 
-    fn sender(self, load: Load) -> Box<dyn Sender> {
+    pub(crate) fn sender(self, load: Load) -> Box<dyn Sender> {
         match self {
             Self::Ours => Box::new(Ours::new(START, load.domains, load.tenants, CONNECTIONS)),
             Self::Postfix(feedback, rounding) => {

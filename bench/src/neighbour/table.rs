@@ -7,9 +7,10 @@ use comfy_table::{CellAlignment, Table};
 
 use super::figures::Figures;
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "",
     "delivered",
+    "given up",
     "deferred",
     "utilisation",
     "closed door",
@@ -37,6 +38,7 @@ fn cells(name: &str, figures: &Figures) -> Vec<String> {
     vec![
         name.to_owned(),
         figures.delivered.to_string(),
+        figures.given_up.to_string(),
         percent(figures.deferred),
         or_dash(figures.utilisation.map(percent)),
         figures.closed_door.to_string(),

@@ -37,6 +37,8 @@ pub(crate) struct Tally {
     pub(crate) open_most: u32,
     pub(crate) delivered: u64,
     pub(crate) refused: u64,
+    /// Messages that the sender gave up, from the start.
+    pub(crate) given_up: u64,
     /// Refused again before anything was taken in between: the sender had been told.
     pub(crate) closed_door: u64,
     refused_last: bool,
@@ -69,6 +71,7 @@ impl Tally {
             open_most: 0,
             delivered: 0,
             refused: 0,
+            given_up: 0,
             closed_door: 0,
             refused_last: false,
             in_queue: histogram(),
@@ -162,7 +165,8 @@ impl Tally {
     }
 
     /// The run is over: what had no turn has waited until now.
-    pub(crate) fn end(mut self, now: Mono) -> Self {
+    pub(crate) fn end(mut self, now: Mono, given_up: u64) -> Self {
+        self.given_up = given_up;
         for arrival in std::mem::take(&mut self.unoffered).into_values() {
             self.waits.saturating_record(millis(now.since(arrival)));
         }

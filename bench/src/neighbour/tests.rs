@@ -11,9 +11,10 @@ use super::postfix::{Feedback, Postfix, Rounding};
 use super::receiver::cap::Cap;
 use super::receiver::greylist::Greylist;
 use super::receiver::limiter::Limiter;
-use super::receiver::outage::{Away, Outages};
+use super::receiver::outage::{Away, Interrupted, Outages};
 use super::receiver::phases::{Phase, Phases, Rule};
 use super::receiver::reputation::Reputation;
+use super::receiver::steady::Steady;
 use super::receiver::tarpit::Tarpit;
 use super::receiver::{Answer, Greeting, Receiver, Service};
 use super::scenario::{ALL, Contestant, Scenario};
@@ -22,6 +23,7 @@ use super::world::{Class, Mail, ROUND_TRIP, START, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn named(name: &str) -> &'static Scenario {
     ALL.iter().find(|scenario| scenario.name == name).unwrap()
@@ -176,13 +178,77 @@ fn the_same_seed_gives_the_same_run() {
     }
 }
 
+/// Notes which mail it took.
+struct Noting<R> {
+    provider: R,
+    taken: Vec<u32>,
+}
+
+impl<R: Receiver> Receiver for Noting<R> {
+    fn greet(&mut self, now: Mono) -> Greeting {
+        self.provider.greet(now)
+    }
+
+    fn take(&mut self, now: Mono, mail: &Mail, before: u32) -> (Answer, Duration) {
+        let (answer, wait) = self.provider.take(now, mail, before);
+        if answer == Answer::Taken {
+            self.taken.push(mail.number);
+        }
+        (answer, wait)
+    }
+
+    fn leave(&mut self, now: Mono) {
+        self.provider.leave(now);
+    }
+
+    fn allows(&self, now: Mono) -> f64 {
+        self.provider.allows(now)
+    }
+}
+
+/// What is seen of a backlog of four tenants and of nothing else, and the numbers that were taken.
+fn backlog_to(
+    provider: impl Receiver,
+    (contestant, count, length): (Contestant, u32, Duration),
+) -> (Tally, Vec<u32>) {
+    let load = Load { tenants: 4, ..Load::plain(count, 0.0) };
+    let mut sender = contestant.sender(load);
+    let mut provider = Noting { provider, taken: Vec::new() };
+    let tally = Tally::new(load.tenants, Duration::ZERO);
+    let world = World::new(&mut *sender, &mut provider, Arrivals::new(load, 1), tally);
+    let tally = world.run(START.plus(length));
+    provider.taken.sort_unstable();
+    (tally, provider.taken)
+}
+
 #[test]
 fn all_mail_of_a_patient_provider_arrives_once() {
     for contestant in Contestant::all(Rounding::AsCoded) {
-        let tally = named("tenants").run_for(contestant, MINUTE * 3, 3);
-        let delivered: u32 = tally.seconds.iter().map(|second| second.delivered).sum();
-        let figures = Figures::new(named("tenants"), &tally);
-        assert!(delivered > 20_000 && figures.deferred == 0.0, "{contestant:?}: {figures:?}");
+        let (tally, taken) = backlog_to(Steady::new(20, service()), (contestant, 2000, MINUTE));
+        assert!(taken.iter().copied().eq(0..2000), "{contestant:?}: {} taken", taken.len());
+        let counts = (tally.delivered, tally.refused, tally.given_up);
+        assert_eq!(counts, (2000, 0, 0), "{contestant:?}");
+    }
+}
+
+#[test]
+fn all_mail_of_an_impatient_provider_arrives_once_in_the_end() {
+    for contestant in Contestant::all(Rounding::AsCoded) {
+        let provider = Limiter::new(5.0, 20.0, 7, service());
+        let (tally, taken) = backlog_to(provider, (contestant, 300, DAY));
+        assert!(taken.iter().copied().eq(0..300), "{contestant:?}: {} taken", taken.len());
+        assert!(tally.refused > 20 && tally.given_up == 0, "{contestant:?}: {}", tally.refused);
+    }
+}
+
+#[test]
+fn what_a_sender_gives_up_is_counted() {
+    let gone =
+        Outages { first: Duration::ZERO, length: DAY * 30, period: None, away: Away::Refuses };
+    for contestant in Contestant::all(Rounding::AsCoded) {
+        let provider = Interrupted::new(Steady::new(20, service()), gone);
+        let (tally, taken) = backlog_to(provider, (contestant, 12, DAY * 7));
+        assert_eq!((taken.len(), tally.given_up), (0, 12), "{contestant:?}");
     }
 }
 

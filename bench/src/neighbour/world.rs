@@ -109,6 +109,8 @@ pub(crate) trait Sender {
     fn next_wakeup(&self) -> Option<Mono>;
     /// Round trips that a message costs on a connection that is open.
     fn round_trips(&self) -> u32;
+    /// Messages that it will not try again though nobody took them.
+    fn given_up(&self) -> u64;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,7 +190,7 @@ impl<'a> World<'a> {
             self.carry_out();
         }
         self.tally.pass_to(end, &*self.receiver);
-        self.tally.end(end)
+        self.tally.end(end, self.sender.given_up())
     }
 
     fn next_moment(&self) -> Option<Mono> {

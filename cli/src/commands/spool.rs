@@ -86,11 +86,13 @@ fn totals(report: &SpoolReport) -> String {
     let spares = all.iter().filter(|segment| segment.then == Then::Reuse).count();
     let bytes: u64 = all.iter().map(|segment| u64::from(segment.summary.file_bytes)).sum();
     format!(
-        "{} segments in use, {spares} spare, {} in all; {} messages to {} recipients are queued",
+        "{} segments in use, {spares} spare, {} in all; {} messages to {} recipients are queued, {} \
+         things kept beside them",
         all.len() - spares,
         Size(bytes),
         report.messages,
-        report.recipients
+        report.recipients,
+        report.states
     )
 }
 
@@ -126,6 +128,7 @@ fn then(segment: &SegmentReport) -> &'static str {
     match segment.then {
         Then::Reuse => "reuse",
         Then::Recycle => "recycle",
+        Then::Keep => "keep",
         Then::Deliver => "deliver",
     }
 }
@@ -150,6 +153,7 @@ fn json(report: &SpoolReport, sample: usize) -> serde_json::Value {
         "messages": report.messages,
         "deliveries": report.deliveries,
         "recipients": report.recipients,
+        "states": report.states,
         "labelled": report.labelled.iter().take(LABELS_JSON_MAX).map(labelled_json).collect::<Vec<_>>(),
         "deferred": report.deferred(),
         "sample": sample,

@@ -34,6 +34,7 @@ pub(super) fn letter(n: u32, recipients: u16) -> Letter {
             message: MessageId::new(segment, n),
             home: ShardId(0),
             place: Place { segment, offset: 0, bytes: 64 },
+            in_pieces: 0,
             first: 0,
             count: recipients,
             attempts: 0,

@@ -69,8 +69,6 @@ pub struct Session {
 enum Phase {
     /// For leave to connect again, where connections are paced.
     Asking(Hop),
-    /// It is given, for a moment to come.
-    Waiting(Hop),
     Connecting,
     /// A reply is awaited before mail can go.
     Opening(Opener),
@@ -222,18 +220,14 @@ impl Session {
         }
     }
 
-    /// The answer to [`Order::Another`]: when to connect, or `None` if the rate allows none for long.
-    pub fn handle_leave(&mut self, now: Now, at: Option<Mono>) {
+    /// The answer to [`Order::Another`]: whether to connect, or the rate allows none for long.
+    pub fn handle_leave(&mut self, now: Now, may_connect: bool) {
         let Phase::Asking(hop) = self.phase else { return };
-        match at {
-            None => self.give_up(now),
-            Some(at) => {
-                self.has_leave = true;
-                self.phase = Phase::Waiting(hop);
-                self.deadline = at;
-                self.handle_time(now);
-            }
+        if !may_connect || self.is_unneeded() {
+            return self.give_up(now);
         }
+        self.has_leave = true;
+        self.connect(hop, now);
     }
 
     /// The other answer to [`Order::Connect`], at once: the remote address has as many
@@ -303,11 +297,7 @@ impl Session {
             Phase::Open => Next::Finish(self.fail_work(lost)),
             Phase::Quitting => Next::Finish(LeaseEnd::Finished),
             Phase::Closing(next) => next,
-            phase @ (Phase::Asking(_)
-            | Phase::Waiting(_)
-            | Phase::Connecting
-            | Phase::Resting(_)
-            | Phase::Over) => {
+            phase @ (Phase::Asking(_) | Phase::Connecting | Phase::Resting(_) | Phase::Over) => {
                 self.phase = phase;
                 return;
             }
@@ -340,8 +330,6 @@ impl Session {
         self.deadline = Mono::NEVER;
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Resting(next) => return self.go_on(next, now),
-            Phase::Waiting(_) if self.is_unneeded() => return self.give_up(now),
-            Phase::Waiting(hop) => return self.connect(hop, now),
             phase => self.phase = phase,
         }
         match &self.phase {
@@ -350,11 +338,7 @@ impl Session {
             Phase::Open => self.handle_late(now),
             Phase::Quitting => self.close(Close::Abort, Next::Finish(LeaseEnd::Finished), now),
             Phase::Closing(_) => self.out.push(Order::Close(Close::Abort)),
-            Phase::Asking(_)
-            | Phase::Waiting(_)
-            | Phase::Connecting
-            | Phase::Resting(_)
-            | Phase::Over => {}
+            Phase::Asking(_) | Phase::Connecting | Phase::Resting(_) | Phase::Over => {}
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Delivery {
     pub home: ShardId,
     /// The record with envelope and body.
     pub place: Place,
+    /// Bytes of the body that lie in pieces elsewhere.
+    pub in_pieces: u32,
     /// The recipients, as indices into the envelope: `first..first + count`.
     pub first: u16,
     pub count: u16,

@@ -41,8 +41,8 @@ pub enum Note {
     Ready { lease: LeaseId },
     /// Executing shard to owner: the connection of the lease came to nothing; may there be another?
     Another { lease: LeaseId },
-    /// Owner to executing shard: when it may connect again. `None`: not soon, the lease is to end.
-    Leave { lease: LeaseId, at: Option<Mono> },
+    /// Owner to executing shard: it may connect again, now; or not soon, and the lease is to end.
+    Leave { lease: LeaseId, may_connect: bool },
     /// To all shards: mail of this is stopped.
     Hold(Box<(Scope, Hold)>),
     /// A permit of a shared cap, for a shard that stands in line there.

@@ -28,6 +28,8 @@ pub struct SpoolReport {
     /// What a start would schedule again.
     pub deliveries: usize,
     pub recipients: u64,
+    /// What is kept beside the mail: holds, cancels, what was learned, what rules did.
+    pub states: usize,
     pub messages: usize,
     /// Those deliveries one by one, in the order in which they would be scheduled.
     pub waiting: Vec<Waiting>,
@@ -97,6 +99,8 @@ pub enum Then {
     Reuse,
     /// Nothing in it is live: free it, once those are free that its outcomes speak of.
     Recycle,
+    /// Keep it for what it tells beside mail, as of a hold, until that is written elsewhere.
+    Keep,
     /// Deliver what is live in it.
     Deliver,
 }
@@ -157,8 +161,9 @@ pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
         segment.live = live.get(&segment.summary.segment).map_or(0, Vec::len);
         segment.then = match segment.summary.state {
             ScanState::Spare | ScanState::HalfFreed => Then::Reuse,
-            ScanState::Open | ScanState::Sealed if segment.live == 0 => Then::Recycle,
-            ScanState::Open | ScanState::Sealed => Then::Deliver,
+            _ if segment.live > 0 => Then::Deliver,
+            _ if recovered.keeps_state_in(segment.summary.segment) => Then::Keep,
+            ScanState::Open | ScanState::Sealed => Then::Recycle,
         };
     }
     let is_copy = folder.identity() == Identity::Copied;
@@ -172,6 +177,7 @@ pub fn inspect(path: &Path) -> Result<SpoolReport, InspectError> {
         findings: recovered.findings,
         deliveries: recovered.deliveries.len(),
         recipients,
+        states: recovered.states.len(),
         messages: live.values().map(Vec::len).sum(),
         waiting,
         labelled: labelled(&recovered.deliveries),
@@ -261,6 +267,7 @@ mod tests {
                     message: MessageId::new(SegmentSeq(1), message),
                     home: ShardId(0),
                     place: Place { segment: SegmentSeq(1), offset: 64, bytes: 64 },
+                    in_pieces: 0,
                     first: 0,
                     count: 1,
                     attempts: 0,

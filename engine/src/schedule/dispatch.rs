@@ -49,6 +49,7 @@ enum Offer {
 impl Scheduler {
     /// Gives out work of a site until permits, leases or deliveries run out.
     pub(super) fn dispatch(&mut self, now: Now, number: u32) {
+        self.answer_askers(now, number);
         while !self.stopping
             && !self.awaits_state
             && self.sites[number].ready > 0
@@ -88,7 +89,7 @@ impl Scheduler {
             self.release(held);
             return None;
         };
-        self.give(now, trunk, lease, (held, counted));
+        self.give(now, trunk, lease, (held, counted), bytes);
         Some(())
     }
 
@@ -350,9 +351,18 @@ impl Scheduler {
         self.shards > 1 && (site.in_use >= HOT_LEASES || site.ready > HOT_READY)
     }
 
-    fn give(&mut self, now: Now, trunk: u32, lease: u32, (held, counted): (Held, Counted)) {
+    /// `bytes`: what rates in bytes were asked for.
+    fn give(
+        &mut self,
+        now: Now,
+        trunk: u32,
+        lease: u32,
+        (held, counted): (Held, Counted),
+        bytes: u32,
+    ) {
         let (number, shard) = (self.leases[lease].site, self.leases[lease].shard);
-        let Some((leaf, id)) = self.next_for(&self.sites[number], trunk, shard) else {
+        let most = if self.policies.has_byte_rates() { bytes } else { u32::MAX };
+        let Some((leaf, id)) = self.next_for(&self.sites[number], trunk, shard, most) else {
             // Of rates and days what was taken is lost.
             return self.release(held);
         };
@@ -380,8 +390,9 @@ impl Scheduler {
         }
     }
 
-    /// The next delivery of a trunk for a connection on `shard`, and its leaf.
-    fn next_for(&self, site: &Site, trunk: u32, shard: ShardId) -> Option<(u32, u32)> {
+    /// The next delivery of a trunk for a connection on `shard`, and its leaf. One that stands further
+    /// back, but near its body, has at most so many bytes: the oldest was what rates were asked for.
+    fn next_for(&self, site: &Site, trunk: u32, shard: ShardId, most: u32) -> Option<(u32, u32)> {
         let leaf = self.order.next(trunk)?;
         let (_, oldest) = self.order.oldest(&self.entries, leaf)?;
         if !self.is_hot(site) {
@@ -391,9 +402,7 @@ impl Scheduler {
         let near = self.order.oldest_of(leaf, shard);
         let near = near.filter(|near| age(*near).since(age(oldest)) <= LOCALITY_PATIENCE);
         let near = near.filter(|near| !self.is_entry_cancelled(*near));
-        // What rates of bytes were asked for is the oldest.
-        let is_dearer = |near: u32| self.entries[near].bytes() > self.entries[oldest].bytes();
-        let near = near.filter(|near| !(self.policies.has_byte_rates() && is_dearer(*near)));
+        let near = near.filter(|near| self.entries[*near].bytes() <= most);
         Some((leaf, near.unwrap_or(oldest)))
     }
 

@@ -17,6 +17,13 @@ const KIND_READY: u32 = 0;
 const KIND_RETRY: u32 = 1;
 const KIND_RESTORED: u32 = 2;
 
+/// The low six bits of an offset, which are zero in every record's, say how much of a body lies in
+/// pieces: rounded up, so that no rate in bytes is exceeded.
+const PIECES_MASK: u32 = 63;
+/// Up to a MiB in steps of 64 KiB, from there on in quarters of a power of two.
+const PIECES_EVEN: u32 = 16;
+const PIECES_STEP_SHIFT: u32 = 16;
+
 /// Where an entry waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
@@ -41,7 +48,7 @@ pub(super) struct Entry {
     wait: u32,
     /// The low half of the segment's sequence: the message's own segment is never 2^31 away.
     segment_low: u32,
-    offset: u32,
+    offset_and_pieces: u32,
     bytes: u32,
     first: u16,
     count: u16,
@@ -63,7 +70,7 @@ impl Entry {
             course,
             wait: pack(wait),
             segment_low: low_half(delivery.place.segment.0),
-            offset: delivery.place.offset,
+            offset_and_pieces: delivery.place.offset | pieces_class(delivery.in_pieces),
             bytes: delivery.place.bytes,
             first: delivery.first,
             count: delivery.count,
@@ -78,7 +85,12 @@ impl Entry {
         Delivery {
             message: self.message,
             home: self.home,
-            place: Place { segment, offset: self.offset, bytes: self.bytes },
+            place: Place {
+                segment,
+                offset: self.offset_and_pieces & !PIECES_MASK,
+                bytes: self.bytes,
+            },
+            in_pieces: pieces_bytes(self.offset_and_pieces & PIECES_MASK),
             first: self.first,
             count: self.count,
             attempts: self.attempts,
@@ -104,14 +116,14 @@ impl Entry {
         }
     }
 
-    /// Of its record.
+    /// Of its record and of the pieces of its body.
     pub(super) fn bytes(&self) -> u32 {
-        self.bytes
+        self.bytes.saturating_add(pieces_bytes(self.offset_and_pieces & PIECES_MASK))
     }
 
     /// What it costs its flow.
     pub(super) fn cost(&self) -> u32 {
-        cost_of(self.count, self.bytes)
+        cost_of(self.count, self.bytes())
     }
 
     /// What tells older from younger where lanes are compared.
@@ -128,6 +140,20 @@ fn pack(wait: Wait) -> u32 {
     };
     assert!(value <= VALUE_MASK, "an entry keeps 30 bits of its wait");
     kind << KIND_SHIFT | value
+}
+
+/// The most that lies in pieces of this class.
+fn pieces_bytes(class: u32) -> u32 {
+    if class <= PIECES_EVEN {
+        return class << PIECES_STEP_SHIFT;
+    }
+    let beyond = class - PIECES_EVEN;
+    let quarters = u64::from(4 + beyond % 4) << (beyond / 4);
+    u32::try_from(quarters << (PIECES_STEP_SHIFT + 2)).unwrap_or(u32::MAX)
+}
+
+fn pieces_class(bytes: u32) -> u32 {
+    (0..PIECES_MASK).find(|class| pieces_bytes(*class) >= bytes).unwrap_or(PIECES_MASK)
 }
 
 fn low_half(wide: u64) -> u32 {
@@ -251,6 +277,7 @@ mod tests {
             message: MessageId::new(SegmentSeq(own_segment), 9),
             home: ShardId(3),
             place: Place { segment: SegmentSeq(place_segment), offset: 640, bytes: 77 },
+            in_pieces: 3 << 16,
             first: 2,
             count: 5,
             attempts: 4,
@@ -265,6 +292,19 @@ mod tests {
             let given = delivery(own, place.max(own.saturating_sub(1 << 30)));
             let back = Entry::new(&given, 0, Wait::Ready(None), 0).delivery();
             assert_eq!(format!("{back:?}"), format!("{given:?}"));
+        }
+    }
+
+    #[test]
+    fn what_lies_in_pieces_is_never_told_too_small_and_at_most_a_quarter_too_large() {
+        assert!((0..63).all(|class| pieces_bytes(class) < pieces_bytes(class + 1)));
+        for bytes in [0, 1, 65_536, 65_537, 1 << 20, (1 << 20) + 1, 10_000_000, 2_000_000_000] {
+            let told = pieces_bytes(pieces_class(bytes));
+            let most = (u64::from(bytes) * 5).div_ceil(4).max(65_536);
+            assert!(
+                told >= bytes && u64::from(told) <= most.max(u64::from(bytes) + 65_536),
+                "{bytes}"
+            );
         }
     }
 

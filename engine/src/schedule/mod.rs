@@ -151,7 +151,7 @@ pub enum Action {
     Leave {
         to: ShardId,
         lease: LeaseId,
-        at: Option<Mono>,
+        may_connect: bool,
     },
     /// Outcomes on their way to the spool.
     Settle {
@@ -182,7 +182,7 @@ pub enum Action {
         key: Box<[u8]>,
         order: u64,
     },
-    /// To be kept over a restart. Times in it are those of [`Scheduler::durable`].
+    /// To be kept over a restart. Its times are of the wall clock, as the record keeps them.
     Remember(StateItem),
     /// A day's count is to be written down by that shard.
     WriteDay {
@@ -295,6 +295,7 @@ impl Scheduler {
         for number in self.sites.numbers() {
             self.save_site(now, number);
             self.trim(number);
+            self.answer_askers(now, number);
             self.actions.extend(self.sites[number].lent().map(Action::Report));
         }
     }

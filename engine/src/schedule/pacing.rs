@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dispatch::RATE_LOST_WAIT;
 use super::path::Path;
 use super::site::Site;
 use super::warm_up::Counted;
@@ -37,10 +38,7 @@ impl Pacers {
 
 /// How long a lease may wait with its permit to connect again; else it ends, and what could go by
 /// another source or at another time does.
-const BOOKED_AHEAD_MAX: Duration = Duration::from_secs(5);
-
-/// Times another shard may take a shared token first.
-const BOOKINGS_MAX: usize = 4;
+const ASKING_MAX: Duration = Duration::from_secs(5);
 
 /// What sets a rate or a limit that binds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,29 +200,42 @@ impl Scheduler {
         site.pace.settings.connection_rate.is_some() || path.cells.iter().any(is_paced)
     }
 
-    /// A lease whose connection came to nothing wants another, to the next host or in clear: when it
-    /// may connect, with the token for it taken.
+    /// A lease whose connection came to nothing wants another, to the next host or in clear. It is
+    /// answered when the rate lets it, before any new connection of its site.
     pub fn handle_another(&mut self, now: Now, lease: LeaseId) {
         let Some(slot) = self.leases.find(lease) else { return };
-        let (number, path) = self.leases[slot].at();
-        let at = self.book_connection(now, number, path);
-        let to = self.leases[slot].shard;
-        self.actions.push_back(Action::Leave { to, lease, at });
+        let number = self.leases[slot].site;
+        self.sites[number].askers.push_back((lease, now.mono));
+        self.answer_askers(now, number);
     }
 
-    /// Takes the token of a moment to come; what is taken before then waits behind it.
-    fn book_connection(&mut self, now: Now, number: u32, path: u16) -> Option<Mono> {
-        for _ in 0..BOOKINGS_MAX {
-            let site = &self.sites[number];
-            let due = self.connection_due(now, site, site.paths.get(usize::from(path)));
-            let due = due.map_or(now.mono, |(due, _)| due);
-            if due.since(now.mono) > BOOKED_AHEAD_MAX {
-                return None;
-            }
-            if self.take_connection(Now { mono: due, ..now }, number, path) {
-                return Some(due);
-            }
+    /// Answers the leases that wait to connect again; the first that has to wait arms the alarm.
+    pub(super) fn answer_askers(&mut self, now: Now, number: u32) {
+        while let Some((lease, since)) = self.sites[number].askers.front().copied() {
+            let Some(slot) = self.leases.find(lease) else {
+                self.sites[number].askers.pop_front();
+                continue;
+            };
+            let Some(may_connect) = self.may_connect_again(now, slot, since) else { return };
+            self.sites[number].askers.pop_front();
+            let to = self.leases[slot].shard;
+            self.actions.push_back(Action::Leave { to, lease, may_connect });
         }
+    }
+
+    /// Takes the token of one more connection; `None`: not yet.
+    fn may_connect_again(&mut self, now: Now, slot: u32, since: Mono) -> Option<bool> {
+        let (number, path) = self.leases[slot].at();
+        let site = &self.sites[number];
+        let due = self.connection_due(now, site, site.paths.get(usize::from(path)));
+        let due = due.map_or(now.mono, |(due, _)| due);
+        if self.stopping || due > since.plus(ASKING_MAX) {
+            return Some(false);
+        }
+        if due <= now.mono && self.take_connection(now, number, path) {
+            return Some(true);
+        }
+        self.arm_pace(number, due.max(now.mono.plus(RATE_LOST_WAIT)));
         None
     }
 

@@ -1,5 +1,6 @@
 //! What is paced together: the queues of one site, its permits in use, and its state.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -15,6 +16,7 @@ use super::retry::Fifos;
 use crate::base::map::Map;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
+use crate::model::delivery::LeaseId;
 use crate::model::outcome::Reply;
 use crate::model::route::{SiteKey, Target};
 use crate::shard::Fact;
@@ -39,6 +41,8 @@ pub(super) struct Site {
     pub(super) paths: Vec<Path>,
     /// One for each pool with a course here.
     pub(super) trunks: Vec<u32>,
+    /// Leases that wait for leave to connect again, and since when; first come, first served.
+    pub(super) askers: VecDeque<(LeaseId, Mono)>,
     /// The tenant's mail here, by its branch, that was last refused by a cap of the tenant.
     pub(super) capped: Option<u32>,
     pub(super) ready: u32,
@@ -100,6 +104,7 @@ impl Site {
             lanes: Vec::new(),
             paths: Vec::new(),
             trunks: Vec::new(),
+            askers: VecDeque::new(),
             capped: None,
             ready: 0,
             deferred: 0,

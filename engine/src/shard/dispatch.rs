@@ -188,7 +188,9 @@ impl Shard {
             Action::Work { to, lease, delivery } => {
                 self.tell(to, Note::Work { lease, delivery: Box::new(delivery) }, out);
             }
-            Action::Leave { to, lease, at } => self.tell(to, Note::Leave { lease, at }, out),
+            Action::Leave { to, lease, may_connect } => {
+                self.tell(to, Note::Leave { lease, may_connect }, out);
+            }
             Action::Close { to, lease } => self.tell(to, Note::Close { lease }, out),
             Action::Settle { home, settlement } => {
                 self.tell(home, Note::Settle(Box::new(settlement)), out);

@@ -335,7 +335,7 @@ impl Shard {
             Note::Another { lease } => {
                 self.scheduler.handle_another(self.clock.now(now), lease);
             }
-            Note::Leave { lease, at } => self.lease_left(now, lease, at, out),
+            Note::Leave { lease, may_connect } => self.lease_left(now, lease, may_connect, out),
             Note::Remember(item) => self.spool.remember(now, *item),
             Note::WriteDay(day) => self.scheduler.handle_day(self.clock.now(now), &day),
             Note::Cancelled(told) => self.cancel_told(now, from, *told, out),

@@ -205,10 +205,10 @@ impl Shard {
         &mut self,
         now: Now,
         lease: LeaseId,
-        at: Option<Mono>,
+        may_connect: bool,
         out: &mut Effects,
     ) {
-        self.with_lease(now, lease, out, |session| session.handle_leave(now, at));
+        self.with_lease(now, lease, out, |session| session.handle_leave(now, may_connect));
     }
 
     pub(super) fn egress_time(&mut self, now: Now, lease: LeaseId, out: &mut Effects) {

@@ -178,12 +178,15 @@ impl Shard {
         };
         self.counters.recipients_accepted += u64::from(view.recipients);
         let own = record.on_its_own(view.record_bytes);
+        let pieces = view.chunks(bytes).map(|chunk| chunk.bytes);
+        let in_pieces = pieces.fold(0, u32::saturating_add);
         let flow = self.flows.of_labels(envelope.labels());
         for group in envelope.groups() {
             let delivery = Delivery {
                 message: id,
                 home: self.id,
                 place,
+                in_pieces,
                 first: group.first,
                 count: group.count,
                 attempts: 0,

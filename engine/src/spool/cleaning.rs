@@ -13,8 +13,10 @@
 //! - Behind a copy stand the last replies to what is pending, in a record of their own, read from where
 //!   they lay: that place goes with the old record. Replies of one attempt mostly lie together, so the
 //!   few records read last are kept.
+//! - What is kept beside the mail is written again from memory (`state.rs`).
 //! - Copies wait a few milliseconds for each other: in commits of their own they would gain nothing.
-//! - A record that does not hold what was written is set aside: told, and over.
+//! - A record that does not hold what was written, or that the disk has refused to read for long, is set
+//!   aside: told, and over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -319,7 +321,7 @@ impl Spool {
         }
     }
 
-    fn is_growth_refused(&self) -> bool {
+    pub(super) fn is_growth_refused(&self) -> bool {
         matches!(self.preparing, Preparing::Failed | Preparing::RetryAt(_))
     }
 

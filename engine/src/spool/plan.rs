@@ -37,6 +37,15 @@ pub struct Recovered {
     pub findings: Vec<Finding>,
 }
 
+impl Recovered {
+    /// Whether something that is kept beside the mail lies in this segment.
+    #[must_use]
+    pub fn keeps_state_in(&self, segment: SegmentSeq) -> bool {
+        let mut kept = self.shards.iter().flat_map(|shard| shard.states.iter().flatten());
+        kept.any(|state| state.place.segment == segment)
+    }
+}
+
 /// What one shard's spool takes over.
 #[derive(Debug, Default)]
 pub struct RecoveredShard {
@@ -604,6 +613,7 @@ fn delivery(
     flow: Option<Arc<Flow>>,
     run: PendingRun,
 ) -> RecoveredDelivery {
+    let pieces = message.chunks.iter().map(|chunk| chunk.bytes);
     RecoveredDelivery {
         domain: Arc::clone(domain),
         flow,
@@ -611,6 +621,7 @@ fn delivery(
             message: message.id,
             home,
             place: message.place,
+            in_pieces: pieces.fold(0, u32::saturating_add),
             first: run.first,
             count: run.count,
             attempts: run.attempts,

@@ -33,7 +33,9 @@
 //! How it is read: of one message name, the Message or Copy at the highest (segment sequence, offset)
 //! holds. Outcomes count in that order, on a Copy only those behind it; what is delivered or failed
 //! stays so. A Fence voids every Message, Copy and Chunk of its segment from the offset on, and each
-//! message with such a chunk, but no Outcomes. A message counts only with all of its chunks.
+//! message with such a chunk, but no Outcomes and no State. A message counts only with all of its
+//! chunks. Of one topic and key, the State at the highest (segment sequence, offset) holds; without a
+//! value it says that the key is forgotten.
 //!
 //! Wall times are nanoseconds since 1970. The position is the record's offset in its file. It, the
 //! sequence, the generation and the moment the segment was taken into use are part of every header

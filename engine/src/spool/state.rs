@@ -263,9 +263,11 @@ impl Spool {
         self.spares.len() > SPARES_KEPT
     }
 
-    /// Who waits for what cannot be written is told so; it is written once it can be.
+    /// Who waits for what cannot be written, as no segment can be made, is told so; it is written once it
+    /// can be.
     pub(super) fn tell_stuck_states(&mut self) {
-        if !self.states.waiters.is_empty() && self.is_state_stuck() {
+        let waits = !self.states.waiters.is_empty();
+        if waits && self.is_growth_refused() && self.is_state_stuck() {
             let waiters = std::mem::take(&mut self.states.waiters).into_iter();
             self.durable.extend(waiters.map(|waiter| Durable::NotKept { token: waiter.token }));
         }

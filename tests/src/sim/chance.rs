@@ -31,6 +31,8 @@ pub enum Stream {
     OrdersCourse,
     /// Which sources are new, and when midnight is.
     WarmUp,
+    /// Whether the hosts of a site have little in common.
+    Uneven,
 }
 
 /// One stream of chance.

@@ -203,8 +203,27 @@ impl Options {
         options.bounds = Bounds::draw(seed, options.groups.len(), options.trouble_for);
         options.later =
             std::mem::take(&mut options.later).within_reason(&options.groups, options.expire);
+        options.set_uneven_hosts(seed);
         gather(&mut options, seed);
         options
+    }
+
+    /// In some worlds: a site whose first host offers much and gives up after that, and whose second
+    /// knows HELO alone. What the one offered must not count for the other.
+    fn set_uneven_hosts(&mut self, seed: u64) {
+        let chance = &mut Chance::new(seed, Stream::Uneven);
+        if seed < TELLING_FROM || !chance.one_in(12) {
+            return;
+        }
+        self.has_tls = true;
+        for (site, hosts) in self.groups[0].sites.iter_mut().enumerate() {
+            hosts.truncate(1);
+            hosts.push(HostPlan::draw(chance, 0, site, 1));
+            let first = &mut hosts[0].manners;
+            (first.starttls, first.pipelining, first.only_helo) = (true, true, false);
+            first.says_421 = 800;
+            (hosts[1].manners.only_helo, hosts[1].manners.pipelining) = (true, false);
+        }
     }
 }
 

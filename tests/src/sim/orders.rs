@@ -87,6 +87,14 @@ impl Orders {
         }
     }
 
+    /// Whether one about this is under way.
+    #[must_use]
+    pub fn is_about(&self, run: u32, reach: &Reach) -> bool {
+        let is_open =
+            |order: &&Order| order.run == run && matches!(order.course, Course::Given { .. });
+        self.given.iter().filter(is_open).any(|order| order.steer.reach == *reach)
+    }
+
     /// Whether it may be that one is being carried out.
     #[must_use]
     pub fn is_under_way(&self, run: u32) -> bool {

@@ -55,6 +55,7 @@ pub(crate) struct Postfix {
     conns: Vec<Conn>,
     free: Vec<u32>,
     orders: VecDeque<Order>,
+    given_up: u64,
 }
 
 /// A destination: for Postfix that is a domain, wherever its mail hosts are.
@@ -107,6 +108,7 @@ impl Postfix {
             conns: Vec::new(),
             free: Vec::new(),
             orders: VecDeque::new(),
+            given_up: 0,
         }
     }
 
@@ -180,6 +182,8 @@ impl Postfix {
         let age = now.since(self.mails[mail as usize].arrival);
         if age < LIFETIME {
             self.deferred.push(Reverse((now.plus(age.clamp(BACKOFF_MIN, BACKOFF_MAX)), mail)));
+        } else {
+            self.given_up += 1;
         }
     }
 
@@ -322,5 +326,9 @@ impl Sender for Postfix {
     /// The envelope in one flight, the body in another (command pipelining, but not across messages).
     fn round_trips(&self) -> u32 {
         2
+    }
+
+    fn given_up(&self) -> u64 {
+        self.given_up
     }
 }

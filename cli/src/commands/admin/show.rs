@@ -172,6 +172,9 @@ pub(super) fn steered(order: &Order<'_>, steered: &Steered) {
     if *in_flight > 0 && matches!(order.verb, Verb::Hold | Verb::Cancel) {
         println!("{in_flight} are under way and go on");
     }
+    if let Some(why) = &steered.not_kept {
+        println!("{why}; give the order again once that is mended");
+    }
 }
 
 fn table(header: &[&str], numbers: std::ops::Range<usize>) -> Table {

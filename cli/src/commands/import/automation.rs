@@ -1,5 +1,6 @@
 //! Rules of a `shaping.toml`: what a reply triggers, for how long.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -40,6 +41,26 @@ pub(super) fn rules(entry: &Entry<'_>, scope: &Scope, remarks: &mut Remarks) -> 
         }
     }
     all
+}
+
+/// The rules of one scope, of all files.
+///
+/// There all that match a reply act, and of several that set the same the one that lasts longest
+/// holds in the end; here the first of each kind acts. Where they last alike, the order is left to
+/// chance there, and the later file counts here, as it does for all else.
+#[derive(Debug, Default)]
+pub(super) struct RulesOfScope(Vec<Rule>);
+
+impl RulesOfScope {
+    /// Puts rules of a later file upon them.
+    pub(super) fn put_first(&mut self, rules: Vec<Rule>) {
+        self.0.splice(0..0, rules);
+    }
+
+    pub(super) fn in_order(mut self) -> Vec<Rule> {
+        self.0.sort_by_key(|rule| Reverse(rule.lasts));
+        self.0
+    }
 }
 
 /// Numbers the rules of each scope.

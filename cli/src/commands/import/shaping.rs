@@ -10,11 +10,11 @@ use std::time::Duration;
 use postrider_engine::schedule::rules::RULES_MAX;
 use toml::de::{DeTable, Error};
 
-use super::automation::{self, Scope};
+use super::automation::{self, RulesOfScope, Scope};
 use super::meaning::{Absence, Pattern, domain_name, no_counterpart, patterns};
 use super::read::{Entry, entries};
 use super::remarks::{Place, Remarks};
-use super::target::{Egress, Pace, Provider, Rule, Site, Target};
+use super::target::{Egress, Pace, Provider, Site, Target};
 
 /// What we allow; see the settings.
 const CONNECTIONS: RangeInclusive<u32> = 1..=100_000;
@@ -71,7 +71,7 @@ struct OpenProvider {
     name: String,
     place: Place,
     provider: Provider,
-    rules: Vec<Rule>,
+    rules: RulesOfScope,
 }
 
 /// What is told once.
@@ -81,11 +81,12 @@ struct Told {
     limits: bool,
 }
 
-/// There all rules that match act, and the later overrides; here the first of each kind does.
+/// Those of providers lie with these.
 #[derive(Default)]
 struct RulesBySpecificity {
-    domains: Vec<Rule>,
-    default: Vec<Rule>,
+    /// By the turn of the domain.
+    domains: BTreeMap<usize, RulesOfScope>,
+    default: RulesOfScope,
 }
 
 impl Importer {
@@ -109,7 +110,7 @@ impl Importer {
         if replaces(table) {
             (self.egress, self.rules.default) = Default::default();
         }
-        let mut site = self.begin_site("default", table);
+        let (turn, mut site) = self.begin_site("default", table);
         for entry in entries("default", table) {
             match entry.key {
                 "enable_tls" => self.tls(&entry),
@@ -120,12 +121,12 @@ impl Importer {
                 }
                 "automation" => {
                     let rules = automation::rules(&entry, &Scope::All, &mut self.remarks);
-                    self.rules.default.extend(rules);
+                    self.rules.default.put_first(rules);
                 }
                 _ => self.site_key(&entry, &mut site),
             }
         }
-        self.end_site("default", site);
+        self.sites[turn].1 = site;
     }
 
     fn domain(&mut self, entry: &Entry<'_>, table: &DeTable<'_>) {
@@ -133,10 +134,10 @@ impl Importer {
             let why = "no domain name; a domain is quoted, as in [\"example.com\"]";
             return self.leave_out(entry, why);
         };
+        let (turn, mut site) = self.begin_site(&domain, table);
         if replaces(table) {
-            self.rules.domains.retain(|rule| rule.domain.as_ref() != Some(&domain));
+            self.rules.domains.remove(&turn);
         }
-        let mut site = self.begin_site(&domain, table);
         let mut is_rolled_up = true;
         for entry in entries(entry.key, table) {
             match entry.key {
@@ -144,7 +145,7 @@ impl Importer {
                 "automation" => {
                     let scope = Scope::Domain(domain.clone());
                     let rules = automation::rules(&entry, &scope, &mut self.remarks);
-                    self.rules.domains.extend(rules);
+                    self.rules.domains.entry(turn).or_default().put_first(rules);
                 }
                 _ => self.site_key(&entry, &mut site),
             }
@@ -154,7 +155,7 @@ impl Importer {
                        same mail hosts, make it a [provider] with these hosts";
             self.remarks.note(&entry.at, "mx_rollup", why);
         }
-        self.end_site(&domain, site);
+        self.sites[turn].1 = site;
     }
 
     fn provider(&mut self, entry: &Entry<'_>) {
@@ -175,7 +176,7 @@ impl Importer {
             match entry.key {
                 "automation" => {
                     let scope = Scope::Provider(name.to_owned());
-                    open.rules.extend(automation::rules(&entry, &scope, &mut self.remarks));
+                    open.rules.put_first(automation::rules(&entry, &scope, &mut self.remarks));
                 }
                 _ => self.provider_key(&entry, &mut open.provider),
             }
@@ -185,17 +186,29 @@ impl Importer {
 
     /// The provider as the files before left it, taken out of its turn.
     fn begin_provider(&mut self, entry: &Entry<'_>, table: &DeTable<'_>) -> (usize, OpenProvider) {
+        let turn = self.providers.iter().position(|open| open.name == entry.key);
+        if let Some(turn) = turn {
+            let known = self.providers.remove(turn);
+            if !replaces(table) {
+                return (turn, known);
+            }
+            self.release(&known.provider);
+        }
         let new = OpenProvider {
             name: entry.key.to_owned(),
             place: self.remarks.place(&entry.at),
             provider: Provider::default(),
-            rules: Vec::new(),
+            rules: RulesOfScope::default(),
         };
-        match self.providers.iter().position(|open| open.name == entry.key) {
-            None => (self.providers.len(), new),
-            Some(turn) => {
-                let known = self.providers.remove(turn);
-                (turn, if replaces(table) { new } else { known })
+        (turn.unwrap_or(self.providers.len()), new)
+    }
+
+    /// Its patterns may be any provider's again.
+    fn release(&mut self, provider: &Provider) {
+        for (kind, patterns) in [(Pattern::Mx, &provider.mx), (Pattern::Domain, &provider.domains)]
+        {
+            for pattern in patterns {
+                self.taken.remove(&(kind, pattern.clone()));
             }
         }
     }
@@ -283,16 +296,16 @@ impl Importer {
         let into = match entry.key {
             "connect_timeout" => &mut site.connect_timeout,
             "banner_timeout" => &mut site.greeting_timeout,
-            // One for all: the longest.
-            "ehlo_timeout" | "mail_from_timeout" | "rcpt_to_timeout" | "rset_timeout" => {
-                &mut site.command_timeout
-            }
+            "ehlo_timeout" => &mut site.command_timeout.ehlo,
+            "mail_from_timeout" => &mut site.command_timeout.mail_from,
+            "rcpt_to_timeout" => &mut site.command_timeout.rcpt_to,
+            "rset_timeout" => &mut site.command_timeout.rset,
             "data_timeout" => &mut site.data_timeout,
             "data_dot_timeout" => &mut site.dot_timeout,
             _ => return self.leave_out(entry, "there is no such time-out to be set"),
         };
         match entry.time(STAGE_TIMEOUT) {
-            Ok(time) => *into = (*into).max(Some(time)),
+            Ok(time) => *into = Some(time),
             Err(why) => self.leave_out(entry, why),
         }
     }
@@ -343,20 +356,14 @@ impl Importer {
         self.remarks.note(&entry.at, "limits", why);
     }
 
-    /// The site as the files before left it.
-    fn begin_site(&mut self, name: &str, table: &DeTable<'_>) -> Site {
+    /// The site as the files before left it, and its turn, to which it must be given back.
+    fn begin_site(&mut self, name: &str, table: &DeTable<'_>) -> (usize, Site) {
         let turn = *self.turns.entry(name.to_owned()).or_insert_with(|| {
             self.sites.push((name.to_owned(), Site::default()));
             self.sites.len() - 1
         });
         let site = std::mem::take(&mut self.sites[turn].1);
-        if replaces(table) { Site::default() } else { site }
-    }
-
-    fn end_site(&mut self, name: &str, site: Site) {
-        if let Some(turn) = self.turns.get(name) {
-            self.sites[*turn].1 = site;
-        }
+        (turn, if replaces(table) { Site::default() } else { site })
     }
 
     fn leave_out(&mut self, entry: &Entry<'_>, why: impl Into<String>) {
@@ -370,7 +377,7 @@ impl Importer {
     fn finish(mut self) -> Imported {
         let mut target = Target { egress: self.egress, ..Target::default() };
         target.site.0 = self.sites.into_iter().filter(|(_, site)| !site.is_empty()).collect();
-        target.rule = self.rules.domains;
+        target.rule = self.rules.domains.into_values().flat_map(RulesOfScope::in_order).collect();
         for open in self.providers {
             if open.provider.mx.is_empty() && open.provider.domains.is_empty() {
                 let what = format!("provider: {}", open.name);
@@ -378,10 +385,10 @@ impl Importer {
                 self.remarks.leave_out_at(open.place, what, why);
                 continue;
             }
-            target.rule.extend(open.rules);
+            target.rule.extend(open.rules.in_order());
             target.provider.0.push((open.name, open.provider));
         }
-        target.rule.extend(self.rules.default);
+        target.rule.extend(self.rules.default.in_order());
         if target.rule.len() > RULES_MAX {
             let why = format!("of {} rules: there can be {RULES_MAX}", target.rule.len());
             self.remarks.leave_out(&(0..0), "the last", why);

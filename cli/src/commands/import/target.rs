@@ -45,8 +45,8 @@ pub(super) struct Site {
     pub(super) connect_timeout: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) greeting_timeout: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) command_timeout: Option<Time>,
+    #[serde(skip_serializing_if = "CommandTimeouts::is_empty")]
+    pub(super) command_timeout: CommandTimeouts,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data_timeout: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +55,15 @@ pub(super) struct Site {
     pub(super) connection_rate: Option<Pace>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message_rate: Option<Pace>,
+}
+
+/// There each of these has its own, which a later file may change; ours has one for all.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct CommandTimeouts {
+    pub(super) ehlo: Option<Time>,
+    pub(super) mail_from: Option<Time>,
+    pub(super) rcpt_to: Option<Time>,
+    pub(super) rset: Option<Time>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -129,6 +138,17 @@ impl Site {
     }
 }
 
+impl CommandTimeouts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// No command may be cut off that has its time there.
+    fn longest(&self) -> Option<Time> {
+        self.ehlo.max(self.mail_from).max(self.rcpt_to).max(self.rset)
+    }
+}
+
 impl Caps {
     fn is_empty(&self) -> bool {
         self.connections.is_none() && self.message_rate.is_none()
@@ -150,6 +170,12 @@ impl<T> Default for Named<T> {
 impl<T: Serialize> Serialize for Named<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, table)| (name, table)))
+    }
+}
+
+impl Serialize for CommandTimeouts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.longest().serialize(serializer)
     }
 }
 

@@ -276,6 +276,58 @@ fn a_host_belongs_to_one_provider() {
     assert!(imported(text, 1).0.contains("[provider.b]"));
 }
 
+/// The settings of files of these texts, read in turn.
+fn of_files(texts: &[&str]) -> String {
+    let files: Vec<_> = texts.iter().map(|text| ("a.toml", *text)).collect();
+    toml::to_string(&import_files(&files, 1).unwrap().target).unwrap()
+}
+
+#[test]
+fn a_provider_that_is_replaced_may_keep_its_hosts() {
+    let base = "[provider.p]\nmatch = [{HostName='mx.example.com'}, {DomainSuffix='p.example'}]\n\
+                connection_limit = 9";
+    let again = "[provider.p]\nreplace_base = true\nmatch = [{HostName='mx.example.com'}]\n\
+                 [provider.q]\nmatch = [{DomainSuffix='p.example'}]";
+    let expected = "[provider.p]\nmx = [\"mx.example.com\"]\n\n\
+                    [provider.q]\ndomains = [\".p.example\", \"p.example\"]\n";
+    assert_eq!(of_files(&[base, again]), expected);
+}
+
+#[test]
+fn a_later_file_lowers_time_outs() {
+    let base = "['default']\nconnect_timeout = '60s'\nehlo_timeout = '5m'\nrset_timeout = '9s'";
+    let of = |later: &str| of_files(&[base, &format!("['default']\n{later}")]);
+    let settings = of("connect_timeout = '20s'\nehlo_timeout = '1m'");
+    let expected = "[site.default]\nconnect_timeout = \"20s\"\ncommand_timeout = \"1m\"\n";
+    assert_eq!(settings, expected);
+    // The longest of those that are in force.
+    assert!(of("ehlo_timeout = '5s'").contains("command_timeout = \"9s\""));
+    assert!(of("rcpt_to_timeout = '1m'").contains("command_timeout = \"5m\""));
+    let settings = of("replace_base = true\nrset_timeout = '1s'");
+    assert_eq!(settings, "[site.default]\ncommand_timeout = \"1s\"\n");
+}
+
+#[test]
+fn the_rule_that_lasts_longest_goes_first_then_that_of_the_later_file() {
+    for scope in ["'default'", "'a.example'", "provider.p"] {
+        let rule = |pattern: &str, lasts: &str| {
+            format!(
+                "[[{scope}.automation]]\nregex = '{pattern}'\naction = 'Suspend'\n\
+                 duration = '{lasts}'\n"
+            )
+        };
+        let hosts = "[provider.p]\nmatch = [{HostName='mx.example.com'}]\n";
+        let base = format!("{hosts}{}{}", rule("one", "1h"), rule("two", "60m"));
+        let later = format!("{}{}", rule("three", "1h"), rule("four", "1m"));
+        let last = rule("five", "2h");
+        let settings = of_files(&[&base, &later, &last]);
+        let lines = settings.lines();
+        let replies: Vec<_> = lines.filter_map(|line| line.strip_prefix("reply = ")).collect();
+        let expected = ["five", "three", "one", "two", "four"].map(|one| format!("{one:?}"));
+        assert_eq!(replies, expected, "{scope}");
+    }
+}
+
 #[test]
 fn no_secret_and_no_control_byte_is_told() {
     let text = "[\"a.example\"]\nsmtp_auth_plain_password = {key_data=\"hunter2\"}\n\

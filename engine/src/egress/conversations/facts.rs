@@ -410,12 +410,8 @@ fn where_connections_are_paced_each_after_the_first_is_asked_for() {
     let (mut talk, log) = Talk::of(paced(), options());
     assert_eq!(log, ["connect 1.1.1.1:25"], "that one is paid for with its lease");
     assert_eq!(talk.not_connected(ConnectError::Refused), ["another"]);
-    let at = talk.now.mono.plus(Duration::from_secs(3));
-    talk.session.handle_leave(talk.now, Some(at));
-    assert!(talk.log().is_empty(), "leave is given for a moment to come");
-    assert_eq!(talk.session.next_wakeup(), at);
-    talk.now.mono = at;
-    talk.session.handle_time(talk.now);
+    assert_eq!(talk.session.next_wakeup(), Mono::NEVER, "the owner answers in any case");
+    talk.session.handle_leave(talk.now, true);
     assert_eq!(talk.log(), ["connect 1.1.1.2:25"]);
     // An address that is busy was not connected to: its leave is for the next.
     talk.session.handle_busy(talk.now);
@@ -432,13 +428,12 @@ fn a_lease_without_leave_to_connect_again_ends_with_the_trouble_it_had() {
     let paced = || Opening { is_paced: true, ..opening(&hosts) };
     let (mut talk, _) = Talk::of(paced(), options());
     talk.not_connected(ConnectError::Refused);
-    talk.session.handle_leave(talk.now, None);
+    talk.session.handle_leave(talk.now, false);
     assert_eq!(talk.log(), ["unreachable 451 4.4.2 mx0[1.1.1.1]: connection refused"]);
     // One whose owner has no more for it does not connect at all.
     let (mut talk, _) = Talk::of(paced(), options());
     talk.not_connected(ConnectError::Refused);
     talk.session.handle_close(talk.now);
-    let now = talk.now;
-    talk.session.handle_leave(now, Some(now.mono));
+    talk.session.handle_leave(talk.now, true);
     assert_eq!(talk.log(), ["unreachable 451 4.4.2 mx0[1.1.1.1]: connection refused"]);
 }

@@ -191,6 +191,47 @@ fn a_tenants_permit_does_not_go_round_among_those_who_wait_for_it() {
     assert_eq!(world.scheduler.counts().queued, 0, "nobody waits in vain");
 }
 
+/// On a hot site a delivery near its body may go before an older one; not where that one's bytes were
+/// what the rate was asked for, and it has more.
+#[test]
+fn a_rate_in_bytes_is_asked_for_what_is_given() {
+    let byte_rate = Some(Rate::per_second(1_000, 1_000));
+    let mut world = World::new(2, SiteSettings { byte_rate, ..settings() });
+    let hold = Hold { by: "x".into(), until: None };
+    world.scheduler.handle_hold(world.now, &Scope::Tenant("".into()), hold);
+    let send = |world: &mut World, home: u16, bytes: u32| {
+        world.next_message += 1;
+        let message = MessageId::new(SegmentSeq(1), u32::try_from(world.next_message).unwrap());
+        world.fates.insert((message.0, 0), None);
+        let delivery = Delivery {
+            message,
+            home: ShardId(home),
+            place: Place { segment: SegmentSeq(1), offset: 64, bytes },
+            in_pieces: 0,
+            first: 0,
+            count: 1,
+            attempts: 0,
+            accepted: world.now.wall,
+            record: None,
+        };
+        world.hand_in("a.example".into(), Arc::default(), delivery, None);
+    };
+    for home in [1, 0] {
+        (0..10).for_each(|_| send(&mut world, home, if home == 1 { 100 } else { 50_000 }));
+    }
+    world.scheduler.handle_release(world.now, &Scope::Tenant("".into()));
+    world.carry_out();
+    let mut sent = 0;
+    for _ in 0..40 {
+        while let Some(at) = world.connections.iter().position(|one| !one.work.is_empty()) {
+            sent += world.connections[at].work[0].place.bytes;
+            world.deliver(at);
+        }
+        world.pass(Duration::from_millis(10));
+    }
+    assert!((900..=1_400).contains(&sent), "{sent} bytes in 400 ms");
+}
+
 #[test]
 fn a_tenants_rate_makes_its_own_mail_wait_and_nobody_elses() {
     let mut world = World::new(1, SiteSettings { connections: 20, ..settings() });
@@ -338,10 +379,11 @@ fn a_lease_that_connects_again_takes_a_token_of_the_connection_rate() {
         world.scheduler.handle_another(world.now, lease);
         world.carry_out();
     }
-    let seconds = |count: u32| Some(world.now.mono.plus(count * SECOND));
-    let booked: Vec<Option<Mono>> = (1..=5).map(seconds).chain([None, None]).collect();
-    assert_eq!(world.leaves, booked, "each a second after the last, and none far away");
     world.pass(5 * SECOND);
+    let told = |second: u32, may_connect| (START.mono.plus(second * SECOND), may_connect);
+    let each_second = (1..=5).map(|second| told(second, true));
+    let all: Vec<_> = each_second.chain([told(5, false); 2]).collect();
+    assert_eq!(world.leaves, all, "each a second after the last, and none after five");
     assert_eq!(world.connections.len(), 2, "the tokens were taken for the lease");
     world.pass(SECOND);
     assert_eq!(world.connections.len(), 3);

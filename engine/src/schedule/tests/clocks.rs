@@ -149,6 +149,7 @@ fn what_was_deferred_before_a_restart_waits_for_its_time() {
         message,
         home: ShardId(0),
         place: Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 },
+        in_pieces: 0,
         first,
         count: 1,
         attempts: 3,

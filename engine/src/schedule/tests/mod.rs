@@ -58,8 +58,8 @@ struct World {
     connections: Vec<Connection>,
     /// Permits of shared caps on their way.
     grants: Vec<(ShardId, Arc<Cell>, Grant)>,
-    /// When leases may connect again.
-    leaves: Vec<Option<Mono>>,
+    /// When leases were told whether they may connect again.
+    leaves: Vec<(Mono, bool)>,
     days: Vec<(ShardId, Arc<Day>)>,
     /// Opened, not yet said to be ready.
     opening: VecDeque<LeaseId>,
@@ -187,6 +187,7 @@ impl World {
             message,
             home: ShardId(home),
             place: Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 },
+            in_pieces: 0,
             first: 0,
             count,
             attempts: 0,
@@ -250,7 +251,7 @@ impl World {
                     self.relocated.push((self.now.mono, delivery.message));
                     self.hand_over((domain, flow), delivery, due, Some(self.now.mono));
                 }
-                Action::Leave { at, .. } => self.leaves.push(at),
+                Action::Leave { may_connect, .. } => self.leaves.push((self.now.mono, may_connect)),
                 Action::Hold { scope, hold } => {
                     self.scheduler.handle_hold(self.now, &scope, hold);
                 }
@@ -411,8 +412,14 @@ impl World {
             return;
         }
         assert!(!site.paths.is_empty() || site.pace.settings.connections == 0, "nobody tried");
+        let next_bytes = |trunk: &u32| {
+            let Scheduler { order, entries, .. } = &self.scheduler;
+            let (_, oldest) = order.oldest(entries, order.next(*trunk)?)?;
+            Some(entries[oldest].bytes())
+        };
+        let bytes = site.trunks.iter().filter_map(next_bytes).max().unwrap_or(0);
         for path in &site.paths {
-            if self.scheduler.may_send(self.now, site, (path.source, Some(path)), 0).is_err() {
+            if self.scheduler.may_send(self.now, site, (path.source, Some(path)), bytes).is_err() {
                 continue;
             }
             let idle = path.lanes().any(|lane| !lane.idle.is_empty());

@@ -38,6 +38,7 @@ impl World {
                 message,
                 home: ShardId(0),
                 place: Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 },
+                in_pieces: 0,
                 first: 0,
                 count: 1,
                 attempts: 1,

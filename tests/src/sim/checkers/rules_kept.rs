@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use postrider_engine::model::admin::{Reach, Verb};
 use postrider_engine::model::hold::Scope;
 use postrider_engine::model::settings::{Action, Subject, Trigger};
 
@@ -11,6 +12,7 @@ use super::{Begun, Checker, Seen, Way};
 use crate::sim::bounds::{Of, Rule};
 use crate::sim::clock::{MINUTE, MS};
 use crate::sim::ledger::Ledger;
+use crate::sim::orders::Order;
 
 /// Until all owners know, and what they had decided before is done.
 const TAKES: u64 = 200 * MS;
@@ -107,6 +109,21 @@ impl RulesKept {
         self.stops.push(Stop { what, by, from: at, until, used: BTreeMap::new() });
     }
 
+    /// An operator's word stands against any stop there was.
+    fn ordered(&mut self, order: &Order) {
+        let reach = &order.steer.reach;
+        let is_meant = |what: &Stopped| match (what, reach) {
+            (Stopped::Tenant(of), Reach::Tenant(tenant)) => **of == **tenant,
+            (Stopped::Campaign(of), Reach::Campaign { tenant, campaign }) => {
+                (&*of.0, &*of.1) == (&**tenant, &**campaign)
+            }
+            _ => false,
+        };
+        if order.steer.verb != Verb::Cancel {
+            self.stops.retain(|stop| !is_meant(&stop.what));
+        }
+    }
+
     fn begins(&mut self, begun: &Begun) -> Result<(), String> {
         let Begun { way, of, at, flow, .. } = begun;
         if *of == Of::Connections {
@@ -154,6 +171,7 @@ impl Checker for RulesKept {
     fn see(&mut self, _ledger: &Ledger, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Begins(begun) => self.begins(begun)?,
+            Seen::Ordered { order } => self.ordered(order),
             Seen::Answered { way, reply, flow, rules, at } => {
                 self.answered(way, reply, flow.as_ref(), rules, *at);
             }

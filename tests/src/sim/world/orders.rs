@@ -13,7 +13,12 @@ use crate::sim::orders::{Course, Order};
 impl World {
     pub(super) fn plan_orders(&mut self, begin: u64) {
         for _ in 0..self.options.orders {
-            let at = begin + self.orders.chance.skewed(MS, self.options.trouble_for);
+            let chance = &mut self.orders.chance;
+            let trouble_for = self.options.trouble_for;
+            let soon = chance.one_in(2);
+            let after =
+                if soon { chance.skewed(MS, trouble_for) } else { chance.between(MS, trouble_for) };
+            let at = begin + after;
             self.agenda.add(at, Due::Fault(Fault::Order));
         }
     }
@@ -34,6 +39,10 @@ impl World {
             return Ok(());
         };
         let (run, shards) = (engine.run, engine.cores.len());
+        // Two orders about the same at once would come to shards in any order.
+        if self.orders.is_about(run, &reach) {
+            return Ok(());
+        }
         let number = self.orders.given.len();
         let order = number as u64 + 1;
         self.trace.say(self.clock.at, || format!("order {order}: {verb:?} {reach} {lasts:?}"));
