@@ -9,12 +9,13 @@ use crate::base::map::stable_hash;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Mono;
 use crate::model::message::MessageId;
+use crate::model::settings::RETRIES_MAX;
 
 /// Messages deferred together come back in eight groups, not as one herd.
 pub(super) const JITTER_LANES: u64 = 8;
-/// Attempts beyond this share FIFOs; retry lists with more distinct waits than this are rare, and
-/// then only lose sharpness.
+/// Attempts beyond this share FIFOs: they wait equally long.
 const ATTEMPT_CLASSES: u16 = 32;
+const _: () = assert!(RETRIES_MAX <= ATTEMPT_CLASSES as usize);
 /// The last lane waits a quarter longer than the first.
 const LANE_PARTS: u64 = 4 * (JITTER_LANES - 1);
 
