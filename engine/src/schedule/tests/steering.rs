@@ -271,7 +271,7 @@ fn what_was_accepted_by_a_clock_ahead_is_cancelled_and_counted_all_the_same() {
     world.pass(SECOND);
     assert_eq!((world.waiting(), world.cancelled()), (0, 8));
     let site = world.scheduler.sites.find(&SiteKey::MxSet(MX.into())).unwrap();
-    assert_eq!(world.scheduler.sites[site].cancelled, course::Waits::default());
+    assert_eq!(world.scheduler.sites[site].cancelled, Waits::default());
 }
 
 /// What comes to a site after the order, from another one, was never meant.
@@ -315,8 +315,17 @@ fn an_order_for_a_site_reaches_what_is_on_its_way_there() {
         let message = MessageId::new(SegmentSeq(1), u32::try_from(world.next_message).unwrap());
         world.fates.insert((message.0, 0), None);
         let place = Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 };
-        let (home, first, count, attempts, record) = (ShardId(0), 0, 1, 1, None);
-        let delivery = Delivery { message, home, place, first, count, attempts, accepted, record };
+        let delivery = Delivery {
+            message,
+            home: ShardId(0),
+            place,
+            in_pieces: 0,
+            first: 0,
+            count: 1,
+            attempts: 1,
+            accepted,
+            record: None,
+        };
         world.hand_over(("a.example".into(), flow("acme")), delivery, None, left);
         world.carry_out();
         assert_eq!(world.cancelled(), cancelled, "{left:?}");
