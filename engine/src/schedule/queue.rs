@@ -47,7 +47,7 @@ impl Scheduler {
         let retry = &site.pace.settings.retry;
         let wait = wait_after(retry, delivery.attempts, lane_of(delivery.message));
         let fifo = site.fifos.get_or_add(key);
-        let (tick, due) = Tick::at_or_after(now.mono.plus(wait).max(fifo.last));
+        let (tick, due) = Tick::at_or_after(now.mono.plus(wait).max(fifo.soonest()));
         fifo.last = due;
         site.deferred += 1;
         let id = self.insert(now, &flight, Wait::Retry(tick));

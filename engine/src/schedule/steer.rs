@@ -158,7 +158,8 @@ impl Scheduler {
         if matches!(reach, Reach::Site(_) | Reach::All) {
             sites.into_iter().for_each(|number| self.let_early(now, number));
         } else {
-            let task = Task::Flush { reach: reach.clone(), begun: now.mono };
+            sites.into_iter().for_each(|number| self.sites[number].fifos.mark());
+            let task = Task::Flush { reach: reach.clone() };
             self.sweep.add(now.mono, task, self.entries.slots());
         }
     }

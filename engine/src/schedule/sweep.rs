@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::durable::Reached;
 use super::entry::Wait;
 use super::permit::Flight;
-use super::retry::{lane_of, wait_after};
+use super::retry::FifoKey;
 use super::settle::whole;
 use super::{Action, Scheduler};
 use crate::base::map::Map;
@@ -40,10 +40,9 @@ const CANCELS_MAX: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     DropCancelled,
-    /// Those deferred before `begun`.
+    /// Those that were deferred when it was asked for.
     Flush {
         reach: Reach,
-        begun: Mono,
     },
     Reroute {
         reach: Reach,
@@ -227,8 +226,8 @@ impl Scheduler {
                     self.drop_cancelled(now, flight);
                 }
             }
-            Task::Flush { reach, begun } => {
-                if self.is_meant(reach, course) && self.was_deferred_before(*begun, now, id) {
+            Task::Flush { reach } => {
+                if self.is_meant(reach, course) && self.was_deferred_before(now, id) {
                     self.relocate(now, id, None);
                 }
             }
@@ -241,17 +240,17 @@ impl Scheduler {
         }
     }
 
-    /// So that one that was flushed, tried and deferred again is left in peace.
-    fn was_deferred_before(&self, begun: Mono, now: Now, id: u32) -> bool {
+    /// So that one that was flushed, tried and deferred again is left in peace. An order for other mail
+    /// of the site meanwhile lets it go once more.
+    fn was_deferred_before(&mut self, now: Now, id: u32) -> bool {
         let entry = &self.entries[id];
         match entry.wait() {
             Wait::Ready(_) => false,
             Wait::Restored(_) => true,
             Wait::Retry(tick) => {
-                let site = &self.sites[self.courses[entry.course].site];
-                let retry = &site.pace.settings.retry;
-                let wait = wait_after(retry, entry.attempts, lane_of(entry.message));
-                tick.moment(now.mono) <= super::tick::Tick::at_or_after(begun.plus(wait)).1
+                let key = FifoKey::new(entry.message, entry.attempts);
+                let fifo = self.sites[self.courses[entry.course].site].fifos.get(key);
+                fifo.is_some_and(|fifo| tick.moment(now.mono) <= fifo.swept_to)
             }
         }
     }

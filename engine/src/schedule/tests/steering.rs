@@ -50,6 +50,14 @@ impl World {
         }
     }
 
+    /// Answers so many deliveries with a reply that defers them.
+    fn defer_some(&mut self, count: usize) {
+        for _ in 0..count {
+            let busy = self.connections.iter().position(|one| !one.work.is_empty()).unwrap();
+            self.done(busy, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+        }
+    }
+
     fn cancelled(&self) -> usize {
         let is_cancelled =
             |fate: &&Option<Outcome>| matches!(fate, Some(Outcome::Cancelled { .. }));
@@ -155,6 +163,41 @@ fn a_flush_lets_deferred_mail_go_at_once_and_once() {
         world.done(busy, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
         world.pass(SECOND);
         assert_eq!(world.relocated.len(), 603, "deferred again, it waits: {reach}");
+    }
+}
+
+/// What is deferred anew is due with what was, where a reload has shortened the waits; it is left in
+/// peace all the same.
+#[test]
+fn a_flush_lets_go_what_was_deferred_with_longer_waits() {
+    const COUNT: usize = 3000;
+    for reach in [tenant("acme"), Reach::Site(MX.into())] {
+        let own = SiteSettings { retry: vec![60 * MINUTE], connections: 1, ..settings() };
+        let mut world = World::new(1, SiteSettings { messages_per_connection: 1_000_000, ..own });
+        world.send_of("acme", COUNT);
+        world.defer_some(COUNT);
+        world.settings.sites.default.retry = vec![MINUTE];
+        world.scheduler.handle_settings(world.now, &world.settings);
+        let flushed = world.steer(Verb::Flush, reach.clone(), false);
+        assert_eq!(flushed.amounts.deferred, COUNT as u64);
+        while world.relocated.is_empty() {
+            world.pass(Duration::from_micros(100));
+        }
+        assert!((1..COUNT).contains(&world.relocated.len()), "{reach}");
+        let others = Flow { campaign: "autumn".into(), ..(*flow("acme")).clone() };
+        let others = Arc::new(others);
+        (0..20).for_each(|_| _ = world.send_as(&others, "a.example", 0, 1));
+        world.defer_some(60);
+        if let Reach::Tenant(_) = reach {
+            let task = sweep::Task::Flush { reach: reach.clone() };
+            world.scheduler.sweep.add(world.now.mono, task, world.scheduler.entries.slots());
+        }
+        world.pass(SECOND);
+        let mut once: Vec<MessageId> =
+            world.relocated.iter().map(|(_, message)| *message).collect();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!((once.len(), world.relocated.len()), (COUNT, COUNT), "{reach}");
     }
 }
 
