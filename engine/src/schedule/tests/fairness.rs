@@ -162,6 +162,31 @@ fn a_pool_deals_mail_to_its_sources_by_weight() {
     assert_eq!([site.paths[0].given, site.paths[1].given], [300, 100]);
 }
 
+/// Mail that waits for another source, or is held, is no reason to take a path for a busy one.
+#[test]
+fn a_path_is_measured_by_mail_that_it_may_be_given() {
+    let mut world = with_pool(&[("one", 1)]);
+    let shop = bulk("shop", "");
+    (0..100).for_each(|_| _ = world.send_as(&shop, "a.example", 0, 1));
+    world.send_as(&bulk("other", ""), "a.example", 0, 1);
+    let has_mail = |world: &World| -> Vec<(u16, bool)> {
+        let site = &world.scheduler.sites[0];
+        let paths = site.paths.iter();
+        paths
+            .map(|path| (path.source, world.scheduler.has_mail_for(world.now, site, path)))
+            .collect()
+    };
+    assert_eq!(has_mail(&world), [(1, true), (0, false)]);
+    let hold = Hold { by: "operator".into(), until: None };
+    for scope in [Scope::Tenant("shop".into()), Scope::Source("one".into())] {
+        world.scheduler.handle_hold(world.now, &scope, hold.clone());
+        assert_eq!(has_mail(&world), [(1, false), (0, false)]);
+        world.scheduler.handle_release(world.now, &scope);
+        assert_eq!(has_mail(&world), [(1, true), (0, false)]);
+        world.carry_out();
+    }
+}
+
 #[test]
 fn what_is_over_the_recipients_of_a_transaction_becomes_several() {
     let mut world = World::new(1, SiteSettings { recipients_per_message: 3, ..settings() });

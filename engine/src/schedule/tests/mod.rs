@@ -419,6 +419,15 @@ impl World {
         };
         let bytes = site.trunks.iter().filter_map(next_bytes).max().unwrap_or(0);
         for path in &site.paths {
+            let has_mail = |trunk: &u32| {
+                let pool = self.scheduler.order.trunks[*trunk as usize].pool;
+                let mut members = self.scheduler.roster.members(pool).iter();
+                self.scheduler.order.has_next(*trunk)
+                    && members.any(|member| member.source == path.source)
+            };
+            if !site.trunks.iter().any(has_mail) {
+                continue;
+            }
             if self.scheduler.may_send(self.now, site, (path.source, Some(path)), bytes).is_err() {
                 continue;
             }
