@@ -17,7 +17,7 @@ use crate::base::map::Map;
 use crate::base::time::{Mono, Now, Wall};
 use crate::model::admin::Reach;
 use crate::model::delivery::Delivery;
-use crate::model::hold::Scope;
+use crate::model::hold::{Scope, ScopeName};
 use crate::model::note::Parcel;
 use crate::model::outcome::{Enhanced, Outcome, Reply};
 
@@ -110,8 +110,9 @@ pub(super) struct Cancels {
     all: Option<Now>,
     by_scope: Map<Scope, Now>,
     latest: Wall,
-    /// Orders of an earlier run; without a scope, of all mail.
-    restored: Map<Option<Scope>, Reached>,
+    /// Orders of an earlier run.
+    restored: Map<Scope, Reached>,
+    restored_all: Option<Reached>,
     /// When each order has reached all there is, soonest first: then it need not be kept.
     over: VecDeque<(Mono, Option<Scope>, u64)>,
 }
@@ -138,7 +139,14 @@ impl Cancels {
     /// An order of an earlier run, which may not have reached all of its mail.
     pub(super) fn restore(&mut self, now: Mono, scope: Option<Scope>, reached: Reached) {
         self.over.push_back((now.plus(CANCEL_REMEMBERED), scope.clone(), ORDER_OF_EARLIER_RUN));
-        self.restored.insert(scope, reached);
+        match scope {
+            None => self.restored_all = Some(reached),
+            Some(scope) => _ = self.restored.insert(scope, reached),
+        }
+    }
+
+    fn has_restored(&self) -> bool {
+        self.restored_all.is_some() || !self.restored.is_empty()
     }
 
     pub(super) fn next_over(&self) -> Option<Mono> {
@@ -152,7 +160,10 @@ impl Cancels {
         }
         let (_, scope, order) = self.over.pop_front()?;
         if order == ORDER_OF_EARLIER_RUN {
-            self.restored.remove(&scope);
+            match &scope {
+                None => self.restored_all = None,
+                Some(scope) => _ = self.restored.remove(scope),
+            }
         }
         Some((scope, order))
     }
@@ -161,16 +172,17 @@ impl Cancels {
     /// was at another one then.
     pub(super) fn reach(&mut self, now: Now, parcel: &Parcel) -> bool {
         let Parcel { bearing, delivery, left } = parcel;
-        if self.all.is_none() && self.by_scope.is_empty() && self.restored.is_empty() {
+        if self.all.is_none() && self.by_scope.is_empty() && !self.has_restored() {
             return false;
         }
         if now.wall.since(self.latest) > CANCEL_REMEMBERED {
             self.all = None;
             self.by_scope.clear();
         }
-        let site = Scope::Site(bearing.target.site.name().into());
-        let (tenant, campaign) = (bearing.flow.tenant.clone(), bearing.flow.campaign.clone());
-        let flows = [Scope::Tenant(tenant.clone()), Scope::Campaign { tenant, campaign }];
+        let flow = &bearing.flow;
+        let site = ScopeName::Site(bearing.target.site.name());
+        let (tenant, campaign) = (&*flow.tenant, &*flow.campaign);
+        let flows = [ScopeName::Tenant(tenant), ScopeName::Campaign { tenant, campaign }];
         let was_before = |order: &Now| delivery.accepted <= order.wall;
         let was_here = |order: &Now| was_before(order) && left.is_none_or(|at| at <= order.mono);
         let by_flow = flows.iter().filter_map(|scope| self.by_scope.get(scope));
@@ -180,8 +192,9 @@ impl Cancels {
             return true;
         }
         let site = Some(site).filter(|_| left.is_none());
-        let restored = site.into_iter().chain(flows).map(Some).chain([None]);
-        let mut restored = restored.filter_map(|scope| self.restored.get(&scope));
+        let scopes = site.into_iter().chain(flows);
+        let restored = scopes.filter_map(|scope| self.restored.get(&scope));
+        let mut restored = restored.chain(&self.restored_all);
         restored.any(|reached| reached.has(delivery.message))
     }
 }
