@@ -48,6 +48,10 @@ impl Waits {
 }
 
 impl Course {
+    fn name(&self) -> Name {
+        (self.site, Arc::clone(&self.domain), Arc::clone(&self.flow))
+    }
+
     /// Deliveries of it that somebody still wants, by where they are.
     pub(super) fn amounts(&self) -> Amounts {
         let wanted = if self.is_cancelled { Waits::default() } else { self.waits };
@@ -77,7 +81,7 @@ impl Courses {
 
     /// A number for one new at its site.
     pub(super) fn add(&mut self, course: Course) -> u32 {
-        let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
+        let name = course.name();
         let number = u32::try_from(self.courses.insert(course)).unwrap_or(NONE);
         assert!(number != NONE, "courses are fewer than deliveries");
         self.numbers.insert(name, number);
@@ -102,12 +106,14 @@ impl Courses {
 
     /// Takes a course its name: what comes for it from now on gets a new one.
     pub(super) fn retire(&mut self, number: u32) {
-        let course = &self.courses[number as usize];
-        let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
         // Where it was retired before, the name may be another's by now.
-        if self.numbers.get(&name) == Some(&number) {
-            self.numbers.remove(&name);
+        if !self.is_retired(number) {
+            self.numbers.remove(&self.courses[number as usize].name());
         }
+    }
+
+    pub(super) fn is_retired(&self, number: u32) -> bool {
+        self.numbers.get(&self.courses[number as usize].name()) != Some(&number)
     }
 
     /// All of them, for the rare questions that may look at all: a reload, an operator's hold.

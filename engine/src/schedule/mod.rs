@@ -282,6 +282,7 @@ impl Scheduler {
         let numbers = self.sites.numbers();
         self.find_providers(&numbers);
         self.reload_cells(now);
+        self.change_pools(now);
         for number in numbers {
             self.repace(number);
             self.trim(number);

@@ -33,6 +33,9 @@ impl Scheduler {
         if self.courses[flight.course].is_cancelled {
             return self.drop_cancelled(now, flight);
         }
+        if self.courses.is_retired(flight.course) && !self.stopping {
+            return self.locate_anew(now, flight, None);
+        }
         let (home, leaf) = (flight.delivery.home, self.courses[flight.course].leaf);
         let id = self.insert_ready(now, flight);
         self.order.put_back(&mut self.entries, leaf, home, id);
@@ -148,6 +151,10 @@ impl Scheduler {
         if self.courses[flight.course].is_cancelled {
             return self.drop_cancelled(now, flight);
         }
+        self.locate_anew(now, flight, due);
+    }
+
+    fn locate_anew(&mut self, now: Now, flight: Flight, due: Option<Mono>) {
         let Flight { delivery, course, .. } = flight;
         let (domain, flow) = self.names_of(course);
         self.let_go(now, course);

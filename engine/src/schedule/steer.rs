@@ -1,6 +1,7 @@
 //! What an operator does to the mail of a site, a source, a tenant or a campaign, and how much that
 //! concerns. Looks at courses, never at deliveries.
 
+use super::course::Course;
 use super::hold::HOLDS_MAX;
 use super::sweep::Task;
 use super::{Action, Scheduler};
@@ -203,18 +204,28 @@ impl Scheduler {
         self.sweep.add(now.mono, Task::DropCancelled, self.entries.slots());
     }
 
-    /// Looks routes up anew. What goes by another pool now leaves its course, which keeps to the old.
+    /// Looks routes up anew.
     fn reroute(&mut self, now: Now, reach: &Reach) {
-        for number in self.courses_of(reach) {
-            let course = &self.courses[number];
-            let trunk = self.order.trunk_of(course.leaf);
-            let pool = self.order.trunks[trunk as usize].pool;
-            if self.roster.pool_of(&course.flow) != pool {
-                self.courses.retire(number);
-            }
-        }
         let task = Task::Reroute { reach: reach.clone() };
         self.sweep.add(now.mono, task, self.entries.slots());
+    }
+
+    /// After a reload: mail whose tenant goes by another pool now follows. What comes in gets a new
+    /// course at once; what waits is met bit by bit.
+    pub(super) fn change_pools(&mut self, now: Now) {
+        let numbered = self.courses.numbered();
+        let astray = numbered.filter(|(_, course)| self.is_astray(course));
+        let astray: Vec<u32> = astray.map(|(number, _)| number).collect();
+        if !astray.is_empty() {
+            self.sweep.add(now.mono, Task::ChangePool, self.entries.slots());
+        }
+        astray.into_iter().for_each(|number| self.courses.retire(number));
+    }
+
+    /// Whether the mail of a course would go by another pool if it came now.
+    fn is_astray(&self, course: &Course) -> bool {
+        let trunk = self.order.trunk_of(course.leaf);
+        self.roster.pool_of(&course.flow) != self.order.trunks[trunk as usize].pool
     }
 }
 

@@ -1,5 +1,5 @@
 //! Work on many waiting deliveries, a few a turn: what is cancelled goes, what is flushed is due, what
-//! is rerouted is located again.
+//! is rerouted, or goes by another pool, is located again.
 //!
 //! A cancelled delivery is not wanted from the moment of the order on: wherever it is met it is
 //! dropped, and the sweep meets all of them. It is settled as final, and nobody is told.
@@ -47,6 +47,8 @@ pub(super) enum Task {
     Reroute {
         reach: Reach,
     },
+    /// Those of courses that were retired, as their tenant goes by another pool.
+    ChangePool,
 }
 
 /// The jobs in line; the first is under way.
@@ -66,7 +68,8 @@ impl Sweep {
             *end = slots;
             return true;
         }
-        if self.is_full() {
+        // Nobody can be told to wait with a reload; of its task, two are in line at most.
+        if self.is_full() && task != Task::ChangePool {
             return false;
         }
         if self.jobs.is_empty() {
@@ -231,7 +234,7 @@ impl Scheduler {
 
     fn sweep_one(&mut self, now: Now, task: &Task, id: u32) {
         let entry = &self.entries[id];
-        let (course, wait, due) = (entry.course, entry.wait(), entry.due(now.mono));
+        let (course, due) = (entry.course, entry.due(now.mono));
         match task {
             Task::DropCancelled => {
                 if self.is_entry_cancelled(id) {
@@ -246,7 +249,11 @@ impl Scheduler {
             }
             Task::Reroute { reach } => {
                 if self.is_meant(reach, course) {
-                    let due = due.filter(|_| !matches!(wait, Wait::Ready(_)));
+                    self.relocate(now, id, due);
+                }
+            }
+            Task::ChangePool => {
+                if self.courses.is_retired(course) {
                     self.relocate(now, id, due);
                 }
             }

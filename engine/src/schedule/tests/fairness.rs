@@ -162,6 +162,55 @@ fn a_pool_deals_mail_to_its_sources_by_weight() {
     assert_eq!([site.paths[0].given, site.paths[1].given], [300, 100]);
 }
 
+/// Ready, deferred, restored and under way: a tenant's mail follows to another pool, what is deferred
+/// keeps its time, and that of others stays.
+#[test]
+fn a_tenant_that_changes_its_pool_takes_its_mail_along() {
+    let mut world = with_pool(&[("one", 1), ("two", 1)]);
+    let member = |source| vec![PoolMember { source, weight: 1 }];
+    world.settings.pools = vec![
+        PoolSettings { name: "main".into(), members: member(0) },
+        PoolSettings { name: "spare".into(), members: member(1) },
+    ];
+    let tenant = |name: &str, pool| TenantSettings {
+        name: name.into(),
+        pool: Some(pool),
+        ..TenantSettings::default()
+    };
+    world.settings.tenants = vec![tenant("shop", 0), tenant("stays", 0)];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    for _ in 0..300 {
+        world.send_as(&bulk("shop", ""), "a.example", 0, 1);
+        world.send_as(&bulk("stays", ""), "a.example", 0, 1);
+    }
+    for at in 0..4 {
+        world.done(at, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+    }
+    let amounts = |world: &World| world.scheduler.list_queue(world.now, 9).total;
+    let (before, lent) = (amounts(&world), world.connections.len());
+    world.settings.tenants = vec![tenant("shop", 1), tenant("stays", 0)];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    world.carry_out();
+    assert!(world.relocated.is_empty(), "a reload looks at no mail");
+    world.pass(Duration::from_millis(10));
+    let moved = world.relocated.len();
+    assert!((250..300).contains(&moved), "{moved}");
+    assert_eq!(amounts(&world).deferred, before.deferred, "what is deferred stays so");
+    // What is under way by the old pool and comes back goes by the new one.
+    (0..lent).for_each(|_| world.end(0, LeaseEnd::Finished));
+    world.relocated.truncate(moved);
+    let mut served = [[0; 2]; 2];
+    while let Some(at) = world.connections.iter().position(|one| !one.work.is_empty()) {
+        let source = usize::from(&*world.connections[at].source == "two");
+        let shop = world.connections[at].work[0].message.0 % 2 == 1;
+        served[usize::from(!shop)][source] += 1;
+        world.deliver(at);
+    }
+    assert_eq!((served[0][0], served[1][1]), (0, 0), "{served:?}");
+    world.calm();
+    assert_eq!(world.scheduler.counts().queued, 0);
+}
+
 /// Mail that waits for another source, or is held, is no reason to take a path for a busy one.
 #[test]
 fn a_path_is_measured_by_mail_that_it_may_be_given() {
