@@ -83,7 +83,7 @@ impl Scheduler {
             ruling.asks_to_slow_down
         });
         if is_ruled_throttle || signal_for(trouble.cause) == Signal::Throttle {
-            self.sites[lease.site].last_reply = Some(trouble.reply);
+            self.sites[lease.site].note_complaint(trouble.reply);
             let seen = Seen { signal: Signal::Throttle, ..connecting(lease) };
             self.learn(now, at, seen);
         } else {
@@ -93,7 +93,7 @@ impl Scheduler {
 
     /// Nobody's fault but this machine's, or a limit of ours: a moment later.
     fn wait_for_ourselves(&mut self, now: Now, lease: &Lease, reply: Reply) {
-        self.sites[lease.site].last_reply = Some(reply);
+        self.sites[lease.site].note_complaint(reply);
         let seen = Seen { signal: Signal::Local, ..connecting(lease) };
         self.learn(now, (lease.site, lease.path), seen);
     }
@@ -106,7 +106,7 @@ impl Scheduler {
         let path = self.sites[lease.site].path(lease.path);
         let source = path.source;
         let is_news = !matches!(path.control.door(), Door::Closed { .. });
-        self.sites[lease.site].last_reply = Some(reply.clone());
+        self.sites[lease.site].note_complaint(reply.clone());
         self.learn(now, at, Seen { signal, ..connecting(lease) });
         if is_news && let Some(id) = self.next_from(lease.site, source) {
             let flight = self.remove(now, id);

@@ -62,7 +62,7 @@ impl Scheduler {
         }
         let Flight { delivery, course, .. } = flight;
         let site = &self.sites[self.courses[course].site];
-        let reply = expired(site.last_reply.as_ref());
+        let reply = expired(site.complaint.as_ref());
         let outcome = whole(&delivery, delivery.attempts, Outcome::Failed { reply });
         self.settle_in(Words::OnRecord, delivery, vec![outcome], None);
         self.let_go(now, course);

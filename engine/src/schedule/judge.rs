@@ -172,7 +172,7 @@ impl Scheduler {
     fn complain(&mut self, now: Now, slot: u32, given: Mono, complaint: Complaint) {
         let (number, _) = self.leases[slot].at();
         let signal = signal_for(complaint.cause);
-        self.sites[number].last_reply = Some(complaint.reply);
+        self.sites[number].note_complaint(complaint.reply);
         self.end_willingness(slot);
         self.hear(now, slot, given, signal);
     }

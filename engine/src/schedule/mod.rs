@@ -362,7 +362,7 @@ impl Scheduler {
             (_, Some(due)) => self.restore(now, &flight, due),
             (Way::Deferred(reply), None) => {
                 let number = self.courses[flight.course].site;
-                self.sites[number].last_reply = Some(reply.clone());
+                self.sites[number].note_complaint(reply.clone());
                 self.charge(now, flight, reply.clone());
             }
             (_, None) => self.enqueue(now, flight),

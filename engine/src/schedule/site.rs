@@ -52,8 +52,11 @@ pub(super) struct Site {
     pub(super) in_use: u32,
     /// Leases that still take work, over all paths.
     pub(super) working: u32,
-    /// The last complaint, for expiry notices and explain.
+    /// What it said last, of a recipient even: for explain alone.
     pub(super) last_reply: Option<Reply>,
+    /// What it said last of itself or of us. Notices of mail whose time is over before it was ever
+    /// answered quote this: it names nobody else's recipient.
+    pub(super) complaint: Option<Reply>,
     pub(super) fifos: Fifos,
     pub(super) restored: Buckets,
     /// Buckets that end up to then are let go at once: an operator asked for it.
@@ -112,6 +115,7 @@ impl Site {
             in_use: 0,
             working: 0,
             last_reply: None,
+            complaint: None,
             fifos: Fifos::default(),
             restored: Buckets::default(),
             restored_flushed_to: Mono::default(),
@@ -160,6 +164,11 @@ impl Site {
     pub(super) fn path_number(&self, source: u16) -> Option<u16> {
         let at = self.paths.iter().position(|path| path.source == source)?;
         u16::try_from(at).ok()
+    }
+
+    pub(super) fn note_complaint(&mut self, reply: Reply) {
+        self.last_reply = Some(reply.clone());
+        self.complaint = Some(reply);
     }
 
     pub(super) fn path_of(&self, source: u16) -> Option<&Path> {

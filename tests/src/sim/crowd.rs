@@ -30,7 +30,8 @@ pub fn gather(options: &mut Options, seed: u64) {
     if seed < CROWDS_FROM || !chance.one_in(16) {
         return;
     }
-    options.is_crowd = true;
+    // Nobody orders anything either.
+    (options.is_crowd, options.orders) = (true, 0);
     (options.mails, options.clients) = (MAILS, CLIENTS);
     (options.connections_in, options.connections_out) = (20, 20);
     (options.body_bytes_max, options.segment_bytes) = (BODY_BYTES_MAX, 1 << 17);

@@ -11,12 +11,16 @@ use super::ControlSettings;
 use crate::base::time::Mono;
 
 /// Closings in a row beyond this change nothing: the longest wait was reached before.
-pub(super) const CLOSINGS_MAX: u8 = 24;
+pub(super) const CLOSINGS_MAX: u8 = 48;
 /// Probes of a path that cannot be reached, for its first hour: mail waits no longer for a site that
-/// is back, and a dozen probes an hour are nothing to one that is not.
-const PROBE_WAIT_SOON: Duration = Duration::from_secs(5 * 60);
-/// Closings that fill this hour, even where jitter makes all waits short. Then waits double again: some sites never come back.
-const SOON_CLOSINGS: u8 = 20;
+/// is back, and thirty connections an hour are nothing to one that is not. They are fewer than those
+/// of a sender that tries five at once every five minutes.
+const PROBE_WAIT_SOON: Duration = Duration::from_secs(2 * 60);
+/// Closings that fill this hour, even where jitter makes all waits short. Then waits double again:
+/// some sites never come back.
+const SOON_CLOSINGS: u8 = 40;
+/// A wait that was doubled so often is beyond every longest wait.
+const DOUBLINGS_MAX: u8 = 24;
 /// A wait up to this is over soon: bodies of mail that waits for it are worth their memory.
 const BRIEF_WAIT: Duration = Duration::from_secs(10);
 /// Parts of a cohort: one failure at a window of W counts 1/W.
@@ -165,7 +169,8 @@ fn wait(cause: Trouble, closings: u8, settings: &ControlSettings) -> Duration {
     match cause {
         Trouble::Local => settings.local_wait,
         Trouble::Throttled => {
-            let wait = settings.throttle_wait_first.saturating_mul(1 << closings.min(CLOSINGS_MAX));
+            let wait =
+                settings.throttle_wait_first.saturating_mul(1 << closings.min(DOUBLINGS_MAX));
             wait.min(settings.throttle_wait_max)
         }
         Trouble::Unreachable => {
@@ -254,15 +259,16 @@ mod tests {
         let throttled = waits(Trouble::Throttled, &settings, 11);
         assert_eq!(throttled[..4], [1_000, 2_000, 4_000, 8_000]);
         assert_eq!(throttled[10], 300_000);
-        let unreachable = waits(Trouble::Unreachable, &settings, 30);
+        let unreachable = waits(Trouble::Unreachable, &settings, 50);
         assert_eq!(unreachable[..5], [30_000, 30_000, 60_000, 60_000, 120_000]);
-        assert_eq!(unreachable[29], 30 * 60_000);
+        assert_eq!(unreachable[39..45], [120_000, 120_000, 240_000, 480_000, 960_000, 1_800_000]);
+        assert_eq!(unreachable[49], 30 * 60_000);
     }
 
     #[test]
-    fn a_site_that_comes_back_within_the_hour_is_found_in_five_minutes() {
-        let waits = waits(Trouble::Unreachable, &ControlSettings::default(), 21);
-        assert!(waits.iter().all(|wait| *wait <= 300_000), "{waits:?}");
+    fn a_site_that_comes_back_within_the_hour_is_found_in_two_minutes() {
+        let waits = waits(Trouble::Unreachable, &ControlSettings::default(), 41);
+        assert!(waits.iter().all(|wait| *wait <= 120_000), "{waits:?}");
         assert!(waits.iter().sum::<u64>() * 8 / 10 >= 3_600_000, "jitter takes a fifth at most");
         let mut gone = 0;
         for wait in &waits[..8] {

@@ -53,6 +53,24 @@ fn a_delivery_expires_wherever_it_waits() {
     assert_eq!(world.scheduler.counts().queued, 0);
 }
 
+/// Replies name recipients, and reports go to other people's customers.
+#[test]
+fn a_report_never_quotes_what_was_said_of_another_recipient() {
+    let short = SiteSettings { expire: 10 * MINUTE, connections: 1, ..settings() };
+    let mut world = World::new(1, short);
+    let refused = world.send("a.example", 0, 1);
+    let untried: Vec<_> = (0..4).map(|_| world.send("a.example", 0, 1)).collect();
+    world.done(0, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+    assert!(world.view().last_reply.is_some_and(|reply| reply.code == 450), "explain shows it");
+    world.pass(11 * MINUTE);
+    world.end(0, LeaseEnd::Finished);
+    assert!(world.failed(refused).is_some());
+    for message in untried.into_iter().skip(2) {
+        let reply = world.failed(message).expect("its time is over");
+        assert_eq!(&*reply.text, "delivery time expired");
+    }
+}
+
 #[test]
 fn expiry_comes_neither_early_nor_more_than_a_bucket_late() {
     let mut world = World::new(1, SiteSettings { connections: 0, ..settings() });

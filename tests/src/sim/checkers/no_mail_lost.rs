@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use postrider_engine::model::admin::Verb;
+use postrider_engine::model::admin::{Reach, Verb};
 use postrider_engine::model::message::MessageId;
 use postrider_engine::shard::Fact;
 
 use super::state_kept::reaches;
 use super::{Checker, Seen};
 use crate::sim::ledger::{Kind, Ledger, Spooled, parse_id};
-use crate::sim::orders::Order;
+use crate::sim::orders::{Course, Order};
 
 #[derive(Debug, Default)]
 pub(super) struct NoMailLost {
@@ -20,6 +20,8 @@ pub(super) struct NoMailLost {
     tenants: BTreeMap<String, String>,
     /// Delivered, reported or cancelled.
     done: BTreeSet<String>,
+    /// Orders to cancel that were given and not answered: new mail may be cancelled by them too.
+    open: BTreeMap<u64, Reach>,
     /// Mail whose own bytes were damaged.
     rotten: BTreeSet<MessageId>,
     judged: u64,
@@ -27,9 +29,14 @@ pub(super) struct NoMailLost {
 
 impl NoMailLost {
     fn issued(&mut self, stored: &Spooled) {
+        let tenant = &stored.flow.tenant;
+        let may_be_cancelled = self.open.values().any(|reach| reaches(reach, tenant, None));
         for pending in &stored.pending {
             self.owed.insert(pending.address.clone(), stored.id);
-            self.tenants.insert(pending.address.clone(), (*stored.flow.tenant).to_owned());
+            self.tenants.insert(pending.address.clone(), (**tenant).to_owned());
+            if may_be_cancelled {
+                self.done.insert(pending.address.clone());
+            }
         }
     }
 
@@ -48,6 +55,10 @@ impl NoMailLost {
     fn cancelled(&mut self, order: &Order) {
         let steer = &order.steer;
         if steer.verb == Verb::Cancel {
+            match order.course {
+                Course::Given { .. } => self.open.insert(steer.order, steer.reach.clone()),
+                Course::Kept | Course::Void => self.open.remove(&steer.order),
+            };
             let is_of = |tenant: &&String| reaches(&steer.reach, tenant, None);
             let of = self.tenants.iter().filter(|(_, tenant)| is_of(tenant));
             self.done.extend(of.map(|(address, _)| address.clone()));
