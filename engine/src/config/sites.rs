@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -15,7 +16,7 @@ use super::problem::Finding;
 use super::ramp;
 use super::units::Period;
 use crate::model::settings::{
-    DEFAULT_SITE, Origin, RETRIES_MAX, SiteSettings, SiteTable, StageTimeouts,
+    DEFAULT_SITE, LimitOrigins, Origin, RETRIES_MAX, SiteSettings, SiteTable, StageTimeouts,
 };
 
 /// Sites with settings of their own; each is a whole set of settings in memory.
@@ -95,7 +96,8 @@ fn read(
     Inherited(above): &Inherited,
     origin: Origin,
 ) -> SiteSettings {
-    let mut settings = SiteSettings { origin, ..above.clone() };
+    let limits_from = limits_from(site, &above.limits_from, &origin);
+    let mut settings = SiteSettings { origin, limits_from, ..above.clone() };
     connections(checks, table, site, &mut settings);
     rates(checks, table, site, &mut settings);
     ramp::read(checks, table, site, &mut settings);
@@ -119,6 +121,23 @@ fn read(
     settings.timeouts = timeouts(checks, table, site, &above.timeouts);
     expires_after_a_retry(checks, table, site, &settings);
     settings
+}
+
+/// Limits of its own are set here, others where the table above has them from.
+fn limits_from(site: &Site, above: &LimitOrigins, own: &Origin) -> LimitOrigins {
+    let own = Arc::new(own.clone());
+    let one = |is_own: bool, above: &Arc<Origin>| Arc::clone(if is_own { &own } else { above });
+    LimitOrigins {
+        connections: one(site.connections.is_some(), &above.connections),
+        connections_per_source: one(
+            site.connections_per_source.is_some(),
+            &above.connections_per_source,
+        ),
+        connections_per_ip: one(site.connections_per_ip.is_some(), &above.connections_per_ip),
+        connection_rate: one(site.connection_rate.is_some(), &above.connection_rate),
+        message_rate: one(site.message_rate.is_some(), &above.message_rate),
+        byte_rate: one(site.byte_rate.is_some(), &above.byte_rate),
+    }
 }
 
 /// A key by its table; only written out for a finding.

@@ -189,8 +189,8 @@ fn the_readme_shows_good_settings() {
     let rules = settings.rules.iter().filter(|one| own(&one.origin.place)).count();
     assert_eq!((providers, settings.sources.len(), rules), (1, 2, 2));
     // What it calls defaults are the defaults.
-    let default =
-        SiteSettings { origin: settings.sites.default.origin.clone(), ..Default::default() };
+    let SiteSettings { origin, limits_from, .. } = settings.sites.default.clone();
+    let default = SiteSettings { origin, limits_from, ..Default::default() };
     assert_eq!(settings.sites.default, default);
     assert_eq!(settings.order, good("").order);
 }

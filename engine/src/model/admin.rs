@@ -26,9 +26,13 @@ pub enum Query {
     Sites {
         most: usize,
     },
-    /// One site by its name, or those that have mail for a domain of that name.
+    /// One site by its name.
     Site {
         name: Box<str>,
+    },
+    /// The sites that have mail for a domain: all courses are looked at.
+    SitesOf {
+        domain: Box<str>,
     },
     /// Mail by class, tenant and campaign.
     Queue {
@@ -294,7 +298,12 @@ pub struct QueueReport {
     pub total: Amounts,
     /// Most mail first.
     pub flows: Vec<FlowLine>,
+    /// Flows that are known and not in the list; with `at_least`, no more than so many.
     pub left_out: u64,
+    /// Some shard has more flows than it tells of: mail of the flows here may be missing in their
+    /// figures, never in `total`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
     pub holds: Vec<HoldLine>,
 }
 

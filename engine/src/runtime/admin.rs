@@ -28,8 +28,9 @@ use asking::Shards;
 
 /// Operators and their scripts at once; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16;
-/// For one connection from beginning to end: it serves one request.
-const CONNECTION_TIME: Duration = Duration::from_secs(20);
+/// For one connection from beginning to end: it serves one request, which is at most four rounds of
+/// questions to shards.
+const CONNECTION_TIME: Duration = Duration::from_secs(25);
 /// Of these, for the head of the request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 /// Of a request's head.

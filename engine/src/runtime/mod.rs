@@ -6,6 +6,7 @@ mod control;
 mod core_loop;
 mod crypto;
 mod disk;
+mod fixed;
 pub mod inspect;
 mod listen;
 mod mesh;

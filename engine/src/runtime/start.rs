@@ -15,6 +15,7 @@ use super::control::ControlThread;
 use super::core_loop::{CoreLoop, Services, wake_file};
 use super::crypto::{CryptoThreads, Handshakes, threads_for};
 use super::disk::{SegmentMaker, SpoolFolder};
+use super::fixed::Fixed;
 use super::listen::{Listener, listen};
 use super::mesh::{self, Control, Mesh};
 use super::probe::{DESCRIPTORS_SPARE, Missing, Needs, probe};
@@ -26,9 +27,7 @@ use super::tls::TlsClient;
 use crate::base::cell::{Budget, CellTable};
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
-use crate::model::settings::{
-    AdminSettings, ListenerSettings, Settings, ShardChoice, SpoolSettings,
-};
+use crate::model::settings::{AdminSettings, Settings, ShardChoice};
 use crate::report::counters::Counters;
 use crate::shard::{Shard, ShardOptions, slots_max};
 use crate::spool::files::FileId;
@@ -100,16 +99,7 @@ impl Summary {
 pub struct Remote {
     mesh: Arc<Mesh>,
     stopping: Arc<AtomicBool>,
-    derived: Arc<Derived>,
-}
-
-/// What was worked out at the start and holds until the end.
-struct Derived {
-    connections_in: u32,
-    connections_out: u32,
-    /// With real ports. A shard knows its listeners by their place.
-    listeners: Vec<ListenerSettings>,
-    spool: SpoolSettings,
+    fixed: Arc<Fixed>,
 }
 
 /// What one shard needs to come to life.
@@ -146,7 +136,7 @@ impl Engine {
         let listeners = open_listeners(&settings, shards)?;
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(|listener| listener.address).collect();
-        let derived = derive(&mut settings, &addresses);
+        let fixed = Fixed::new(&mut settings, &addresses);
         let wakes = Wakes::new(shards)?;
         let mesh = Arc::new(Mesh::new(wakes.for_mesh));
         let folder = Arc::new(folder);
@@ -172,7 +162,7 @@ impl Engine {
             }
             pause(QUIET_POLL);
         }
-        let remote = Remote { mesh: Arc::clone(&mesh), stopping, derived: Arc::new(derived) };
+        let remote = Remote { mesh: Arc::clone(&mesh), stopping, fixed: Arc::new(fixed) };
         Ok(Self { mesh, shards, addresses, remote, recovery, control, segments, crypto })
     }
 
@@ -245,18 +235,13 @@ impl Remote {
         self.stop_by(Duration::ZERO);
     }
 
-    /// Hands new settings to all shards. Listeners, shards, spool and resolvers stay as they are
-    /// until the next start; connection limits left open stay as they were derived.
+    /// Hands new settings to all shards. Listeners, shards, spool, resolvers and the socket for
+    /// administration stay as they are until the next start; connection limits left open stay as they
+    /// were derived.
     pub fn reload(&self, mut settings: Settings) {
-        let limits = &mut settings.limits;
-        for (limit, derived) in [
-            (&mut limits.connections_in, self.derived.connections_in),
-            (&mut limits.connections_out, self.derived.connections_out),
-        ] {
-            *limit = if *limit == 0 { derived } else { *limit };
+        for setting in self.fixed.keep(&mut settings) {
+            tracing::warn!("{setting}: changed in the file, and stays as it was until a restart");
         }
-        settings.listeners.clone_from(&self.derived.listeners);
-        settings.spool.clone_from(&self.derived.spool);
         let settings = Arc::new(settings);
         for shard in 0..self.mesh.shards() {
             insist(&self.mesh, shard_id(shard), || Control::Settings(Arc::clone(&settings)));
@@ -284,19 +269,6 @@ fn cores(choice: &ShardChoice) -> Vec<Option<usize>> {
             (0..usize::from(*count)).map(|shard| usable.get(shard).copied()).collect()
         }
         ShardChoice::Cores(cores) => cores.iter().copied().map(Some).collect(),
-    }
-}
-
-/// Puts the real ports into the settings, and keeps what a reload must not change.
-fn derive(settings: &mut Settings, addresses: &[SocketAddr]) -> Derived {
-    for (listener, address) in settings.listeners.iter_mut().zip(addresses) {
-        listener.address = *address;
-    }
-    Derived {
-        connections_in: settings.limits.connections_in,
-        connections_out: settings.limits.connections_out,
-        listeners: settings.listeners.clone(),
-        spool: settings.spool.clone(),
     }
 }
 

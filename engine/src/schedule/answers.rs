@@ -3,6 +3,8 @@
 //! One site is told without looking at its mail; lists look at all sites, or all courses, as a reload
 //! does.
 
+use std::cmp::Ordering;
+
 use super::Scheduler;
 use super::control::Door as PathDoor;
 use super::course::Course;
@@ -36,10 +38,11 @@ impl Scheduler {
             total.add(&amounts);
             sites.push((amounts.waiting() + amounts.in_flight, site));
         }
-        sites.sort_unstable_by(|(one, a), (other, b)| other.cmp(one).then(a.key.cmp(&b.key)));
-        let left_out = sites.len().saturating_sub(most) as u64;
+        let left_out = first_sorted(&mut sites, most, |(one, a), (other, b)| {
+            other.cmp(one).then_with(|| a.key.cmp(&b.key))
+        });
         let line = |(_, site): &(u64, &Site)| self.site_line(now, site);
-        SiteList { sites: sites.iter().take(most).map(line).collect(), left_out, total }
+        SiteList { sites: sites.iter().map(line).collect(), left_out, total }
     }
 
     fn site_line(&self, now: Now, site: &Site) -> SiteLine {
@@ -52,14 +55,16 @@ impl Scheduler {
         }
     }
 
-    /// The site of this name, or those that have mail for the domain of this name: the latter looks
-    /// at all courses.
+    /// The site of this name.
     #[must_use]
-    pub fn describe_sites(&self, now: Now, name: &str) -> Vec<SiteReport> {
-        if let Some(number) = self.sites.named(name) {
-            return vec![self.describe(now, &self.sites[number])];
-        }
-        let of_domain = self.courses.iter().filter(|course| *course.domain == *name);
+    pub fn describe_site(&self, now: Now, name: &str) -> Option<SiteReport> {
+        self.sites.named(name).map(|number| self.describe(now, &self.sites[number]))
+    }
+
+    /// The sites that have mail for a domain: looks at all courses.
+    #[must_use]
+    pub fn describe_sites_of(&self, now: Now, domain: &str) -> Vec<SiteReport> {
+        let of_domain = self.courses.iter().filter(|course| *course.domain == *domain);
         let mut numbers: Vec<u32> = of_domain.map(|course| course.site).collect();
         numbers.sort_unstable();
         numbers.dedup();
@@ -75,7 +80,7 @@ impl Scheduler {
             provider: site.provider.as_deref().map(str::to_owned),
             connections: site.in_use,
             connections_max: connections_max(site),
-            origin: super::binding::origin_of(&site.pace.settings.origin),
+            origin: super::binding::origin_of(&site.pace.settings.limits_from.connections),
             waits_for: self.site_binding(now, site),
             next_try_seconds: self.next_try(now, site).map(|at| seconds(now, at)),
             last_reply: site.last_reply.as_ref().map(Reply::to_string),
@@ -162,17 +167,16 @@ impl Scheduler {
             by_flow.entry((flow.class, &flow.tenant, &flow.campaign)).or_default().add(&amounts);
         }
         let mut flows: Vec<_> = by_flow.into_iter().collect();
-        flows.sort_unstable_by(|(a, one), (b, other)| {
+        let left_out = first_sorted(&mut flows, most, |(a, one), (b, other)| {
             let mail = |amounts: &Amounts| amounts.waiting() + amounts.in_flight;
-            mail(other).cmp(&mail(one)).then(a.cmp(b))
+            mail(other).cmp(&mail(one)).then_with(|| a.cmp(b))
         });
-        let left_out = flows.len().saturating_sub(most) as u64;
         let line = |((class, tenant, campaign), amounts): ((MailClass, &str, &str), Amounts)| {
             let (tenant, campaign) = (tenant.to_owned(), campaign.to_owned());
             FlowLine { class: class.name().to_owned(), tenant, campaign, amounts }
         };
-        let flows = flows.into_iter().take(most).map(line).collect();
-        QueueReport { total, flows, left_out, holds: self.list_holds(now) }
+        let flows = flows.into_iter().map(line).collect();
+        QueueReport { total, flows, left_out, at_least: left_out > 0, holds: self.list_holds(now) }
     }
 
     fn list_holds(&self, now: Now) -> Vec<HoldLine> {
@@ -228,6 +232,17 @@ impl Scheduler {
     }
 }
 
+/// Keeps the first `most`, in order; how many that leaves out. The others are never sorted.
+fn first_sorted<T>(list: &mut Vec<T>, most: usize, compare: impl Fn(&T, &T) -> Ordering) -> u64 {
+    let left_out = list.len().saturating_sub(most);
+    if left_out > 0 {
+        list.select_nth_unstable_by(most, &compare);
+        list.truncate(most);
+    }
+    list.sort_unstable_by(compare);
+    left_out as u64
+}
+
 fn amounts_of(site: &Site) -> Amounts {
     Amounts {
         ready: u64::from(site.ready.saturating_sub(site.cancelled.ready)),
@@ -248,4 +263,23 @@ fn reach_of(scope: &Scope) -> Reach {
 /// From now, in full seconds: what is not over yet is a second away at least.
 pub(super) fn seconds(now: Now, at: Mono) -> u64 {
     u64::try_from(at.since(now.mono).as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_are_kept_in_order_however_many_there_are() {
+        let descending = |a: &u32, b: &u32| b.cmp(a);
+        let first = |most| {
+            let mut list = vec![3, 9, 1, 7, 5];
+            let left_out = first_sorted(&mut list, most, descending);
+            (list, left_out)
+        };
+        assert_eq!(first(0), (vec![], 5));
+        assert_eq!(first(2), (vec![9, 7], 3));
+        assert_eq!(first(5), (vec![9, 7, 5, 3, 1], 0));
+        assert_eq!(first(9), first(5));
+    }
 }

@@ -75,31 +75,33 @@ impl Scheduler {
     ) -> Binding {
         let settings = &site.pace.settings;
         let of_path = path.map(|path| u64::from(path.in_use));
-        let own = origin_of(&settings.origin);
+        let from = &settings.limits_from;
         let rate = |rate: Option<Rate>| rate.map_or_else(|| "its rate".to_owned(), in_words);
         let (what, used, limit_in_words, origin) = match bound {
             Bound::Connections => {
                 let limit = format!("{} connections", settings.connections);
-                ("connections", Some(u64::from(site.in_use)), limit, own)
+                ("connections", Some(u64::from(site.in_use)), limit, origin_of(&from.connections))
             }
             Bound::ConnectionsPerSource => {
                 let limit = limit.unwrap_or_default();
                 let limit = format!("{limit} connections from each source");
-                ("connections_per_source", of_path, limit, own)
+                ("connections_per_source", of_path, limit, origin_of(&from.connections_per_source))
             }
             Bound::ConnectionsPerIp => {
-                ("connections_per_ip", of_path, "connections to one address".to_owned(), own)
+                let limit = "connections to one address".to_owned();
+                ("connections_per_ip", of_path, limit, origin_of(&from.connections_per_ip))
             }
             Bound::ConnectionRate => {
                 let limit = format!("connections at {}", rate(settings.connection_rate));
-                ("connection_rate", None, limit, own)
+                ("connection_rate", None, limit, origin_of(&from.connection_rate))
             }
             Bound::MessageRate => {
                 let limit = format!("messages at {}", rate(settings.message_rate));
-                ("message_rate", None, limit, own)
+                ("message_rate", None, limit, origin_of(&from.message_rate))
             }
             Bound::ByteRate => {
-                ("byte_rate", None, format!("bytes at {}", rate(settings.byte_rate)), own)
+                let limit = format!("bytes at {}", rate(settings.byte_rate));
+                ("byte_rate", None, limit, origin_of(&from.byte_rate))
             }
             Bound::Learned => {
                 let rate = path.and_then(|path| path.control.rate()).filter(|_| limit.is_none());

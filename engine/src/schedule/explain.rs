@@ -88,8 +88,23 @@ impl Scheduler {
     }
 
     pub(super) fn path_hindrance(&self, now: Now, site: &Site, path: &Path) -> Option<Hindrance> {
-        let sent = self.may_send(now, site, (path.source, Some(path)), 0);
+        let bytes = self.next_bytes(site, path.source);
+        let sent = self.may_send(now, site, (path.source, Some(path)), bytes);
         sent.and_then(|()| self.may_open(now, site, Some(path))).err()
+    }
+
+    /// The size of what goes next from a source: of the pools it serves the smallest, which a rate of
+    /// bytes lets go first.
+    fn next_bytes(&self, site: &Site, source: u16) -> u32 {
+        let next = |trunk: &u32| {
+            let pool = self.order.trunks[*trunk as usize].pool;
+            if !self.roster.members(pool).iter().any(|member| member.source == source) {
+                return None;
+            }
+            let (_, oldest) = self.order.oldest(&self.entries, self.order.next(*trunk)?)?;
+            Some(self.entries[oldest].bytes())
+        };
+        site.trunks.iter().filter_map(next).min().unwrap_or(0)
     }
 
     pub(super) fn next_try(&self, now: Now, site: &Site) -> Option<Mono> {

@@ -6,7 +6,7 @@ use super::control::ControlSettings;
 use crate::base::map::Map;
 use crate::model::route::{Target, Way};
 use crate::model::settings::{
-    DEFAULT_SITE, ProviderMatch, ProviderSettings, Rate, Settings, SiteSettings,
+    DEFAULT_SITE, Origin, ProviderMatch, ProviderSettings, Rate, Settings, SiteSettings,
 };
 
 /// The settings of one domain, or the default ones, under the name an operator gave them.
@@ -136,11 +136,7 @@ pub(super) fn strictest<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) 
 }
 
 fn tighten(settings: &mut SiteSettings, other: &SiteSettings) {
-    less(&mut settings.connections_per_source, other.connections_per_source);
-    less(&mut settings.connections_per_ip, other.connections_per_ip);
-    slower(&mut settings.connection_rate, other.connection_rate);
-    slower(&mut settings.message_rate, other.message_rate);
-    slower(&mut settings.byte_rate, other.byte_rate);
+    tighten_limits(settings, other);
     settings.recipients_per_message =
         settings.recipients_per_message.min(other.recipients_per_message);
     settings.ramp.start = settings.ramp.start.min(other.ramp.start);
@@ -154,6 +150,42 @@ fn tighten(settings: &mut SiteSettings, other: &SiteSettings) {
     }
 }
 
+/// The tighter of each limit, and with it where that was set.
+fn tighten_limits(settings: &mut SiteSettings, other: &SiteSettings) {
+    let (from, others) = (&mut settings.limits_from, &other.limits_from);
+    let fewer = |limit: &mut Option<u32>, from: &mut _, other: Option<u32>, other_from: &_| {
+        tighter((limit, from), (other, other_from), |limit| *limit);
+    };
+    fewer(
+        &mut settings.connections_per_source,
+        &mut from.connections_per_source,
+        other.connections_per_source,
+        &others.connections_per_source,
+    );
+    fewer(
+        &mut settings.connections_per_ip,
+        &mut from.connections_per_ip,
+        other.connections_per_ip,
+        &others.connections_per_ip,
+    );
+    let slower = |rate: &mut Option<Rate>, from: &mut _, other: Option<Rate>, other_from: &_| {
+        tighter((rate, from), (other, other_from), speed);
+    };
+    slower(
+        &mut settings.connection_rate,
+        &mut from.connection_rate,
+        other.connection_rate,
+        &others.connection_rate,
+    );
+    slower(
+        &mut settings.message_rate,
+        &mut from.message_rate,
+        other.message_rate,
+        &others.message_rate,
+    );
+    slower(&mut settings.byte_rate, &mut from.byte_rate, other.byte_rate, &others.byte_rate);
+}
+
 fn has_byte_rates(settings: &Settings) -> bool {
     let providers = || settings.providers.iter();
     let own = settings.sites.by_domain.iter().map(|(_, site)| site);
@@ -164,17 +196,26 @@ fn has_byte_rates(settings: &Settings) -> bool {
     sites.any(|site| site.byte_rate.is_some()) || caps.any(|caps| caps.byte_rate.is_some())
 }
 
-fn less(limit: &mut Option<u32>, other: Option<u32>) {
-    *limit = limit.iter().copied().chain(other).min();
+/// Takes another limit if it is less than the own one, or the only one.
+fn tighter<T, K: Ord>(
+    (limit, from): (&mut Option<T>, &mut Arc<Origin>),
+    (other, other_from): (Option<T>, &Arc<Origin>),
+    key: impl Fn(&T) -> K,
+) {
+    let is_tighter = match (&*limit, &other) {
+        (Some(own), Some(other)) => key(other) < key(own),
+        (own, other) => own.is_none() && other.is_some(),
+    };
+    if is_tighter {
+        *limit = other;
+        *from = Arc::clone(other_from);
+    }
 }
 
-/// The slower of two rates; of the same speed the one with the smaller burst.
-fn slower(rate: &mut Option<Rate>, other: Option<Rate>) {
-    let speed = |rate: &Rate| {
-        let units = u128::from(rate.units) << 40;
-        (units / rate.per.as_nanos().max(1), rate.burst)
-    };
-    *rate = rate.iter().copied().chain(other).min_by_key(speed);
+/// Of two rates of the same speed the one with the smaller burst is slower.
+fn speed(rate: &Rate) -> (u128, u64) {
+    let units = u128::from(rate.units) << 40;
+    (units / rate.per.as_nanos().max(1), rate.burst)
 }
 
 #[cfg(test)]
@@ -183,7 +224,7 @@ mod tests {
 
     use super::super::tests::whole;
     use super::*;
-    use crate::model::settings::SiteTable;
+    use crate::model::settings::{LimitOrigins, SiteTable};
 
     #[test]
     fn the_strictest_binds_and_is_named() {
@@ -199,6 +240,43 @@ mod tests {
         assert_eq!(&*pace.bound_by, "narrow.example");
         assert_eq!((pace.settings.connections, pace.settings.messages_per_connection), (3, 10));
         assert_eq!(pace.settings.retry, long);
+    }
+
+    #[test]
+    fn each_limit_is_told_with_the_table_that_set_it() {
+        let from = |table: &str| {
+            let origin = Arc::new(Origin { table: table.into(), place: Box::default() });
+            LimitOrigins {
+                connections: Arc::clone(&origin),
+                connections_per_source: Arc::clone(&origin),
+                connections_per_ip: Arc::clone(&origin),
+                connection_rate: Arc::clone(&origin),
+                message_rate: Arc::clone(&origin),
+                byte_rate: origin,
+            }
+        };
+        let narrow = SiteSettings {
+            connections: 3,
+            message_rate: Some(Rate::per_second(9, 1)),
+            connections_per_ip: Some(2),
+            limits_from: from("narrow"),
+            ..Default::default()
+        };
+        let slow = SiteSettings {
+            message_rate: Some(Rate::per_second(1, 1)),
+            byte_rate: Some(Rate::per_second(1, 1)),
+            connections_per_ip: Some(2),
+            limits_from: from("slow"),
+            ..Default::default()
+        };
+        let by_domain = vec![("narrow.example".into(), narrow), ("slow.example".into(), slow)];
+        let default = SiteSettings::default();
+        let policies = Policies::new(&whole(SiteTable { default, by_domain }));
+        let pace = strictest([&policies[1], &policies[2]].into_iter()).unwrap();
+        let limits = &pace.settings.limits_from;
+        let tables = [&limits.connections, &limits.connections_per_ip, &limits.message_rate];
+        assert_eq!(tables.map(|origin| &*origin.table), ["narrow", "narrow", "slow"]);
+        assert_eq!(&*limits.byte_rate.table, "slow");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Which provider a site belongs to, and whose settings bind it.
 
+use std::sync::Arc;
+
 use super::Scheduler;
 use super::course::Course;
 use super::policy::strictest;
@@ -7,11 +9,14 @@ use crate::base::time::Now;
 
 impl Scheduler {
     /// Another domain of a site: where it makes the site a provider's, that counts for all of it.
-    pub(super) fn note_domain(&mut self, now: Now, number: u32, domain: &str) {
+    pub(super) fn note_domain(&mut self, now: Now, number: u32, domain: &Arc<str>) {
         let site = &mut self.sites[number];
         let provider = self.policies.provider_of(&site.target, domain);
+        if site.domain.is_empty() {
+            site.domain = Arc::clone(domain);
+        }
         if self.policies.is_before(provider.as_deref(), site.provider.as_deref()) {
-            site.provider = provider;
+            (site.provider, site.domain) = (provider, Arc::clone(domain));
             site.policies.clear();
             self.join_policies(|course| course.site == number);
             self.count_site_anew(now, number);
@@ -24,14 +29,14 @@ impl Scheduler {
     pub(super) fn find_providers(&mut self, numbers: &[u32]) {
         for number in numbers {
             let site = &mut self.sites[*number];
-            site.provider = self.policies.provider_of(&site.target, "");
+            site.provider = self.policies.provider_of(&site.target, &site.domain);
             site.policies.clear();
         }
         for course in self.courses.iter() {
             let site = &mut self.sites[course.site];
             let provider = self.policies.provider_of(&site.target, &course.domain);
             if self.policies.is_before(provider.as_deref(), site.provider.as_deref()) {
-                site.provider = provider;
+                (site.provider, site.domain) = (provider, Arc::clone(&course.domain));
             }
         }
         self.join_policies(|_| true);

@@ -31,6 +31,8 @@ pub(super) struct Site {
     pub(super) pace: Pace,
     /// What it belongs to.
     pub(super) provider: Option<Arc<str>>,
+    /// The domain that says so, or the first that came: connections may be open after its mail is gone.
+    pub(super) domain: Arc<str>,
     /// Only where it has rates.
     pub(super) pacers: Option<Box<Pacers>>,
     /// Policies of its domains: number, and how many domains fall under it.
@@ -102,6 +104,7 @@ impl Site {
             target,
             pace,
             provider,
+            domain: Arc::default(),
             pacers: None,
             policies: Vec::new(),
             lanes: Vec::new(),

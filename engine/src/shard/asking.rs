@@ -19,7 +19,12 @@ impl Shard {
             Query::Sites { most } => {
                 Answer::Sites(self.scheduler.list_sites(steady, (*most).min(LINES_MAX)))
             }
-            Query::Site { name } => Answer::Site(self.scheduler.describe_sites(steady, name)),
+            Query::Site { name } => {
+                Answer::Site(self.scheduler.describe_site(steady, name).into_iter().collect())
+            }
+            Query::SitesOf { domain } => {
+                Answer::Site(self.scheduler.describe_sites_of(steady, domain))
+            }
             Query::Queue { most } => {
                 Answer::Queue(self.scheduler.list_queue(steady, (*most).min(LINES_MAX)))
             }

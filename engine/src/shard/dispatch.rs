@@ -24,7 +24,9 @@ const KNOWN_DOMAINS_MAX: usize = 100_000;
 /// Where domains lead, and who waits to learn it.
 pub(super) struct Routing {
     router: Router,
-    known: Map<Arc<str>, Arc<Target>>,
+    /// With the reload after which it was looked up: from before the last one it is not gone by.
+    known: Map<Arc<str>, (u64, Arc<Target>)>,
+    reloads: u64,
     asking: Map<Arc<str>, QuestionId>,
     asked: Map<QuestionId, Asked>,
     next_question: u32,
@@ -52,9 +54,14 @@ pub(super) struct Waiting {
 
 impl Routing {
     pub(super) fn new(settings: &Settings, seed: u64) -> Self {
+        Self::by(router(settings), seed)
+    }
+
+    fn by(router: Router, seed: u64) -> Self {
         Self {
-            router: router(settings),
+            router,
             known: Map::default(),
+            reloads: 0,
             asking: Map::default(),
             asked: Map::default(),
             next_question: 0,
@@ -63,19 +70,25 @@ impl Routing {
     }
 
     pub(super) fn handle_settings(&mut self, settings: &Settings) {
-        self.router = router(settings);
-        self.known.clear();
+        self.go_by(router(settings));
+    }
+
+    fn go_by(&mut self, router: Router) {
+        self.router = router;
+        self.reloads += 1;
     }
 
     fn fresh(&self, domain: &str, now: Now) -> Option<Known> {
-        let (domain, target) = self.known.get_key_value(domain)?;
-        (target.fresh_until > now.mono).then(|| (Arc::clone(domain), Arc::clone(target)))
+        let (domain, (reload, target)) = self.known.get_key_value(domain)?;
+        let is_fresh = *reload == self.reloads && target.fresh_until > now.mono;
+        is_fresh.then(|| (Arc::clone(domain), Arc::clone(target)))
     }
 
-    /// A domain, and the site its mail went to when that was last looked up, fresh or not.
+    /// A domain, and the site its mail went to when that was last looked up, fresh or not: mail that
+    /// waits stays there over a reload.
     pub(super) fn last_known(&self, domain: &str) -> (Arc<str>, Option<SiteKey>) {
         match self.known.get_key_value(domain) {
-            Some((domain, target)) => (Arc::clone(domain), Some(target.site.clone())),
+            Some((domain, (_, target))) => (Arc::clone(domain), Some(target.site.clone())),
             None => (domain.into(), None),
         }
     }
@@ -85,7 +98,7 @@ impl Routing {
             self.known.clear();
         }
         let target = Arc::new(target);
-        self.known.insert(Arc::clone(&domain), Arc::clone(&target));
+        self.known.insert(Arc::clone(&domain), (self.reloads, Arc::clone(&target)));
         (domain, target)
     }
 
@@ -216,5 +229,31 @@ impl Shard {
             Action::WriteDay { to, day } => self.tell(to, Note::WriteDay(day), out),
             Action::Report(fact) => out.push(Effect::Report(Box::new(fact))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Wall;
+    use crate::model::route::Way;
+    use crate::model::settings::{EgressSettings, TlsMode};
+
+    #[test]
+    fn after_a_reload_mail_is_located_anew_and_still_told_where_it_is() {
+        let egress = EgressSettings { port: 25, allow_private: false, tls: TlsMode::Off };
+        let router = || Router::new(&[], &egress, "mta.example", Vec::new());
+        let mut routing = Routing::by(router(), 1);
+        let now = Now { mono: Mono(1), wall: Wall(1) };
+        let site = SiteKey::MxSet("mx.example".into());
+        let way = Way::Hosts(Vec::new());
+        let target = Target { site: site.clone(), way, fresh_until: Mono::NEVER };
+        routing.learn("a.example".into(), target.clone());
+        assert!(routing.fresh("a.example", now).is_some());
+        routing.go_by(router());
+        assert!(routing.fresh("a.example", now).is_none(), "the routes may be others");
+        assert_eq!(routing.last_known("a.example").1, Some(site));
+        routing.learn("a.example".into(), target);
+        assert!(routing.fresh("a.example", now).is_some());
     }
 }

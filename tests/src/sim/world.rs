@@ -17,7 +17,7 @@ use super::bounds::Bounds;
 use super::chance::{Chance, Stream};
 use super::checkers::{Checkers, Figures, Seen, Violation};
 use super::client::{Client, compose, label};
-use super::clock::{Clock, HOUR, MINUTE, MS, SECOND};
+use super::clock::{Clock, DAY, HOUR, MINUTE, MS, SECOND};
 use super::disk::Disk;
 use super::engine::{Engine, slots_max, trusts};
 use super::host::{Host, Mark, Talk};
@@ -81,6 +81,10 @@ pub struct World {
     is_late_turn: bool,
     /// Resets, by which messages begin at hosts without pipelining: when they were decided.
     resets: BTreeMap<LinkId, u64>,
+    /// When connections were begun to be opened, at the earliest.
+    opened: BTreeMap<LinkId, u64>,
+    /// The date on which the world began.
+    first_date: u64,
     /// Of the runs that are over.
     counters: Counters,
     /// When the faults ended.
@@ -142,6 +146,8 @@ impl World {
             orders: Orders::new(seed),
             is_late_turn: false,
             resets: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            first_date: 0,
             counters: Counters::default(),
             calm_since: None,
             look_every: 10 * SECOND,
@@ -164,6 +170,7 @@ impl World {
         if let Some(midnight) = self.options.bounds.midnight {
             self.clock.end_date_in(midnight);
         }
+        self.first_date = self.clock.now().wall.0 / DAY;
         if self.options.bounds.waits_for_midnight() {
             self.ledger.held_up = u64::MAX / 2;
         }

@@ -92,7 +92,11 @@ fn steer(order: &Order<'_>) -> anyhow::Result<ExitCode> {
         agree(order, &would)?;
     }
     let steered: Steered = client.post(&path, &request)?;
-    print(engine, &steered, |steered| show::steered(order, steered))
+    print(engine, &steered, |steered| show::steered(order, steered))?;
+    match &steered.not_kept {
+        Some(why) => bail!("{why}; give the order again once that is mended"),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Asks the user, if there is one.

@@ -115,7 +115,7 @@ pub(super) fn queue(report: &QueueReport) {
         }
         println!("{table}");
         println!("{}", sum(&report.total));
-        left_out(report.left_out, "flows");
+        flows_left_out(report);
     }
     for hold in &report.holds {
         let until = hold.until_seconds.map(|seconds| format!(" for {} more", time(seconds)));
@@ -172,9 +172,6 @@ pub(super) fn steered(order: &Order<'_>, steered: &Steered) {
     if *in_flight > 0 && matches!(order.verb, Verb::Hold | Verb::Cancel) {
         println!("{in_flight} are under way and go on");
     }
-    if let Some(why) = &steered.not_kept {
-        println!("{why}; give the order again once that is mended");
-    }
 }
 
 fn table(header: &[&str], numbers: std::ops::Range<usize>) -> Table {
@@ -200,6 +197,18 @@ fn sum(amounts: &Amounts) -> String {
 fn left_out(count: u64, what: &str) {
     if count > 0 {
         println!("and {count} more {what}: see --top");
+    }
+}
+
+fn flows_left_out(report: &QueueReport) {
+    if report.at_least {
+        println!(
+            "and up to {} more flows; more of the mail may be of the flows above than they say, for a \
+             shard tells of no more than a thousand",
+            report.left_out
+        );
+    } else {
+        left_out(report.left_out, "flows");
     }
 }
 

@@ -56,6 +56,19 @@ fn a_setting_knows_the_line_of_its_table() {
 }
 
 #[test]
+fn a_limit_that_is_inherited_knows_the_table_it_comes_from() {
+    let sites = good(SITE).sites;
+    let from = &sites.for_domain("a.example").limits_from;
+    assert_eq!(&*from.message_rate.table, "site.\"a.example\"");
+    assert_eq!(&*from.connections_per_source.table, "site.default");
+    assert_eq!(&*from.connections_per_source.place, "postrider.toml:2");
+    assert_eq!(
+        &*good("[site.default]\nconnections = 5\n").sites.default.limits_from.byte_rate.table,
+        "built in"
+    );
+}
+
+#[test]
 fn a_rate_out_of_bounds_is_shown_with_the_bounds() {
     let site = |key: &str| format!("[site.default]\n{key}\n");
     check(

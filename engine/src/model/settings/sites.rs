@@ -1,5 +1,6 @@
 //! How sites and providers are treated.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::DomainPattern;
@@ -68,7 +69,20 @@ pub struct SiteSettings {
     /// How long a connection without work is kept.
     pub idle_timeout: Duration,
     pub timeouts: StageTimeouts,
+    /// The table these settings are of.
     pub origin: Origin,
+    pub limits_from: LimitOrigins,
+}
+
+/// Where each limit of a site was set: in the table it takes it from, which may be another than its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitOrigins {
+    pub connections: Arc<Origin>,
+    pub connections_per_source: Arc<Origin>,
+    pub connections_per_ip: Arc<Origin>,
+    pub connection_rate: Arc<Origin>,
+    pub message_rate: Arc<Origin>,
+    pub byte_rate: Arc<Origin>,
 }
 
 /// Total deadlines for the stages of an outgoing conversation (RFC 5321 §4.5.3.2).
@@ -161,6 +175,7 @@ impl Default for SiteSettings {
             idle_timeout: Duration::from_secs(5),
             timeouts: StageTimeouts::default(),
             origin: Origin::default(),
+            limits_from: LimitOrigins::default(),
         }
     }
 }

@@ -44,7 +44,7 @@ async fn wait_of(
     part: &PartFound,
 ) -> Result<Option<Box<Waiting>>, Silent> {
     let Some(site) = part.site.clone() else { return Ok(None) };
-    let owner = site.owner(shards.count());
+    let owner = site.owner(shards.shards());
     let (domain, flow) = (part.domain.clone(), found.flow.clone());
     let wanted = Wanted { site, domain, flow, message: found.message };
     match shards.ask(owner, Query::Wait(wanted)).await? {

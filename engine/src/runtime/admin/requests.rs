@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
-use super::asking::{Search, Shards, Silent};
+use super::asking::{Outcome, Search, Shards, Silent};
 use super::messages;
 use crate::model::admin::{
     LINES_MAX, MessageReport, QueueReport, Reach, SiteList, SiteReport, Steer, SteerRequest,
@@ -25,34 +25,51 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const LINES: usize = 20;
 
 /// Why a request is not done, as JSON.
-struct Refusal(StatusCode, String);
+struct Refusal {
+    status: StatusCode,
+    said: Box<Said>,
+}
 
 #[derive(Serialize)]
 struct Said {
     error: String,
+    /// Of an order: what was done all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done: Option<Steered>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: String) -> Self {
+        Self { status, said: Box::new(Said { error, done: None }) }
+    }
+
+    /// What was done in part is no success: who gave the order has to look.
+    fn in_part(status: StatusCode, error: String, done: Steered) -> Self {
+        Self { status, said: Box::new(Said { error, done: Some(done) }) }
+    }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, Json(Said { error: self.1 })).into_response()
+        (self.status, Json(self.said)).into_response()
     }
 }
 
 impl From<Silent> for Refusal {
     fn from(silent: Silent) -> Self {
-        Self(StatusCode::SERVICE_UNAVAILABLE, silent.to_string())
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, silent.to_string())
     }
 }
 
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
-        Self(rejection.status(), rejection.body_text())
+        Self::new(rejection.status(), rejection.body_text())
     }
 }
 
 impl From<QueryRejection> for Refusal {
     fn from(rejection: QueryRejection) -> Self {
-        Self(rejection.status(), rejection.body_text())
+        Self::new(rejection.status(), rejection.body_text())
     }
 }
 
@@ -85,7 +102,8 @@ pub(super) fn router(shards: Shards) -> Router {
     for verb in [Verb::Hold, Verb::Release, Verb::Flush, Verb::Cancel, Verb::Reroute] {
         router = router.route(&format!("/v1/{}", verb.name()), steering(verb));
     }
-    let nothing = || async { Refusal(StatusCode::NOT_FOUND, "there is no such path".to_owned()) };
+    let nothing =
+        || async { Refusal::new(StatusCode::NOT_FOUND, "there is no such path".to_owned()) };
     router.fallback(nothing).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(shards)
 }
 
@@ -110,17 +128,17 @@ async fn queue(
 
 async fn message(State(shards): State<Shards>, Path(id): Path<String>) -> Answered<MessageReport> {
     let name: MessageId = id.parse().map_err(|error: crate::model::message::NotAnId| {
-        Refusal(StatusCode::BAD_REQUEST, error.to_string())
+        Refusal::new(StatusCode::BAD_REQUEST, error.to_string())
     })?;
     match messages::describe(&shards, name).await? {
         Search::Found(report) => Ok(Json(report)),
         Search::Nowhere => {
             let text = format!("no recipient of {name} is pending: it is over, or was never here");
-            Err(Refusal(StatusCode::NOT_FOUND, text))
+            Err(Refusal::new(StatusCode::NOT_FOUND, text))
         }
         Search::NotYet => {
             let text = "the spool is still being read after the start: ask again in a moment";
-            Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text.to_owned()))
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text.to_owned()))
         }
     }
 }
@@ -132,20 +150,26 @@ async fn steer(shards: &Shards, verb: Verb, request: SteerRequest) -> Answered<S
     let lasts = for_seconds.map(Duration::from_secs);
     let (order, reason) = (shards.next_order(), printable(&reason));
     let steer = Steer { verb, reach, dry_run: true, order, lasts, reason };
-    let counted = shards.steer(steer.clone()).await?;
+    let counted = shards.count(steer.clone()).await?;
     if !counted.known {
         return Err(match &steer.reach {
             Reach::Site(name) => unknown_site(name),
-            other => Refusal(StatusCode::NOT_FOUND, format!("{other} is not known")),
+            other => Refusal::new(StatusCode::NOT_FOUND, format!("{other} is not known")),
         });
     }
-    let steered = match counted.refused {
-        None if !dry_run => shards.steer(Steer { dry_run: false, ..steer }).await?,
-        _ => counted,
-    };
-    match steered.refused {
-        Some(why) => Err(Refusal(StatusCode::CONFLICT, why)),
-        None => Ok(Json(steered)),
+    if let Some(why) = counted.refused {
+        return Err(Refusal::new(StatusCode::CONFLICT, why));
+    }
+    if dry_run {
+        return Ok(Json(counted));
+    }
+    match shards.steer(steer).await {
+        Outcome::Done(steered) => Ok(Json(steered)),
+        Outcome::Refused(why) => Err(Refusal::new(StatusCode::CONFLICT, why)),
+        Outcome::InPart { done, why } => Err(Refusal::in_part(StatusCode::CONFLICT, why, done)),
+        Outcome::Unknown { done, why } => {
+            Err(Refusal::in_part(StatusCode::SERVICE_UNAVAILABLE, why, done))
+        }
     }
 }
 
@@ -159,14 +183,14 @@ async fn named(shards: &Shards, reach: Reach) -> Result<Reach, Refusal> {
         several => {
             let names: Vec<&str> = several.iter().map(|one| &*one.site).collect();
             let text = format!("mail for {name} goes to several sites: {}", names.join(" and "));
-            Err(Refusal(StatusCode::CONFLICT, text))
+            Err(Refusal::new(StatusCode::CONFLICT, text))
         }
     }
 }
 
 fn unknown_site(name: &str) -> Refusal {
     let text = format!("no mail waits for a site, or a domain, of the name {name:?}");
-    Refusal(StatusCode::NOT_FOUND, text)
+    Refusal::new(StatusCode::NOT_FOUND, text)
 }
 
 /// It ends up in logs and on terminals.

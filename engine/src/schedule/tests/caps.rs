@@ -368,6 +368,21 @@ fn a_provider_that_a_reload_brings_or_a_second_domain_shows_binds_the_whole_site
     assert_eq!((in_use(&world, &key), world.view().connections_max), (Some(0), 10));
 }
 
+/// Its domain says whose the site is, and no mail is left to name it.
+#[test]
+fn a_connection_without_mail_counts_under_a_cap_that_a_reload_brings() {
+    let mut world = World::new(1, SiteSettings { connections: 3, ..settings() });
+    world.send("a.example", 0, 1);
+    world.deliver(0);
+    assert_eq!((world.connections.len(), world.scheduler.counts().queued), (1, 0));
+    let capped = Caps { connections: Some(1), ..Caps::default() };
+    let mut big = provider(capped, settings());
+    big.matches.domains = vec![DomainPattern::Exact("a.example".into())];
+    world.settings.providers = vec![big];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    assert_eq!(in_use(&world, &CellKey::Provider("big".into())), Some(1));
+}
+
 #[test]
 fn a_lease_that_connects_again_takes_a_token_of_the_connection_rate() {
     let connection_rate = Some(Rate::per_second(1, 2));
@@ -387,4 +402,21 @@ fn a_lease_that_connects_again_takes_a_token_of_the_connection_rate() {
     assert_eq!(world.connections.len(), 2, "the tokens were taken for the lease");
     world.pass(SECOND);
     assert_eq!(world.connections.len(), 3);
+}
+
+/// A message is a thousand bytes; two of them are more than the burst.
+const SLOW_BYTES: Option<Rate> = Some(Rate::per_second(100, 1500));
+
+#[test]
+fn a_rate_of_bytes_that_binds_is_told() {
+    let mut site = World::new(1, SiteSettings { byte_rate: SLOW_BYTES, ..settings() });
+    let [mut shared, _] = owners(Caps { byte_rate: SLOW_BYTES, ..Caps::default() });
+    for (world, what) in [(&mut site, "byte_rate"), (&mut shared, "shared")] {
+        world.send_some(3);
+        world.deliver(0);
+        let report = world.scheduler.describe_site(world.now, "mx.example").unwrap();
+        let of_path = report.paths[0].waits_for.clone();
+        let told = [report.waits_for, of_path].map(|binding| binding.map(|one| one.what));
+        assert_eq!(told, [Some(what.to_owned()), Some(what.to_owned())]);
+    }
 }

@@ -64,8 +64,8 @@ fn learned() -> World {
 }
 
 fn window(world: &World) -> u32 {
-    let reports = world.scheduler.describe_sites(world.now, "mx.example");
-    reports[0].paths[0].window
+    let report = world.scheduler.describe_site(world.now, "mx.example").unwrap();
+    report.paths[0].window
 }
 
 fn order(world: &mut World, verb: Verb, reach: Reach, lasts: Option<Duration>) -> Steered {

@@ -2,7 +2,7 @@
 //! taken back, and no look through the queue where none is promised.
 
 use super::*;
-use crate::model::admin::{Reach, Steer, Steered, Verb, Wanted};
+use crate::model::admin::{Reach, SiteReport, Steer, Steered, Verb, Wanted};
 
 const MX: &str = "mx.example";
 
@@ -272,6 +272,18 @@ fn held_mail_expires_all_the_same() {
     assert!(world.fates.values().all(|fate| matches!(fate, Some(Outcome::Failed { .. }))));
 }
 
+#[test]
+fn a_name_is_looked_for_among_domains_only_where_that_is_asked() {
+    let mut world = World::new(1, settings());
+    world.send_some(2);
+    let name = |report: SiteReport| report.site;
+    assert_eq!(world.scheduler.describe_site(world.now, MX).map(name).as_deref(), Some(MX));
+    assert!(world.scheduler.describe_site(world.now, "a.example").is_none());
+    let of_domain = world.scheduler.describe_sites_of(world.now, "a.example");
+    assert_eq!(of_domain.into_iter().map(name).collect::<Vec<_>>(), [MX]);
+    assert!(world.scheduler.describe_sites_of(world.now, MX).is_empty());
+}
+
 /// What a site or a delivery waits for is told by looking at a few heads of queues.
 #[test]
 fn to_explain_is_not_to_scan() {
@@ -285,12 +297,9 @@ fn to_explain_is_not_to_scan() {
         Wanted { site: SiteKey::MxSet(MX.into()), domain: "a.example".into(), flow, message };
     let looked_at = || world.scheduler.entries.looked_at.get();
     let before = looked_at();
-    let report = world.scheduler.describe_sites(world.now, MX);
-    assert_eq!(report[0].amounts.deferred, DEFERRED as u64);
-    assert!(
-        report[0].waits_for.as_ref().is_some_and(|one| one.what == "connections"),
-        "{report:?}"
-    );
+    let report = world.scheduler.describe_site(world.now, MX).unwrap();
+    assert_eq!(report.amounts.deferred, DEFERRED as u64);
+    assert!(report.waits_for.as_ref().is_some_and(|one| one.what == "connections"), "{report:?}");
     assert!(world.scheduler.describe_wait(world.now, &wanted).is_some());
     assert_eq!(world.scheduler.list_sites(world.now, 10).sites.len(), 1);
     assert_eq!(world.scheduler.list_queue(world.now, 10).flows.len(), 1);

@@ -86,7 +86,7 @@ impl World {
     }
 
     fn hindrance(&self) -> Binding {
-        self.scheduler.describe_sites(self.now, "mx.example").remove(0).waits_for.unwrap()
+        self.scheduler.describe_site(self.now, "mx.example").unwrap().waits_for.unwrap()
     }
 }
 
@@ -125,7 +125,7 @@ fn where_no_other_source_is_left_mail_waits_for_midnight_and_says_so() {
         assert_eq!((binding.limit, binding.used), (Some(3), Some(3)));
         assert_eq!(binding.origin.as_deref(), Some("[source.\"new\"] at postrider.toml:3"));
         assert_eq!(binding.until_seconds, Some(86_400 - 1_700_000_000 % 86_400));
-        let report = world.scheduler.describe_sites(world.now, "mx.example").remove(0);
+        let report = world.scheduler.describe_site(world.now, "mx.example").unwrap();
         let warm_up = report.paths[0].warm_up.unwrap();
         assert_eq!((warm_up.day, warm_up.days, warm_up.limit, warm_up.sent), (1, 2, 3, 3));
         let midnight = world.now.mono_at(Wall(19_676 * 86_400_000_000_000));
@@ -187,7 +187,7 @@ fn a_message_that_a_host_cannot_be_sent_does_not_count_nor_is_it_an_answer() {
         world.done(at, |_| objection());
     }
     assert_eq!(world.sent_by("new"), 3);
-    let report = world.scheduler.describe_sites(world.now, "mx.example").remove(0);
+    let report = world.scheduler.describe_site(world.now, "mx.example").unwrap();
     assert_eq!(report.paths[0].warm_up.unwrap().answers, 3);
 }
 

@@ -1,8 +1,9 @@
 //! A source in its warm-up sends no more in a day than its curve says, as the hosts count it: over
 //! all sites of a provider, in each run of the engine.
 //!
-//! A message is of the day in which it was decided on; one around midnight is not judged. How far the curve is only the engine knows; it
-//! goes one step a date at most, and only on dates on which something was sent.
+//! A message is of the day in which it was decided on; one around midnight is not judged. How far the
+//! curve is only the engine knows: hosts do not see what was counted, and then not sent after all. It
+//! goes one step a date at most.
 
 use std::collections::BTreeMap;
 
@@ -22,26 +23,25 @@ pub(super) struct DaysKept {
 #[derive(Debug, Default)]
 struct Day {
     date: Option<u64>,
-    /// How far the curve may be.
-    step: usize,
     taken: u32,
 }
 
 impl DaysKept {
     fn begins(&mut self, begun: &Begun) {
-        let Some(DayInForce { key, date, is_doubtful, days }) = &begun.day else { return };
+        let Some(DayInForce { key, date, steps_max, is_doubtful, days }) = &begun.day else {
+            return;
+        };
         if begun.of != Of::Messages {
             return;
         }
         let day = self.days.entry(*key).or_default();
         if day.date != Some(*date) {
-            let is_first = day.date.is_none();
-            *day =
-                Day { date: Some(*date), step: if is_first { 0 } else { day.step + 1 }, taken: 0 };
+            *day = Day { date: Some(*date), taken: 0 };
         }
         self.begun.remove(&begun.way.link);
         if !is_doubtful {
-            self.begun.insert(begun.way.link, (*key, *date, days.get(day.step).copied()));
+            let most = days.get(..=*steps_max).and_then(|days| days.iter().max()).copied();
+            self.begun.insert(begun.way.link, (*key, *date, most));
         }
     }
 

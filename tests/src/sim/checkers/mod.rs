@@ -185,6 +185,8 @@ pub struct RateInForce {
     pub since: u64,
     /// How much of it this takes.
     pub units: u64,
+    /// When that was taken at the earliest.
+    pub earliest: u64,
 }
 
 /// A day of a source in its warm-up.
@@ -193,6 +195,8 @@ pub struct DayInForce {
     /// What it is counted with.
     pub key: Key,
     pub date: u64,
+    /// Dates since the world began: steps that its curve may have gone.
+    pub steps_max: usize,
     /// Whether it may have been decided on the date before.
     pub is_doubtful: bool,
     /// Messages of its days.

@@ -5,7 +5,9 @@
 //!
 //! The moment that counts is the one at which the owner of the site decides: MAIL, or the attempt to
 //! connect, is handed to the driver in the same turn, and judged to the nanosecond, unless a body had
-//! to be read first or another shard executes it. Those count at the best moment they may have had.
+//! to be read first or another shard executes it. Those count at the best moment they may have had. A
+//! tenant's rates are taken when mail is given to a connection, which may be opening or busy: that is
+//! when it was begun to be opened at the earliest, where a lease has but one connection.
 
 use std::collections::BTreeMap;
 
@@ -59,8 +61,8 @@ impl Line {
 
 impl RatesKept {
     fn begins(&mut self, begun: &Begun) -> Result<(), String> {
-        for RateInForce { key, of, rate, since, units } in &begun.rates {
-            if begun.earliest < *since {
+        for RateInForce { key, of, rate, since, units, earliest } in &begun.rates {
+            if *earliest < *since {
                 continue;
             }
             self.judged += 1;
@@ -69,7 +71,7 @@ impl RatesKept {
             if line.rate != *rate {
                 *line = new();
             }
-            line.add(begun.earliest, *units);
+            line.add(*earliest, *units);
             if let Some((from, count)) = line.is_over(begun.at) {
                 let micros = (begun.at - from) / 1000;
                 return Err(format!("{key:?}: {count} {of:?} in {micros} us, allowed: {rate:?}"));

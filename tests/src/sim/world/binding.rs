@@ -81,17 +81,29 @@ impl World {
         }
         let Some(way) = self.way_of(link) else { return Ok(()) };
         let mail = sender.and_then(|sender| self.mail_from(sender));
-        let rates = self.rates_on(&way, of, mail);
         let at = self.clock.at;
         let reset = if of == Of::Messages { self.resets.remove(&link) } else { None };
         let earliest = reset.unwrap_or_else(|| self.earliest());
+        if of == Of::Connections {
+            self.opened.insert(link, earliest);
+        }
+        let given = self.opened.get(&link).copied().filter(|_| way.is_straight);
+        let mut rates = self.rates_on(&way, of, mail, earliest);
+        rates.retain_mut(|rate| match (rate.key, given) {
+            (Key::Tenant(_), Some(given)) => {
+                rate.earliest = given.min(earliest);
+                true
+            }
+            (Key::Tenant(_), None) => false,
+            _ => true,
+        });
         let flow = sender.and_then(|sender| self.flow_of(sender));
         let day = self.day_in_force(&way, earliest, at);
         self.see(&Seen::Begins(&Begun { way, of, at, earliest, rates, day, flow, mail }))
     }
 
     /// What paces something that begins, and how much of it that takes.
-    fn rates_on(&self, way: &Way, of: Of, mail: Option<usize>) -> Vec<RateInForce> {
+    fn rates_on(&self, way: &Way, of: Of, mail: Option<usize>, earliest: u64) -> Vec<RateInForce> {
         let bounds = &self.options.bounds;
         let mail = mail.map(|mail| &self.ledger.mails[mail]);
         let tenant = mail.and_then(|mail| bounds.tenant_key(&mail.labels.flow.as_ref()?.tenant));
@@ -101,7 +113,7 @@ impl World {
         let measures = [(of, 1)].into_iter().chain(bytes);
         let in_force = |(key, (of, units)): (Key, (Of, u64))| {
             let rate = bounds.rate(key, of)?;
-            Some(RateInForce { key, of, rate, since, units })
+            Some(RateInForce { key, of, rate, since, units, earliest })
         };
         let each = |key: Key| measures.clone().map(move |measure| (key, measure));
         keys.flat_map(each).filter_map(in_force).collect()
@@ -117,8 +129,12 @@ impl World {
         let started = self.engine.as_ref()?.started;
         let since = self.clock.of_mono(started.mono);
         let date_of = |at: u64| (started.wall.0 + at.saturating_sub(since)) / DAY;
-        let (date, is_doubtful) = (date_of(at), date_of(earliest) != date_of(at));
-        Some(DayInForce { key, date, is_doubtful, days: curve.days.clone() })
+        // Each run goes by the wall clock at its start: where that is set in between, a date may come
+        // twice, or a day be of the date before.
+        let is_set = self.run > 1 && self.options.later.wall_steps > 0;
+        let (date, is_doubtful) = (date_of(at), date_of(earliest) != date_of(at) || is_set);
+        let steps_max = usize::try_from(date.saturating_sub(self.first_date)).ok()?;
+        Some(DayInForce { key, date, steps_max, is_doubtful, days: curve.days.clone() })
     }
 
     /// A host has taken a message of the present run.
