@@ -77,7 +77,8 @@ impl Pile {
             self.next += 1;
             let site = number as usize % self.bearings.len();
             let bearing = self.bearings[site].clone();
-            let parcel = Parcel { bearing, delivery: delivery(number, at(self.now).wall) };
+            let delivery = delivery(number, at(self.now).wall);
+            let parcel = Parcel { bearing, delivery, left: None };
             self.scheduler.handle_parcel(at(self.now), parcel, None);
             self.carry_out();
             self.now = Mono(self.now.0 + step);

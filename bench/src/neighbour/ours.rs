@@ -85,7 +85,7 @@ impl Ours {
         due: Option<Mono>,
     ) {
         let bearing = Bearing { domain, flow, target: Arc::clone(&self.target) };
-        self.scheduler.handle_parcel(at(now), Parcel { bearing, delivery }, due);
+        self.scheduler.handle_parcel(at(now), Parcel { bearing, delivery, left: None }, due);
     }
 
     fn carry_out(&mut self, now: Mono) {

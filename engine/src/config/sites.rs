@@ -16,14 +16,11 @@ use super::problem::Finding;
 use super::ramp;
 use super::units::Period;
 use crate::model::settings::{
-    DEFAULT_SITE, LimitOrigins, Origin, SiteSettings, SiteTable, StageTimeouts,
+    DEFAULT_SITE, LimitOrigins, Origin, RETRIES_MAX, SiteSettings, SiteTable, StageTimeouts,
 };
 
 /// Sites with settings of their own; each is a whole set of settings in memory.
 const SITES_MAX: usize = 100_000;
-
-/// Waits of a retry list; the last one repeats, so more say little.
-const RETRIES_MAX: usize = 100;
 
 const CONNECTIONS: RangeInclusive<u32> = 1..=100_000;
 const MESSAGES_PER_CONNECTION: RangeInclusive<u32> = 1..=1_000_000;

@@ -346,6 +346,10 @@ fn values_must_fit_each_other() {
         "postrider.toml:2:9: invalid value for `site.default.retry`: expected at least one wait",
     );
     check(
+        &format!("[site.default]\nretry = [{}\n\"2m\"]\n", "\"1m\", ".repeat(32)),
+        "postrider.toml:3:1: too many retries: there may be at most 32",
+    );
+    check(
         "[site.\"A.example\"]\n[site.\"a.example\"]\n",
         "postrider.toml:2:7: invalid value for `site`: given twice",
     );

@@ -79,7 +79,7 @@ pub enum Verb {
     Flush,
     /// Never given out again, and reported to nobody.
     Cancel,
-    /// Its routes and pools are looked up anew.
+    /// Its routes are looked up anew.
     Reroute,
 }
 

@@ -77,6 +77,8 @@ pub struct Cancelled {
 pub struct Parcel {
     pub bearing: Bearing,
     pub delivery: Delivery,
+    /// When it left the site it waited for before; `None`: it was at none in this run.
+    pub left: Option<Mono>,
 }
 
 /// What an executing shard needs to open a connection for a site it does not own.

@@ -25,6 +25,7 @@ use super::ring::{Driver, DriverOptions, FileMode};
 use super::secure::ShardHandshakes;
 use super::tls::TlsClient;
 use crate::base::cell::{Budget, CellTable};
+use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::settings::{AdminSettings, Settings, ShardChoice};
 use crate::report::counters::Counters;
@@ -112,6 +113,8 @@ struct Birth {
     record_memory: Arc<Budget>,
     cells: Arc<CellTable>,
     next_sequence: u64,
+    /// The start of all shards: their steady clocks count from one origin.
+    start: Now,
     services: Services,
     handshakes: Handshakes,
     ring_wake: OwnedFd,
@@ -412,7 +415,7 @@ fn prepare(
     let settings = Arc::new(settings.clone());
     let record_memory = Arc::new(Budget::new(settings.limits.body_memory_bytes));
     let cells = Arc::new(CellTable::new(u16::try_from(cores.len()).unwrap_or(u16::MAX)));
-    let next_sequence = opening.next_sequence;
+    let (next_sequence, start) = (opening.next_sequence, clock::now());
     let mut sockets: Vec<_> = listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
     let mut births = Vec::new();
     for ((index, spares), wake) in opening.shards.into_iter().enumerate().zip(wakes) {
@@ -425,6 +428,7 @@ fn prepare(
             files: spares.files().map(open).collect::<Result<_, _>>()?,
             spares,
             next_sequence,
+            start,
             listeners: sockets.iter_mut().filter_map(Iterator::next).collect(),
             record_memory: Arc::clone(&record_memory),
             cells: Arc::clone(&cells),
@@ -458,7 +462,7 @@ async fn live(birth: Birth) -> std::io::Result<Counters> {
 }
 
 async fn run_shard(birth: Birth) -> std::io::Result<Counters> {
-    let now = clock::now();
+    let now = birth.start;
     let limits = &birth.settings.limits;
     let options = DriverOptions { connections_max: slots_max(limits), ..DriverOptions::default() };
     let handshakes = Box::new(ShardHandshakes::new(birth.handshakes));

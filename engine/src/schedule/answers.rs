@@ -245,8 +245,8 @@ fn first_sorted<T>(list: &mut Vec<T>, most: usize, compare: impl Fn(&T, &T) -> O
 
 fn amounts_of(site: &Site) -> Amounts {
     Amounts {
-        ready: u64::from(site.ready - site.cancelled.ready),
-        deferred: u64::from(site.deferred - site.cancelled.deferred),
+        ready: u64::from(site.ready.saturating_sub(site.cancelled.ready)),
+        deferred: u64::from(site.deferred.saturating_sub(site.cancelled.deferred)),
         in_flight: u64::from(site.in_flight),
     }
 }

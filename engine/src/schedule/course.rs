@@ -8,7 +8,6 @@ use slab::Slab;
 use super::entry::Wait;
 use super::list::NONE;
 use crate::base::map::Map;
-use crate::base::time::Wall;
 use crate::model::admin::Amounts;
 use crate::model::flow::Flow;
 
@@ -20,14 +19,12 @@ pub(super) struct Course {
     pub(super) site: u32,
     pub(super) leaf: u32,
     pub(super) policy: usize,
-    /// What was accepted up to then is not delivered any more.
-    pub(super) cancelled_to: Wall,
+    /// Nobody wants its mail any more. Then it is retired: what comes later gets another course.
+    pub(super) is_cancelled: bool,
     /// Deliveries that carry this number.
     pub(super) live: u32,
     /// Of these, those that wait.
     pub(super) waits: Waits,
-    /// Of these, those that are cancelled and not swept away yet.
-    pub(super) cancelled: Waits,
 }
 
 /// Deliveries that wait, by how.
@@ -51,13 +48,17 @@ impl Waits {
 }
 
 impl Course {
+    fn name(&self) -> Name {
+        (self.site, Arc::clone(&self.domain), Arc::clone(&self.flow))
+    }
+
     /// Deliveries of it that somebody still wants, by where they are.
     pub(super) fn amounts(&self) -> Amounts {
-        let (waits, gone) = (self.waits, self.cancelled);
+        let wanted = if self.is_cancelled { Waits::default() } else { self.waits };
         Amounts {
-            ready: u64::from(waits.ready - gone.ready),
-            deferred: u64::from(waits.deferred - gone.deferred),
-            in_flight: u64::from(self.live.saturating_sub(waits.sum())),
+            ready: u64::from(wanted.ready),
+            deferred: u64::from(wanted.deferred),
+            in_flight: u64::from(self.live.saturating_sub(self.waits.sum())),
         }
     }
 }
@@ -80,7 +81,7 @@ impl Courses {
 
     /// A number for one new at its site.
     pub(super) fn add(&mut self, course: Course) -> u32 {
-        let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
+        let name = course.name();
         let number = u32::try_from(self.courses.insert(course)).unwrap_or(NONE);
         assert!(number != NONE, "courses are fewer than deliveries");
         self.numbers.insert(name, number);
@@ -99,20 +100,20 @@ impl Courses {
         if course.live > 0 {
             return None;
         }
-        let course = self.courses.remove(number as usize);
-        let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
-        // Where it was retired, the name may be another's by now.
-        if self.numbers.get(&name) == Some(&number) {
-            self.numbers.remove(&name);
-        }
-        Some(course)
+        self.retire(number);
+        Some(self.courses.remove(number as usize))
     }
 
     /// Takes a course its name: what comes for it from now on gets a new one.
     pub(super) fn retire(&mut self, number: u32) {
-        let course = &self.courses[number as usize];
-        let name = (course.site, Arc::clone(&course.domain), Arc::clone(&course.flow));
-        self.numbers.remove(&name);
+        // Where it was retired before, the name may be another's by now.
+        if !self.is_retired(number) {
+            self.numbers.remove(&self.courses[number as usize].name());
+        }
+    }
+
+    pub(super) fn is_retired(&self, number: u32) -> bool {
+        self.numbers.get(&self.courses[number as usize].name()) != Some(&number)
     }
 
     /// All of them, for the rare questions that may look at all: a reload, an operator's hold.

@@ -294,9 +294,7 @@ impl Scheduler {
         let name = Arc::clone(&self.roster.source_at(source).name);
         path.cells = self.cells_for(now, site.provider.as_deref(), &name);
         path.day = self.day_for(now, number, source);
-        let paths = &mut self.sites[number].paths;
-        paths.push(path);
-        u16::try_from(paths.len() - 1).expect("paths are fewer than sources")
+        self.sites[number].add_path(path)
     }
 
     /// The connection of a lease can take mail now.

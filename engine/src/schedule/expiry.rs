@@ -57,7 +57,7 @@ impl Scheduler {
     /// Fails a delivery whose time is over: with the last reply to it, which its home looks up, or
     /// if it never was answered with the last complaint of its site.
     pub(super) fn fail_expired(&mut self, now: Now, flight: Flight) {
-        if self.is_cancelled(&flight.delivery, flight.course) {
+        if self.courses[flight.course].is_cancelled {
             return self.drop_cancelled(now, flight);
         }
         let Flight { delivery, course, .. } = flight;

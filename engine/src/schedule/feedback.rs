@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::alarm::Kind;
 use super::control::{Changes, Door, Load, Phase, Seen, Signal, What};
+use super::path::Path;
+use super::site::Site;
 use super::{Action, Scheduler};
 use crate::base::map::stable_hash;
 use crate::base::time::{Mono, Now};
@@ -43,7 +45,22 @@ impl Scheduler {
         let site = &self.sites[number];
         let path = &site.paths[usize::from(path)];
         let ceiling = self.ceiling(now, site, path);
-        Load { in_use: path.in_use, busy: path.busy(), waiting: site.ready, ceiling }
+        let mail_waits = self.has_mail_for(now, site, path);
+        Load { in_use: path.in_use, busy: path.busy(), mail_waits, ceiling }
+    }
+
+    /// Whether a path would be given mail if it could take more: a time without is no measure of it.
+    pub(super) fn has_mail_for(&self, now: Now, site: &Site, path: &Path) -> bool {
+        let is_wanted = |trunk: &u32| {
+            let pool = self.order.trunks[*trunk as usize].pool;
+            let mut members = self.roster.members(pool).iter();
+            self.order.has_next(*trunk) && members.any(|member| member.source == path.source)
+        };
+        site.ready > site.cancelled.ready
+            && site.trunks.iter().any(is_wanted)
+            && self.held(site, path.source).is_none()
+            && path.effects.stop(now.mono).is_none()
+            && self.is_below_day(now, path).is_ok()
     }
 
     /// Reports what the control loop changed, and sets the alarm of the door.

@@ -17,18 +17,35 @@ const REMEMBERED_MAX: usize = 100_000;
 pub(super) type Name = (SiteKey, u16);
 
 /// By site and source.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Remembered {
-    learned: Map<Name, Learned>,
-    /// In the order in which they came; names that were taken out since are passed over.
-    order: VecDeque<Name>,
+    max: usize,
+    /// Each with its number in `order`.
+    learned: Map<Name, (u64, Learned)>,
+    /// In the order in which they came; those that were taken out since, or came again, are passed over.
+    order: VecDeque<(u64, Name)>,
+    next: u64,
     /// What rules did before a restart; as long as that lasts, a path stays afterwards.
     effects: Map<SiteKey, Vec<(u16, Effects)>>,
 }
 
+impl Default for Remembered {
+    fn default() -> Self {
+        Self::of(REMEMBERED_MAX)
+    }
+}
+
 impl Remembered {
+    fn of(max: usize) -> Self {
+        let (learned, effects) = (Map::default(), Map::default());
+        Self { max, learned, order: VecDeque::new(), next: 0, effects }
+    }
+
     pub(super) fn take(&mut self, name: &Name) -> Option<Learned> {
-        if self.learned.is_empty() { None } else { self.learned.remove(name) }
+        if self.learned.is_empty() {
+            return None;
+        }
+        self.learned.remove(name).map(|(_, learned)| learned)
     }
 
     /// What rules did at a site, by source.
@@ -41,13 +58,21 @@ impl Remembered {
 
     /// Keeps one more; whom it had to forget for it.
     pub(super) fn keep(&mut self, name: Name, learned: Learned) -> Option<Name> {
-        if self.learned.insert(name.clone(), learned).is_none() {
-            self.order.push_back(name);
+        self.next += 1;
+        self.learned.insert(name.clone(), (self.next, learned));
+        self.order.push_back((self.next, name));
+        if self.order.len() > 2 * self.max {
+            let learned = &self.learned;
+            self.order.retain(|(number, name)| is_of(learned, *number, name));
         }
-        while self.order.len() > REMEMBERED_MAX {
-            let oldest = self.order.pop_front()?;
-            if self.learned.remove(&oldest).is_some() {
-                return Some(oldest);
+        if self.learned.len() <= self.max { None } else { self.forget_oldest() }
+    }
+
+    fn forget_oldest(&mut self) -> Option<Name> {
+        while let Some((number, name)) = self.order.pop_front() {
+            if is_of(&self.learned, number, &name) {
+                self.learned.remove(&name);
+                return Some(name);
             }
         }
         None
@@ -68,6 +93,11 @@ impl Remembered {
         };
         self.effects.extract_if(is_of).flat_map(names).collect()
     }
+}
+
+/// Whether what is kept of a name came with this number.
+fn is_of(learned: &Map<Name, (u64, Learned)>, number: u64, name: &Name) -> bool {
+    learned.get(name).is_some_and(|(own, _)| *own == number)
 }
 
 impl Scheduler {
@@ -99,5 +129,50 @@ impl Scheduler {
     pub(super) fn forget_learned(&mut self, site: &SiteKey, source: u16) {
         let key = self.path_key(site, source);
         self.actions.push_back(Action::Remember(StateItem::forgotten(Topic::Learned, key)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Wall;
+
+    const MAX: usize = 10;
+
+    fn named(number: u16) -> Name {
+        (SiteKey::MxSet("mx.example".into()), number)
+    }
+
+    fn of_window(window: u32) -> Learned {
+        let (ceiling_seen, rate, closings) = (None, None, 0);
+        Learned { window, ceiling_seen, rate, closings, as_of: Wall(0) }
+    }
+
+    #[test]
+    fn sites_that_come_and_go_push_nobody_out() {
+        let mut remembered = Remembered::of(MAX);
+        assert_eq!(remembered.keep(named(9), of_window(9)), None);
+        for round in 0..100 {
+            for name in 0..3 {
+                remembered.take(&named(name));
+                assert_eq!(remembered.keep(named(name), of_window(round)), None);
+                assert!(remembered.order.len() <= 2 * MAX);
+            }
+        }
+        for name in 0..3 {
+            assert_eq!(remembered.take(&named(name)), Some(of_window(99)));
+        }
+        assert_eq!(remembered.take(&named(9)), Some(of_window(9)));
+    }
+
+    #[test]
+    fn the_oldest_is_forgotten_first() {
+        let mut remembered = Remembered::of(MAX);
+        (0..10).for_each(|name| assert_eq!(remembered.keep(named(name), of_window(1)), None));
+        remembered.take(&named(0));
+        assert_eq!(remembered.keep(named(0), of_window(2)), None);
+        assert_eq!(remembered.keep(named(10), of_window(2)), Some(named(1)));
+        assert_eq!(remembered.keep(named(11), of_window(2)), Some(named(2)));
+        assert_eq!(remembered.take(&named(0)), Some(of_window(2)));
     }
 }

@@ -58,7 +58,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::cell::{Budget, Cell, CellTable, Day, Grant};
-use crate::base::time::{Mono, Now, Wall, WallStep};
+use crate::base::time::{Mono, Now, WallStep};
 use crate::base::wheel::Wheel;
 use crate::model::connection::ShardId;
 use crate::model::delivery::{Delivery, LeaseId};
@@ -252,10 +252,10 @@ impl Scheduler {
 
     /// A delivery for a site this shard owns. `due`: not before, for one deferred before a restart.
     pub fn handle_parcel(&mut self, now: Now, parcel: Parcel, due: Option<Mono>) {
-        let Parcel { bearing, delivery } = parcel;
-        if self.cancels.reach(now, &bearing, &delivery) {
-            return self.settle_cancelled(delivery);
+        if self.cancels.reach(now, &parcel) {
+            return self.settle_cancelled(parcel.delivery);
         }
+        let Parcel { bearing, delivery, .. } = parcel;
         if let Way::Failed(reply) = &bearing.target.way {
             return self.fail(delivery, reply.clone());
         }
@@ -282,6 +282,7 @@ impl Scheduler {
         let numbers = self.sites.numbers();
         self.find_providers(&numbers);
         self.reload_cells(now);
+        self.change_pools(now);
         for number in numbers {
             self.repace(number);
             self.trim(number);
@@ -354,9 +355,6 @@ impl Scheduler {
 
     /// Where a newcomer goes.
     fn place(&mut self, now: Now, flight: Flight, way: &Way, due: Option<Mono>) {
-        if self.is_cancelled(&flight.delivery, flight.course) {
-            return self.drop_cancelled(now, flight);
-        }
         if self.expires_at(&flight.delivery, flight.course) <= now.wall {
             return self.fail_expired(now, flight);
         }
@@ -415,11 +413,9 @@ impl Scheduler {
         let policy = self.policies.of(&domain, provider.as_deref());
         let trunk = self.trunk_for(now, number, self.roster.pool_of(&flow));
         let leaf = self.order.hold_leaf(trunk, &flow, self.roster.weight_of(&flow.tenant));
-        let cancelled_to = Wall::default();
-        let site = number;
-        let (waits, cancelled) = (Waits::default(), Waits::default());
+        let (site, waits) = (number, Waits::default());
         let course =
-            Course { domain, flow, site, leaf, policy, cancelled_to, live: 0, waits, cancelled };
+            Course { domain, flow, site, leaf, policy, is_cancelled: false, live: 0, waits };
         let course = self.courses.add(course);
         self.block_new(leaf);
         if self.sites[number].join(policy) {

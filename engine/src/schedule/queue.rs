@@ -11,7 +11,7 @@ use super::expiry::expiry_bucket;
 use super::permit::Flight;
 use super::retry::{FifoKey, lane_of, wait_after};
 use super::tick::Tick;
-use crate::base::time::{Mono, Now, Wall};
+use crate::base::time::{Mono, Now};
 use crate::model::flow::Flow;
 
 /// Deliveries that come due in one alarm; the rest follow a tick later, so that a herd does not
@@ -30,8 +30,11 @@ impl Scheduler {
 
     /// Back to the front, behind older ones that came back before it.
     pub(super) fn put_back(&mut self, now: Now, flight: Flight) {
-        if self.is_cancelled(&flight.delivery, flight.course) {
+        if self.courses[flight.course].is_cancelled {
             return self.drop_cancelled(now, flight);
+        }
+        if self.courses.is_retired(flight.course) && !self.stopping {
+            return self.locate_anew(now, flight, None);
         }
         let (home, leaf) = (flight.delivery.home, self.courses[flight.course].leaf);
         let id = self.insert_ready(now, flight);
@@ -47,7 +50,7 @@ impl Scheduler {
         let retry = &site.pace.settings.retry;
         let wait = wait_after(retry, delivery.attempts, lane_of(delivery.message));
         let fifo = site.fifos.get_or_add(key);
-        let (tick, due) = Tick::at_or_after(now.mono.plus(wait).max(fifo.last));
+        let (tick, due) = Tick::at_or_after(now.mono.plus(wait).max(fifo.soonest()));
         fifo.last = due;
         site.deferred += 1;
         let id = self.insert(now, &flight, Wait::Retry(tick));
@@ -98,7 +101,7 @@ impl Scheduler {
         }
         site.expiry.remove(&mut self.entries.expiring(), expires, id);
         self.entries.remove(id);
-        self.count_out(course, wait, delivery.accepted);
+        self.count_out(course, wait);
         Flight::new(delivery, course)
     }
 
@@ -145,9 +148,13 @@ impl Scheduler {
     /// Its route may lead elsewhere by now. `due`: not to be tried before.
     pub(super) fn relocate(&mut self, now: Now, id: u32, due: Option<Mono>) {
         let flight = self.remove(now, id);
-        if self.is_cancelled(&flight.delivery, flight.course) {
+        if self.courses[flight.course].is_cancelled {
             return self.drop_cancelled(now, flight);
         }
+        self.locate_anew(now, flight, due);
+    }
+
+    fn locate_anew(&mut self, now: Now, flight: Flight, due: Option<Mono>) {
         let Flight { delivery, course, .. } = flight;
         let (domain, flow) = self.names_of(course);
         self.let_go(now, course);
@@ -162,11 +169,10 @@ impl Scheduler {
         }
     }
 
-    fn count_out(&mut self, course: u32, wait: Wait, accepted: Wall) {
+    fn count_out(&mut self, course: u32, wait: Wait) {
         let course = &mut self.courses[course];
         *course.waits.of(wait) -= 1;
-        if accepted <= course.cancelled_to {
-            *course.cancelled.of(wait) -= 1;
+        if course.is_cancelled {
             *self.sites[course.site].cancelled.of(wait) -= 1;
         }
     }

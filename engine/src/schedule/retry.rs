@@ -9,12 +9,13 @@ use crate::base::map::stable_hash;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Mono;
 use crate::model::message::MessageId;
+use crate::model::settings::RETRIES_MAX;
 
 /// Messages deferred together come back in eight groups, not as one herd.
 pub(super) const JITTER_LANES: u64 = 8;
-/// Attempts beyond this share FIFOs; retry lists with more distinct waits than this are rare, and
-/// then only lose sharpness.
+/// Attempts beyond this share FIFOs: they wait equally long.
 const ATTEMPT_CLASSES: u16 = 32;
+const _: () = assert!(RETRIES_MAX <= ATTEMPT_CLASSES as usize);
 /// The last lane waits a quarter longer than the first.
 const LANE_PARTS: u64 = 4 * (JITTER_LANES - 1);
 
@@ -33,6 +34,16 @@ pub(super) struct Fifo {
     pub(super) armed: Mono,
     /// What is due up to then is let go at once: an operator asked for it.
     pub(super) flushed_to: Mono,
+    /// What is due up to then was here when a part of the mail was flushed, whatever reloads did to the
+    /// waits.
+    pub(super) swept_to: Mono,
+}
+
+impl Fifo {
+    /// When one may be due at the soonest: not before those in front, and not with those that are let go.
+    pub(super) fn soonest(&self) -> Mono {
+        self.last.max(self.flushed_to.max(self.swept_to).plus(Duration::from_nanos(1)))
+    }
 }
 
 /// The FIFOs of one site that hold something: few, sorted by key.
@@ -55,8 +66,9 @@ impl Fifos {
 
     pub(super) fn get_or_add(&mut self, key: FifoKey) -> &mut Fifo {
         let index = self.0.binary_search_by_key(&key, |(key, _)| *key).unwrap_or_else(|index| {
-            let (last, flushed_to) = (Mono::default(), Mono::default());
-            let fifo = Fifo { list: List::EMPTY, last, armed: Mono::NEVER, flushed_to };
+            let (last, armed) = (Mono::default(), Mono::NEVER);
+            let (flushed_to, swept_to) = (Mono::default(), Mono::default());
+            let fifo = Fifo { list: List::EMPTY, last, armed, flushed_to, swept_to };
             self.0.insert(index, (key, fifo));
             index
         });
@@ -72,6 +84,11 @@ impl Fifos {
     pub(super) fn flush(&mut self) -> Vec<FifoKey> {
         self.0.iter_mut().for_each(|(_, fifo)| fifo.flushed_to = fifo.last);
         self.0.iter().map(|(key, _)| *key).collect()
+    }
+
+    /// Tells what they hold from what comes later, for a sweep.
+    pub(super) fn mark(&mut self) {
+        self.0.iter_mut().for_each(|(_, fifo)| fifo.swept_to = fifo.last);
     }
 
     /// Forgets a FIFO that holds nothing.

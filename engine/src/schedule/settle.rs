@@ -27,7 +27,7 @@ impl Scheduler {
 
     /// Defers, or fails what has no time left. Lets go of the course in the latter case.
     fn try_later(&mut self, now: Now, mut flight: Flight, reply: Reply) -> Outcome {
-        if self.is_cancelled(&flight.delivery, flight.course) {
+        if self.courses[flight.course].is_cancelled {
             self.let_go(now, flight.course);
             return cancelled();
         }

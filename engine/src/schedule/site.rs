@@ -21,6 +21,9 @@ use crate::model::outcome::Reply;
 use crate::model::route::{SiteKey, Target};
 use crate::shard::Fact;
 
+/// Paths up to so many are looked through; the place of one among more is kept.
+const FEW_PATHS: usize = 8;
+
 /// One site. It lives as long as it holds something, and a little longer.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -41,6 +44,8 @@ pub(super) struct Site {
     lanes: Vec<Lane>,
     /// One for each source that was ever needed here.
     pub(super) paths: Vec<Path>,
+    /// Their numbers, in the order of their sources, where they are more than a few.
+    by_source: Vec<u16>,
     /// One for each pool with a course here.
     pub(super) trunks: Vec<u32>,
     /// Leases that wait for leave to connect again, and since when; first come, first served.
@@ -109,6 +114,7 @@ impl Site {
             policies: Vec::new(),
             lanes: Vec::new(),
             paths: Vec::new(),
+            by_source: Vec::new(),
             trunks: Vec::new(),
             askers: VecDeque::new(),
             capped: None,
@@ -165,8 +171,24 @@ impl Site {
 
     /// The path from a source, if it was ever needed here.
     pub(super) fn path_number(&self, source: u16) -> Option<u16> {
-        let at = self.paths.iter().position(|path| path.source == source)?;
-        u16::try_from(at).ok()
+        let find = |at: &u16| self.paths[usize::from(*at)].source;
+        if self.by_source.is_empty() {
+            let at = self.paths.iter().position(|path| path.source == source)?;
+            return u16::try_from(at).ok();
+        }
+        let place = self.by_source.binary_search_by_key(&source, find).ok()?;
+        Some(self.by_source[place])
+    }
+
+    pub(super) fn add_path(&mut self, path: Path) -> u16 {
+        let number = u16::try_from(self.paths.len()).expect("paths are fewer than sources");
+        self.paths.push(path);
+        if self.paths.len() > FEW_PATHS {
+            let mut numbers: Vec<u16> = (0..=number).collect();
+            numbers.sort_unstable_by_key(|at| self.paths[usize::from(*at)].source);
+            self.by_source = numbers;
+        }
+        number
     }
 
     pub(super) fn note_complaint(&mut self, reply: Reply) {
@@ -175,7 +197,7 @@ impl Site {
     }
 
     pub(super) fn path_of(&self, source: u16) -> Option<&Path> {
-        self.paths.iter().find(|path| path.source == source)
+        self.path_number(source).map(|number| &self.paths[usize::from(number)])
     }
 
     pub(super) fn path(&mut self, number: u16) -> &mut Path {
@@ -184,8 +206,7 @@ impl Site {
 
     /// Deliveries given to a source lately.
     pub(super) fn given_to(&self, source: u16) -> u64 {
-        let path = self.paths.iter().find(|path| path.source == source);
-        path.map_or(0, |path| u64::from(path.given))
+        self.path_of(source).map_or(0, |path| u64::from(path.given))
     }
 
     pub(super) fn count_given_to(&mut self, path: u16, most: u32) {

@@ -1,6 +1,7 @@
 //! What an operator does to the mail of a site, a source, a tenant or a campaign, and how much that
 //! concerns. Looks at courses, never at deliveries.
 
+use super::course::Course;
 use super::hold::HOLDS_MAX;
 use super::sweep::Task;
 use super::{Action, Scheduler};
@@ -158,7 +159,8 @@ impl Scheduler {
         if matches!(reach, Reach::Site(_) | Reach::All) {
             sites.into_iter().for_each(|number| self.let_early(now, number));
         } else {
-            let task = Task::Flush { reach: reach.clone(), begun: now.mono };
+            sites.into_iter().for_each(|number| self.sites[number].fifos.mark());
+            let task = Task::Flush { reach: reach.clone() };
             self.sweep.add(now.mono, task, self.entries.slots());
         }
     }
@@ -184,32 +186,46 @@ impl Scheduler {
         self.dispatch(now, number);
     }
 
-    /// What was accepted so far is not wanted any more: marked at once, swept away bit by bit.
+    /// What is here is not wanted any more: marked at once, swept away bit by bit. What comes later
+    /// gets courses of its own.
     fn cancel(&mut self, now: Now, reach: &Reach, order: u64) {
         self.cancels.insert(now, reach, order);
         for number in self.courses_of(reach) {
             let course = &mut self.courses[number];
+            if course.is_cancelled {
+                continue;
+            }
+            course.is_cancelled = true;
             let site = &mut self.sites[course.site].cancelled;
-            site.ready += course.waits.ready - course.cancelled.ready;
-            site.deferred += course.waits.deferred - course.cancelled.deferred;
-            course.cancelled = course.waits;
-            course.cancelled_to = now.wall;
+            site.ready += course.waits.ready;
+            site.deferred += course.waits.deferred;
+            self.courses.retire(number);
         }
         self.sweep.add(now.mono, Task::DropCancelled, self.entries.slots());
     }
 
-    /// Looks routes up anew. What goes by another pool now leaves its course, which keeps to the old.
+    /// Looks routes up anew.
     fn reroute(&mut self, now: Now, reach: &Reach) {
-        for number in self.courses_of(reach) {
-            let course = &self.courses[number];
-            let trunk = self.order.trunk_of(course.leaf);
-            let pool = self.order.trunks[trunk as usize].pool;
-            if self.roster.pool_of(&course.flow) != pool {
-                self.courses.retire(number);
-            }
-        }
         let task = Task::Reroute { reach: reach.clone() };
         self.sweep.add(now.mono, task, self.entries.slots());
+    }
+
+    /// After a reload: mail whose tenant goes by another pool now follows. What comes in gets a new
+    /// course at once; what waits is met bit by bit.
+    pub(super) fn change_pools(&mut self, now: Now) {
+        let numbered = self.courses.numbered();
+        let astray = numbered.filter(|(_, course)| self.is_astray(course));
+        let astray: Vec<u32> = astray.map(|(number, _)| number).collect();
+        if !astray.is_empty() {
+            self.sweep.add(now.mono, Task::ChangePool, self.entries.slots());
+        }
+        astray.into_iter().for_each(|number| self.courses.retire(number));
+    }
+
+    /// Whether the mail of a course would go by another pool if it came now.
+    fn is_astray(&self, course: &Course) -> bool {
+        let trunk = self.order.trunk_of(course.leaf);
+        self.roster.pool_of(&course.flow) != self.order.trunks[trunk as usize].pool
     }
 }
 

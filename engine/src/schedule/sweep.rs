@@ -1,5 +1,5 @@
 //! Work on many waiting deliveries, a few a turn: what is cancelled goes, what is flushed is due, what
-//! is rerouted is located again.
+//! is rerouted, or goes by another pool, is located again.
 //!
 //! A cancelled delivery is not wanted from the moment of the order on: wherever it is met it is
 //! dropped, and the sweep meets all of them. It is settled as final, and nobody is told.
@@ -10,16 +10,16 @@ use std::time::Duration;
 use super::durable::Reached;
 use super::entry::Wait;
 use super::permit::Flight;
-use super::retry::{lane_of, wait_after};
+use super::retry::FifoKey;
 use super::settle::whole;
 use super::{Action, Scheduler};
 use crate::base::map::Map;
 use crate::base::time::{Mono, Now, Wall};
 use crate::model::admin::Reach;
 use crate::model::delivery::Delivery;
-use crate::model::hold::Scope;
+use crate::model::hold::{Scope, ScopeName};
+use crate::model::note::Parcel;
 use crate::model::outcome::{Enhanced, Outcome, Reply};
-use crate::model::route::Bearing;
 
 /// Slots looked at in one turn: some ten microseconds.
 const SLOTS_PER_TURN: u32 = 256;
@@ -40,14 +40,15 @@ const CANCELS_MAX: usize = 10_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     DropCancelled,
-    /// Those deferred before `begun`.
+    /// Those that were deferred when it was asked for.
     Flush {
         reach: Reach,
-        begun: Mono,
     },
     Reroute {
         reach: Reach,
     },
+    /// Those of courses that were retired, as their tenant goes by another pool.
+    ChangePool,
 }
 
 /// The jobs in line; the first is under way.
@@ -67,7 +68,8 @@ impl Sweep {
             *end = slots;
             return true;
         }
-        if self.is_full() {
+        // Nobody can be told to wait with a reload; of its task, two are in line at most.
+        if self.is_full() && task != Task::ChangePool {
             return false;
         }
         if self.jobs.is_empty() {
@@ -108,11 +110,12 @@ impl Sweep {
 /// What was cancelled lately, for deliveries that were on their way here meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Cancels {
-    all: Option<Wall>,
-    by_scope: Map<Scope, Wall>,
+    all: Option<Now>,
+    by_scope: Map<Scope, Now>,
     latest: Wall,
-    /// Orders of an earlier run; without a scope, of all mail.
-    restored: Map<Option<Scope>, Reached>,
+    /// Orders of an earlier run.
+    restored: Map<Scope, Reached>,
+    restored_all: Option<Reached>,
     /// When each order has reached all there is, soonest first: then it need not be kept.
     over: VecDeque<(Mono, Option<Scope>, u64)>,
 }
@@ -122,11 +125,11 @@ impl Cancels {
         self.latest = now.wall;
         self.over.push_back((now.mono.plus(CANCEL_REMEMBERED), reach.scope(), order));
         match reach.scope() {
-            None => self.all = Some(now.wall),
+            None => self.all = Some(now),
             Some(scope) => {
                 let has_room = self.by_scope.len() < CANCELS_MAX;
                 if has_room || self.by_scope.contains_key(&scope) {
-                    self.by_scope.insert(scope, now.wall);
+                    self.by_scope.insert(scope, now);
                 }
             }
         }
@@ -139,7 +142,14 @@ impl Cancels {
     /// An order of an earlier run, which may not have reached all of its mail.
     pub(super) fn restore(&mut self, now: Mono, scope: Option<Scope>, reached: Reached) {
         self.over.push_back((now.plus(CANCEL_REMEMBERED), scope.clone(), ORDER_OF_EARLIER_RUN));
-        self.restored.insert(scope, reached);
+        match scope {
+            None => self.restored_all = Some(reached),
+            Some(scope) => _ = self.restored.insert(scope, reached),
+        }
+    }
+
+    fn has_restored(&self) -> bool {
+        self.restored_all.is_some() || !self.restored.is_empty()
     }
 
     pub(super) fn next_over(&self) -> Option<Mono> {
@@ -153,31 +163,42 @@ impl Cancels {
         }
         let (_, scope, order) = self.over.pop_front()?;
         if order == ORDER_OF_EARLIER_RUN {
-            self.restored.remove(&scope);
+            match &scope {
+                None => self.restored_all = None,
+                Some(scope) => _ = self.restored.remove(scope),
+            }
         }
         Some((scope, order))
     }
 
-    /// Whether a delivery that comes in was cancelled before.
-    pub(super) fn reach(&mut self, now: Now, bearing: &Bearing, delivery: &Delivery) -> bool {
-        if self.all.is_none() && self.by_scope.is_empty() && self.restored.is_empty() {
+    /// Whether a delivery that comes in was cancelled before. An order for a site does not reach what
+    /// was at another one then.
+    pub(super) fn reach(&mut self, now: Now, parcel: &Parcel) -> bool {
+        let Parcel { bearing, delivery, left } = parcel;
+        if self.all.is_none() && self.by_scope.is_empty() && !self.has_restored() {
             return false;
         }
         if now.wall.since(self.latest) > CANCEL_REMEMBERED {
             self.all = None;
             self.by_scope.clear();
         }
-        let (tenant, campaign) = (bearing.flow.tenant.clone(), bearing.flow.campaign.clone());
-        let scopes = [
-            Scope::Site(bearing.target.site.name().into()),
-            Scope::Tenant(tenant.clone()),
-            Scope::Campaign { tenant, campaign },
-        ];
-        let by_scope = scopes.iter().filter_map(|scope| self.by_scope.get(scope));
-        let is_reached = by_scope.chain(&self.all).any(|to| delivery.accepted <= *to);
-        let restored = scopes.into_iter().map(Some).chain([None]);
-        let mut restored = restored.filter_map(|scope| self.restored.get(&scope));
-        is_reached || restored.any(|reached| reached.has(delivery.message))
+        let flow = &bearing.flow;
+        let site = ScopeName::Site(bearing.target.site.name());
+        let (tenant, campaign) = (&*flow.tenant, &*flow.campaign);
+        let flows = [ScopeName::Tenant(tenant), ScopeName::Campaign { tenant, campaign }];
+        let was_before = |order: &Now| delivery.accepted <= order.wall;
+        let was_here = |order: &Now| was_before(order) && left.is_none_or(|at| at <= order.mono);
+        let by_flow = flows.iter().filter_map(|scope| self.by_scope.get(scope));
+        if self.by_scope.get(&site).is_some_and(was_here)
+            || by_flow.chain(&self.all).any(was_before)
+        {
+            return true;
+        }
+        let site = Some(site).filter(|_| left.is_none());
+        let scopes = site.into_iter().chain(flows);
+        let restored = scopes.filter_map(|scope| self.restored.get(&scope));
+        let mut restored = restored.chain(&self.restored_all);
+        restored.any(|reached| reached.has(delivery.message))
     }
 }
 
@@ -213,7 +234,7 @@ impl Scheduler {
 
     fn sweep_one(&mut self, now: Now, task: &Task, id: u32) {
         let entry = &self.entries[id];
-        let (course, wait, due) = (entry.course, entry.wait(), entry.due(now.mono));
+        let (course, due) = (entry.course, entry.due(now.mono));
         match task {
             Task::DropCancelled => {
                 if self.is_entry_cancelled(id) {
@@ -221,42 +242,41 @@ impl Scheduler {
                     self.drop_cancelled(now, flight);
                 }
             }
-            Task::Flush { reach, begun } => {
-                if self.is_meant(reach, course) && self.was_deferred_before(*begun, now, id) {
+            Task::Flush { reach } => {
+                if self.is_meant(reach, course) && self.was_deferred_before(now, id) {
                     self.relocate(now, id, None);
                 }
             }
             Task::Reroute { reach } => {
                 if self.is_meant(reach, course) {
-                    let due = due.filter(|_| !matches!(wait, Wait::Ready(_)));
+                    self.relocate(now, id, due);
+                }
+            }
+            Task::ChangePool => {
+                if self.courses.is_retired(course) {
                     self.relocate(now, id, due);
                 }
             }
         }
     }
 
-    /// So that one that was flushed, tried and deferred again is left in peace.
-    fn was_deferred_before(&self, begun: Mono, now: Now, id: u32) -> bool {
+    /// So that one that was flushed, tried and deferred again is left in peace. An order for other mail
+    /// of the site meanwhile lets it go once more.
+    fn was_deferred_before(&mut self, now: Now, id: u32) -> bool {
         let entry = &self.entries[id];
         match entry.wait() {
             Wait::Ready(_) => false,
             Wait::Restored(_) => true,
             Wait::Retry(tick) => {
-                let site = &self.sites[self.courses[entry.course].site];
-                let retry = &site.pace.settings.retry;
-                let wait = wait_after(retry, entry.attempts, lane_of(entry.message));
-                tick.moment(now.mono) <= super::tick::Tick::at_or_after(begun.plus(wait)).1
+                let key = FifoKey::new(entry.message, entry.attempts);
+                let fifo = self.sites[self.courses[entry.course].site].fifos.get(key);
+                fifo.is_some_and(|fifo| tick.moment(now.mono) <= fifo.swept_to)
             }
         }
     }
 
-    pub(super) fn is_cancelled(&self, delivery: &Delivery, course: u32) -> bool {
-        delivery.accepted <= self.courses[course].cancelled_to
-    }
-
     pub(super) fn is_entry_cancelled(&self, id: u32) -> bool {
-        let entry = &self.entries[id];
-        entry.accepted <= self.courses[entry.course].cancelled_to
+        self.courses[self.entries[id].course].is_cancelled
     }
 
     /// A cancelled delivery whose turn it is. It costs its flow a turn, so that others go on meanwhile;

@@ -48,6 +48,8 @@ pub(super) struct Waiting {
     pub(super) flow: Arc<Flow>,
     pub(super) delivery: Delivery,
     pub(super) due: Option<Mono>,
+    /// When it left another site, if it was at one.
+    pub(super) left: Option<Mono>,
 }
 
 impl Routing {
@@ -175,10 +177,11 @@ impl Shard {
     }
 
     fn hand_over(&mut self, (domain, target): Known, waiting: Waiting, out: &mut Effects) {
-        let Waiting { flow, delivery, due } = waiting;
+        let Waiting { flow, delivery, due, left } = waiting;
         let is_own = planted(Bug::OwnerOfItsOwn);
         let owner = if is_own { self.id } else { target.site.owner(self.shards) };
-        let parcel = Box::new(Parcel { bearing: Bearing { domain, target, flow }, delivery });
+        let bearing = Bearing { domain, target, flow };
+        let parcel = Box::new(Parcel { bearing, delivery, left });
         self.tell(owner, Note::Deliver { parcel, due }, out);
     }
 
@@ -206,7 +209,8 @@ impl Shard {
                 self.tell(home, Note::Settle(Box::new(settlement)), out);
             }
             Action::Relocate { domain, flow, delivery, due } => {
-                self.locate(now, &domain, Waiting { flow, delivery, due }, out);
+                let left = Some(now.mono);
+                self.locate(now, &domain, Waiting { flow, delivery, due, left }, out);
             }
             Action::Hold { scope, hold } => {
                 for shard in (0..self.shards).map(ShardId) {

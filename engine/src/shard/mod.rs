@@ -463,14 +463,17 @@ impl Shard {
             return;
         }
         for _ in 0..BACKLOG_PER_TURN {
-            let Some(found) = self.backlog.pop_front() else { return };
+            let Some(mut found) = self.backlog.pop_front() else { return };
+            // A clock that was set back since: what expires, or is cancelled, must not lie ahead.
+            found.delivery.accepted = found.delivery.accepted.min(self.clock.now(now).wall);
             let due = found.due.filter(|_| !planted(Bug::DueForgotten));
             let due = due.map(|due| self.clock.now(now).mono_at(due));
             let flow = match &found.flow {
                 Some(flow) => self.flows.shared(flow),
                 None => self.flows.of_labels(""),
             };
-            self.locate(now, &found.domain, Waiting { flow, delivery: found.delivery, due }, out);
+            let waiting = Waiting { flow, delivery: found.delivery, due, left: None };
+            self.locate(now, &found.domain, waiting, out);
             self.taken_up += 1;
             if self.backlog.is_empty() {
                 // It was as long as the spool is full; nothing comes into it again.

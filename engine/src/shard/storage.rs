@@ -193,7 +193,7 @@ impl Shard {
                 accepted: self.clock.now(now).wall,
                 record: Some(own.clone()),
             };
-            let waiting = Waiting { flow: Arc::clone(&flow), delivery, due: None };
+            let waiting = Waiting { flow: Arc::clone(&flow), delivery, due: None, left: None };
             self.locate(now, group.domain, waiting, out);
         }
     }

@@ -14,8 +14,8 @@ use super::flow::Flow;
 
 pub use rules::{Action, RuleScope, RuleSettings, Subject, Trigger};
 pub use sites::{
-    Caps, DEFAULT_SITE, LimitOrigins, Origin, ProviderMatch, ProviderSettings, RampSettings, Rate,
-    STARTER_RULES, SiteSettings, SiteTable, StageTimeouts,
+    Caps, DEFAULT_SITE, LimitOrigins, Origin, ProviderMatch, ProviderSettings, RETRIES_MAX,
+    RampSettings, Rate, STARTER_RULES, SiteSettings, SiteTable, StageTimeouts,
 };
 pub use sources::{
     DEFAULT_POOL, Overflow, PoolMember, PoolSettings, SourceSettings, TenantSettings, WarmUp,

@@ -12,6 +12,9 @@ pub const DEFAULT_SITE: &str = "default";
 /// What the file of providers and rules that comes with the engine is called in places.
 pub const STARTER_RULES: &str = "starter rules";
 
+/// Waits of a retry list. The scheduler tells so many attempts apart; those beyond wait equally long.
+pub const RETRIES_MAX: usize = 32;
+
 /// Where a setting was made, for explain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -70,7 +73,7 @@ pub struct SiteSettings {
     /// Recipients of one transaction; more become several.
     pub recipients_per_message: u16,
     pub ramp: RampSettings,
-    /// Waits between attempts; the last one repeats.
+    /// Waits between attempts, at most [`RETRIES_MAX`]; the last one repeats.
     pub retry: Vec<Duration>,
     /// Time from acceptance to giving up.
     pub expire: Duration,

@@ -79,8 +79,8 @@ pub(super) struct Load {
     pub(super) in_use: u32,
     /// Of these, with work, the one of a completion included.
     pub(super) busy: u32,
-    /// Deliveries that could go out on this path now, but for its limits.
-    pub(super) waiting: u32,
+    /// Whether mail could go out on this path now, but for its limits.
+    pub(super) mail_waits: bool,
     /// The strictest limit of connections that others set.
     pub(super) ceiling: u32,
 }
@@ -343,7 +343,7 @@ impl Control {
         causes: &mut Causes,
     ) {
         self.hear_answer(now);
-        let rise = self.pace.handle_delivered(now, (seen.started, load.waiting > 0), settings);
+        let rise = self.pace.handle_delivered(now, (seen.started, load.mail_waits), settings);
         causes.rate = match rise {
             Some(Rise::Forgotten) => Cause::Forgotten,
             Some(Rise::Probed) => Cause::Probe,

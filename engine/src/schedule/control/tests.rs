@@ -306,7 +306,7 @@ impl World {
         Load {
             in_use: count(self.connections.len()),
             busy: count(self.connections.len() - self.idle.len()),
-            waiting: 1000,
+            mail_waits: true,
             ceiling: self.ceiling,
         }
     }
@@ -578,7 +578,7 @@ fn a_path_at_rest_holds_no_estimators() {
 fn paths_that_fail_at_one_moment_are_not_probed_at_one_moment() {
     let settings = ControlSettings::default();
     let mut prng = Prng::new(3);
-    let load = Load { in_use: 0, busy: 0, waiting: 9, ceiling: 20 };
+    let load = Load { in_use: 0, busy: 0, mail_waits: true, ceiling: 20 };
     let seen = Seen { signal: Signal::Site, stage: Stage::Connect, started: Mono(1) };
     let mut seconds = BTreeMap::new();
     for _ in 0..1000 {

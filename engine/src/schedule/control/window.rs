@@ -246,7 +246,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn load(in_use: u32) -> Load {
-        Load { in_use, busy: in_use, waiting: 9, ceiling: 100 }
+        Load { in_use, busy: in_use, mail_waits: true, ceiling: 100 }
     }
 
     fn trouble(signal: Signal, stage: Stage, started: u64) -> (Seen, bool) {

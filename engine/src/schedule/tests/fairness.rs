@@ -162,6 +162,103 @@ fn a_pool_deals_mail_to_its_sources_by_weight() {
     assert_eq!([site.paths[0].given, site.paths[1].given], [300, 100]);
 }
 
+/// Weights decide which source is first needed, so that paths are not made in the order of sources.
+#[test]
+fn a_large_pool_deals_mail_to_its_sources_by_weight() {
+    let members: Vec<_> =
+        (0..30u16).map(|source| (format!("s{source:02}"), 1 + source % 3)).collect();
+    let members: Vec<_> = members.iter().map(|(name, weight)| (&**name, *weight)).collect();
+    let mut world = with_pool(&members);
+    let shop = bulk("shop", "");
+    for _ in 0..600 {
+        world.send_as(&shop, "a.example", 0, 1);
+        let busy = world.connections.iter().position(|one| !one.work.is_empty()).unwrap();
+        world.deliver(busy);
+    }
+    let site = &world.scheduler.sites[0];
+    assert_eq!(site.paths.len(), 30);
+    for path in &site.paths {
+        let name = &world.scheduler.roster.source_at(path.source).name;
+        let weight = members.iter().find(|(one, _)| **one == **name).unwrap().1;
+        assert_eq!(path.given, 10 * u32::from(weight), "{name}");
+        assert_eq!(site.path_of(path.source).unwrap().source, path.source);
+    }
+}
+
+/// Ready, deferred, restored and under way: a tenant's mail follows to another pool, what is deferred
+/// keeps its time, and that of others stays.
+#[test]
+fn a_tenant_that_changes_its_pool_takes_its_mail_along() {
+    let mut world = with_pool(&[("one", 1), ("two", 1)]);
+    let member = |source| vec![PoolMember { source, weight: 1 }];
+    world.settings.pools = vec![
+        PoolSettings { name: "main".into(), members: member(0) },
+        PoolSettings { name: "spare".into(), members: member(1) },
+    ];
+    let tenant = |name: &str, pool| TenantSettings {
+        name: name.into(),
+        pool: Some(pool),
+        ..TenantSettings::default()
+    };
+    world.settings.tenants = vec![tenant("shop", 0), tenant("stays", 0)];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    for _ in 0..300 {
+        world.send_as(&bulk("shop", ""), "a.example", 0, 1);
+        world.send_as(&bulk("stays", ""), "a.example", 0, 1);
+    }
+    for at in 0..4 {
+        world.done(at, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+    }
+    let amounts = |world: &World| world.scheduler.list_queue(world.now, 9).total;
+    let (before, lent) = (amounts(&world), world.connections.len());
+    world.settings.tenants = vec![tenant("shop", 1), tenant("stays", 0)];
+    world.scheduler.handle_settings(world.now, &world.settings);
+    world.carry_out();
+    assert!(world.relocated.is_empty(), "a reload looks at no mail");
+    world.pass(Duration::from_millis(10));
+    let moved = world.relocated.len();
+    assert!((250..300).contains(&moved), "{moved}");
+    assert_eq!(amounts(&world).deferred, before.deferred, "what is deferred stays so");
+    // What is under way by the old pool and comes back goes by the new one.
+    (0..lent).for_each(|_| world.end(0, LeaseEnd::Finished));
+    world.relocated.truncate(moved);
+    let mut served = [[0; 2]; 2];
+    while let Some(at) = world.connections.iter().position(|one| !one.work.is_empty()) {
+        let source = usize::from(&*world.connections[at].source == "two");
+        let shop = world.connections[at].work[0].message.0 % 2 == 1;
+        served[usize::from(!shop)][source] += 1;
+        world.deliver(at);
+    }
+    assert_eq!((served[0][0], served[1][1]), (0, 0), "{served:?}");
+    world.calm();
+    assert_eq!(world.scheduler.counts().queued, 0);
+}
+
+/// Mail that waits for another source, or is held, is no reason to take a path for a busy one.
+#[test]
+fn a_path_is_measured_by_mail_that_it_may_be_given() {
+    let mut world = with_pool(&[("one", 1)]);
+    let shop = bulk("shop", "");
+    (0..100).for_each(|_| _ = world.send_as(&shop, "a.example", 0, 1));
+    world.send_as(&bulk("other", ""), "a.example", 0, 1);
+    let has_mail = |world: &World| -> Vec<(u16, bool)> {
+        let site = &world.scheduler.sites[0];
+        let paths = site.paths.iter();
+        paths
+            .map(|path| (path.source, world.scheduler.has_mail_for(world.now, site, path)))
+            .collect()
+    };
+    assert_eq!(has_mail(&world), [(1, true), (0, false)]);
+    let hold = Hold { by: "operator".into(), until: None };
+    for scope in [Scope::Tenant("shop".into()), Scope::Source("one".into())] {
+        world.scheduler.handle_hold(world.now, &scope, hold.clone());
+        assert_eq!(has_mail(&world), [(1, false), (0, false)]);
+        world.scheduler.handle_release(world.now, &scope);
+        assert_eq!(has_mail(&world), [(1, true), (0, false)]);
+        world.carry_out();
+    }
+}
+
 #[test]
 fn what_is_over_the_recipients_of_a_transaction_becomes_several() {
     let mut world = World::new(1, SiteSettings { recipients_per_message: 3, ..settings() });

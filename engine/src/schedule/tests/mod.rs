@@ -79,12 +79,12 @@ struct World {
 }
 
 fn hosts() -> Way {
+    hosts_of("mx.example")
+}
+
+fn hosts_of(name: &str) -> Way {
     let address: SocketAddr = "192.0.2.1:25".parse().unwrap();
-    Way::Hosts(vec![MailHost {
-        preference: 10,
-        name: "mx.example".into(),
-        addresses: vec![address],
-    }])
+    Way::Hosts(vec![MailHost { preference: 10, name: name.into(), addresses: vec![address] }])
 }
 
 fn reply(code: u16, text: &str) -> Reply {
@@ -211,24 +211,24 @@ impl World {
         delivery: Delivery,
         due: Option<Mono>,
     ) {
-        self.hand_over(domain, flow, delivery, due);
+        self.hand_over((domain, flow), delivery, due, None);
         self.carry_out();
     }
 
     fn hand_over(
         &mut self,
-        domain: Arc<str>,
-        flow: Arc<Flow>,
+        (domain, flow): (Arc<str>, Arc<Flow>),
         delivery: Delivery,
         due: Option<Mono>,
+        left: Option<Mono>,
     ) {
         let site = match &self.way {
-            Way::Hosts(_) => SiteKey::MxSet("mx.example".into()),
+            Way::Hosts(hosts) => SiteKey::MxSet((*hosts[0].name).into()),
             _ => SiteKey::Unroutable((*domain).into()),
         };
         let target = Target { site, way: self.way.clone(), fresh_until: self.now.mono };
         let bearing = Bearing { domain, flow, target: Arc::new(target) };
-        self.scheduler.handle_parcel(self.now, Parcel { bearing, delivery }, due);
+        self.scheduler.handle_parcel(self.now, Parcel { bearing, delivery, left }, due);
     }
 
     fn carry_out(&mut self) {
@@ -249,7 +249,7 @@ impl World {
                         "a deferred delivery keeps no body"
                     );
                     self.relocated.push((self.now.mono, delivery.message));
-                    self.hand_over(domain, flow, delivery, due);
+                    self.hand_over((domain, flow), delivery, due, Some(self.now.mono));
                 }
                 Action::Leave { may_connect, .. } => self.leaves.push((self.now.mono, may_connect)),
                 Action::Hold { scope, hold } => {
@@ -419,6 +419,15 @@ impl World {
         };
         let bytes = site.trunks.iter().filter_map(next_bytes).max().unwrap_or(0);
         for path in &site.paths {
+            let has_mail = |trunk: &u32| {
+                let pool = self.scheduler.order.trunks[*trunk as usize].pool;
+                let mut members = self.scheduler.roster.members(pool).iter();
+                self.scheduler.order.has_next(*trunk)
+                    && members.any(|member| member.source == path.source)
+            };
+            if !site.trunks.iter().any(has_mail) {
+                continue;
+            }
             if self.scheduler.may_send(self.now, site, (path.source, Some(path)), bytes).is_err() {
                 continue;
             }

@@ -158,5 +158,5 @@ fn the_host_that_is_skipped_is_the_one_that_spoke_wherever_it_stands_by_now() {
     let path = &world.scheduler.sites[number].paths[0];
     let skipped: Vec<_> = path.effects.skipped_hosts(world.now.mono).collect();
     assert_eq!(skipped.len(), 1);
-    assert_eq!(&*skipped[0].0, "mx.example");
+    assert_eq!(skipped[0].0, "mx.example");
 }

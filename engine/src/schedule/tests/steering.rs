@@ -50,6 +50,14 @@ impl World {
         }
     }
 
+    /// Answers so many deliveries with a reply that defers them.
+    fn defer_some(&mut self, count: usize) {
+        for _ in 0..count {
+            let busy = self.connections.iter().position(|one| !one.work.is_empty()).unwrap();
+            self.done(busy, |delivery| mixed(delivery, |_| (Class::Deferred, 450)));
+        }
+    }
+
     fn cancelled(&self) -> usize {
         let is_cancelled =
             |fate: &&Option<Outcome>| matches!(fate, Some(Outcome::Cancelled { .. }));
@@ -158,6 +166,41 @@ fn a_flush_lets_deferred_mail_go_at_once_and_once() {
     }
 }
 
+/// What is deferred anew is due with what was, where a reload has shortened the waits; it is left in
+/// peace all the same.
+#[test]
+fn a_flush_lets_go_what_was_deferred_with_longer_waits() {
+    const COUNT: usize = 3000;
+    for reach in [tenant("acme"), Reach::Site(MX.into())] {
+        let own = SiteSettings { retry: vec![60 * MINUTE], connections: 1, ..settings() };
+        let mut world = World::new(1, SiteSettings { messages_per_connection: 1_000_000, ..own });
+        world.send_of("acme", COUNT);
+        world.defer_some(COUNT);
+        world.settings.sites.default.retry = vec![MINUTE];
+        world.scheduler.handle_settings(world.now, &world.settings);
+        let flushed = world.steer(Verb::Flush, reach.clone(), false);
+        assert_eq!(flushed.amounts.deferred, COUNT as u64);
+        while world.relocated.is_empty() {
+            world.pass(Duration::from_micros(100));
+        }
+        assert!((1..COUNT).contains(&world.relocated.len()), "{reach}");
+        let others = Flow { campaign: "autumn".into(), ..(*flow("acme")).clone() };
+        let others = Arc::new(others);
+        (0..20).for_each(|_| _ = world.send_as(&others, "a.example", 0, 1));
+        world.defer_some(60);
+        if let Reach::Tenant(_) = reach {
+            let task = sweep::Task::Flush { reach: reach.clone() };
+            world.scheduler.sweep.add(world.now.mono, task, world.scheduler.entries.slots());
+        }
+        world.pass(SECOND);
+        let mut once: Vec<MessageId> =
+            world.relocated.iter().map(|(_, message)| *message).collect();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!((once.len(), world.relocated.len()), (COUNT, COUNT), "{reach}");
+    }
+}
+
 #[test]
 fn a_flush_knocks_at_a_closed_door() {
     let mut world = World::new(1, settings());
@@ -262,4 +305,81 @@ fn to_explain_is_not_to_scan() {
     assert_eq!(world.scheduler.list_queue(world.now, 10).flows.len(), 1);
     let looks = looked_at() - before;
     assert!(looks <= LOOKS_MAX, "{looks} entries were read");
+}
+
+/// Mail of a wrong clock lies ahead of the order that cancels it.
+#[test]
+fn what_was_accepted_by_a_clock_ahead_is_cancelled_and_counted_all_the_same() {
+    let mut world = World::new(1, settings());
+    let now = world.now;
+    world.now.wall = now.wall.plus(60 * MINUTE);
+    world.restore_of("acme", 5);
+    world.now = now;
+    world.steer(Verb::Hold, tenant("acme"), false);
+    world.send_of("acme", 3);
+    world.steer(Verb::Cancel, tenant("acme"), false);
+    assert_eq!(world.waiting(), 0);
+    assert_eq!(world.steer(Verb::Cancel, tenant("acme"), false).amounts.waiting(), 0);
+    world.pass(SECOND);
+    assert_eq!((world.waiting(), world.cancelled()), (0, 8));
+    let site = world.scheduler.sites.find(&SiteKey::MxSet(MX.into())).unwrap();
+    assert_eq!(world.scheduler.sites[site].cancelled, Waits::default());
+}
+
+/// What comes to a site after the order, from another one, was never meant.
+#[test]
+fn an_order_for_a_site_spares_what_was_elsewhere_then() {
+    for is_restored in [false, true] {
+        let mut world = World::new(1, settings());
+        world.way = hosts_of("mx.other");
+        world.restore_of("acme", 3);
+        world.way = hosts();
+        world.send_of("acme", 1);
+        if is_restored {
+            let (key, newest) = (cancel_key(Some(&Scope::Site(MX.into()))), [u64::MAX].into());
+            let value = Reached { first: 1, newest }.encode();
+            let item = StateItem::new(crate::model::state::Topic::Cancel, key, value);
+            world.scheduler.handle_restored(world.now, &item);
+        } else {
+            world.steer(Verb::Cancel, Reach::Site(MX.into()), false);
+        }
+        world.pass(SECOND);
+        world.steer(Verb::Reroute, tenant("acme"), false);
+        world.pass(SECOND);
+        world.calm();
+        assert_eq!((world.relocated.len() >= 3, world.cancelled()), (true, 0));
+        assert_eq!(world.scheduler.counts().queued, 0);
+    }
+}
+
+#[test]
+fn an_order_for_a_site_reaches_what_is_on_its_way_there() {
+    let mut world = World::new(1, settings());
+    let left = world.now.mono;
+    world.restore_of("acme", 1);
+    let accepted = world.now.wall;
+    world.pass(SECOND);
+    world.steer(Verb::Cancel, Reach::Site(MX.into()), false);
+    world.pass(SECOND);
+    assert_eq!(world.cancelled(), 1);
+    for (left, cancelled) in [(None, 2), (Some(left), 3), (Some(world.now.mono), 3)] {
+        world.next_message += 1;
+        let message = MessageId::new(SegmentSeq(1), u32::try_from(world.next_message).unwrap());
+        world.fates.insert((message.0, 0), None);
+        let place = Place { segment: SegmentSeq(1), offset: 64, bytes: 1000 };
+        let delivery = Delivery {
+            message,
+            home: ShardId(0),
+            place,
+            in_pieces: 0,
+            first: 0,
+            count: 1,
+            attempts: 1,
+            accepted,
+            record: None,
+        };
+        world.hand_over(("a.example".into(), flow("acme")), delivery, None, left);
+        world.carry_out();
+        assert_eq!(world.cancelled(), cancelled, "{left:?}");
+    }
 }
