@@ -24,14 +24,19 @@ fn a_learned_window_survives_a_restart() {
     set_up(&world, 2, settings);
     world.sink.set_behaviour(0, Behaviour::Slow(Duration::from_millis(20))).unwrap();
     let running = world.home.start();
-    send(&running, "acme", 600);
-    world.expect_arrivals(600);
-    let before = window(&world);
-    assert!(before > 10, "{before} connections after 600 messages");
+    let (mut sent, mut before) = (0, 0);
+    // On a busy machine the host seems slow, and more connections not to be worth it for a while.
+    while before <= 10 {
+        sent += 600;
+        assert!(sent <= 12_000, "{before} connections after that many messages");
+        send(&running, "acme", 600);
+        world.expect_arrivals(sent);
+        before = window(&world);
+    }
     assert!(running.stop().0.success());
     let running = world.home.start();
     send(&running, "acme", 1);
-    world.expect_arrivals(601);
+    world.expect_arrivals(sent + 1);
     let after = window(&world);
     assert!(after + after / 10 + 1 >= before, "{before} connections before, {after} after");
     let fresh = World::new(2);

@@ -13,6 +13,7 @@ mod labels;
 mod large;
 mod last_replies;
 mod limits;
+mod long_reports;
 mod notices;
 mod pacing;
 mod refusals;

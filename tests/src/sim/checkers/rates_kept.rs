@@ -124,8 +124,8 @@ mod tests {
         let mut line = Line { rate, moments: Vec::new() };
         line.add(0, 100);
         assert_eq!(line.is_over(0), None);
-        line.add(99, 2);
-        assert_eq!(line.is_over(99), Some((0, 102)));
+        line.add(1, 2);
+        assert_eq!(line.is_over(1), Some((0, 102)));
     }
 
     #[test]
