@@ -287,6 +287,13 @@ fn a_picture_names_what_it_shows() {
 }
 
 #[test]
+fn a_tarpit_gets_as_many_connections_as_it_serves_best() {
+    let scenario = named("tarpit");
+    let figures = Figures::new(scenario, &scenario.run_for(Contestant::Ours, MINUTE * 90, 1));
+    assert!(figures.utilisation.unwrap() >= 0.95, "{figures:?}");
+}
+
+#[test]
 fn what_never_had_its_turn_waited_until_the_end() {
     let scenario = named("transactional");
     let postfix = Contestant::Postfix(Feedback::Fixed(1.0), Rounding::AsCoded);
