@@ -10,6 +10,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::receiver::outage::Outages;
 use super::scenario::Scenario;
 use super::tally::{Second, Tally};
 
@@ -203,11 +204,14 @@ impl Panel {
 
 /// Times when the provider is away, in grey.
 fn shade(plane: &mut Plane<'_, '_>, scenario: &Scenario, view: &View, top: f64) -> Painted {
-    if let Some((from, length)) = scenario.away {
-        let edge = |at: Duration| at.as_secs_f64() / view.unit.0;
-        let corners = [(edge(from), 0.0), (edge(from + length), top)];
-        plane.draw_series([Rectangle::new(corners, AWAY.filled())])?;
-    }
+    let (axis, edge) = (view.axis(), |at: Duration| at.as_secs_f64() / view.unit.0);
+    let spans = scenario.away.iter().flat_map(Outages::spans);
+    let spans = spans.map(|(from, to)| (edge(from), edge(to)));
+    let seen = spans.take_while(|(from, _)| *from < axis.end).filter(|(_, to)| *to > axis.start);
+    plane.draw_series(seen.map(|(from, to)| {
+        let corners = [(from.max(axis.start), 0.0), (to.min(axis.end), top)];
+        Rectangle::new(corners, AWAY.filled())
+    }))?;
     Ok(())
 }
 

@@ -35,8 +35,8 @@ pub(crate) struct Scenario {
     pub(crate) warm_up: Duration,
     /// Whether mail always waits, so that utilisation means something.
     pub(crate) is_saturated: bool,
-    /// When the provider is away, seen from the start.
-    pub(crate) away: Option<(Duration, Duration)>,
+    /// When the provider is away, if the way back is judged.
+    pub(crate) away: Option<Outages>,
     /// The part that is drawn.
     pub(crate) view: (Duration, Duration),
     /// Named parts of the picture.
@@ -141,11 +141,20 @@ const ONE_SECOND: Duration = Duration::from_secs(1);
 /// Never ends a session by count.
 const ANY_NUMBER: u32 = u32::MAX;
 
-const OUTAGE: Outages =
-    Outages { first: hours(6), length: hours(1), period: None, away: Away::Silent };
+/// Nine fit into a day, of an hour on average. A sender tries again at times that go with the
+/// beginning of an outage, Postfix every five and a half minutes: over these the ends are spread. The
+/// hour and a half between them empties the queues.
+const OUTAGE: Outages = Outages {
+    first: hours(2),
+    length: Duration::from_secs(3600 - 4 * 37),
+    longer: Duration::from_secs(37),
+    period: Some(minutes(150)),
+    away: Away::Silent,
+};
 const FLAPPING: Outages = Outages {
     first: minutes(10),
     length: minutes(5),
+    longer: Duration::ZERO,
     period: Some(minutes(15)),
     away: Away::Refuses,
 };
@@ -157,6 +166,15 @@ const STORY: &[Phase] = &[
     Phase { from: minutes(50), rule: Rule::Away, label: "connections refused" },
     Phase { from: minutes(70), rule: Rule::Connections(12), label: "back: 12 connections" },
 ];
+
+/// The part of it in which connects are refused.
+const STORY_OUTAGE: Outages = Outages {
+    first: minutes(50),
+    length: minutes(20),
+    longer: Duration::ZERO,
+    period: None,
+    away: Away::Refuses,
+};
 
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
@@ -224,15 +242,15 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "outage",
-        title: "silent for an hour",
+        title: "silent for about an hour, nine times a day",
         provider: |seed| {
             let steady = Steady::new(CONNECTIONS, Service::new(FAST, seed));
             Box::new(Interrupted::new(steady, OUTAGE))
         },
         load: Load::plain(0, 20.0),
         is_saturated: false,
-        away: Some((OUTAGE.first, OUTAGE.length)),
-        view: (minutes(330), minutes(600)),
+        away: Some(OUTAGE),
+        view: (minutes(240), minutes(420)),
         ..PLAIN
     },
     Scenario {
@@ -279,7 +297,7 @@ pub(crate) const ALL: &[Scenario] = &[
         length: Some(minutes(120)),
         warm_up: minutes(5),
         is_saturated: false,
-        away: Some((minutes(50), minutes(20))),
+        away: Some(STORY_OUTAGE),
         view: (Duration::ZERO, minutes(120)),
         phases: STORY,
         ..PLAIN

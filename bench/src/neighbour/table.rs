@@ -15,7 +15,7 @@ const COLUMNS: [&str; 11] = [
     "utilisation",
     "closed door",
     "connections",
-    "recovery / herd",
+    "recovery, worst / herd / knocks",
     "queue p50 / p99",
     "Jain 1 s",
     "transactional p99",
@@ -44,8 +44,9 @@ fn cells(name: &str, figures: &Figures) -> Vec<String> {
         figures.closed_door.to_string(),
         figures.open_most.to_string(),
         or_dash(figures.recovery.map(|one| {
-            let time = one.time.map_or_else(|| "never".to_owned(), brief);
-            format!("{time} / {} per s", one.herd)
+            let time = |time: Option<Duration>| time.map_or_else(|| "never".to_owned(), brief);
+            let (mean, worst) = (time(one.mean), time(one.worst));
+            format!("{mean}, {worst} / {} per s / {:.0}", one.herd, one.knocks)
         })),
         format!("{} / {}", brief(figures.in_queue_p50), brief(figures.in_queue_p99)),
         or_dash(figures.jain.map(|index| format!("{index:.3}"))),

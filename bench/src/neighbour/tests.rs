@@ -103,16 +103,35 @@ fn an_outage_begins_and_ends_and_comes_again() {
     let outages = Outages {
         first: SECOND * 10,
         length: SECOND * 5,
+        longer: SECOND,
         period: Some(SECOND * 20),
         away: Away::Refuses,
     };
     let away = |seconds| outages.holds(after(seconds));
     assert_eq!(
-        [9, 10, 14, 15, 29, 30, 34, 35].map(away),
+        [9, 10, 14, 15, 29, 30, 35, 36].map(away),
         [false, true, true, false, false, true, true, false]
     );
+    let spans: Vec<_> = outages.spans().take(10).collect();
+    let span = |(from, to)| (SECOND * from, SECOND * to);
+    assert_eq!(spans[..2], [(10, 15), (30, 36)].map(span));
+    assert_eq!(spans[8..], [(170, 183), (190, 195)].map(span), "nine lengths, then the first");
     let once = Outages { period: None, ..outages };
     assert!(once.holds(after(14)) && !once.holds(after(30)));
+    assert!(once.spans().eq([(SECOND * 10, SECOND * 15)]));
+}
+
+/// Postfix leaves a site for 300 s and finds it silent for another 30.
+#[test]
+fn nine_outages_end_spread_over_the_time_between_two_tries() {
+    let away = named("outage").away.unwrap();
+    let spans: Vec<_> = away.spans().take_while(|(_, to)| *to + MINUTE * 10 <= DAY).collect();
+    let mut phases: Vec<_> = spans.iter().map(|(from, to)| (*to - *from).as_secs() % 330).collect();
+    phases.sort_unstable();
+    assert!(phases.len() == 9 && phases[0] + 330 - phases[8] <= 40, "{phases:?}");
+    assert!(phases.windows(2).all(|pair| pair[1] - pair[0] <= 40), "{phases:?}");
+    let whole: Duration = spans.iter().map(|(from, to)| *to - *from).sum();
+    assert_eq!(whole, MINUTE * 60 * 9, "an hour on average");
 }
 
 #[test]
@@ -243,8 +262,8 @@ fn all_mail_of_an_impatient_provider_arrives_once_in_the_end() {
 
 #[test]
 fn what_a_sender_gives_up_is_counted() {
-    let gone =
-        Outages { first: Duration::ZERO, length: DAY * 30, period: None, away: Away::Refuses };
+    let (first, longer) = (Duration::ZERO, Duration::ZERO);
+    let gone = Outages { first, length: DAY * 30, longer, period: None, away: Away::Refuses };
     for contestant in Contestant::all(Rounding::AsCoded) {
         let provider = Interrupted::new(Steady::new(20, service()), gone);
         let (tally, taken) = backlog_to(provider, (contestant, 12, DAY * 7));
@@ -265,6 +284,13 @@ fn a_picture_names_what_it_shows() {
     {
         assert!(svg.contains(text), "{text}");
     }
+}
+
+#[test]
+fn a_tarpit_gets_as_many_connections_as_it_serves_best() {
+    let scenario = named("tarpit");
+    let figures = Figures::new(scenario, &scenario.run_for(Contestant::Ours, MINUTE * 90, 1));
+    assert!(figures.utilisation.unwrap() >= 0.95, "{figures:?}");
 }
 
 #[test]

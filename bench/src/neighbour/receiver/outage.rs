@@ -1,4 +1,4 @@
-//! Times at which a provider is away: once for an hour, or again and again.
+//! Times at which a provider is away: once, or again and again.
 
 use std::time::Duration;
 
@@ -20,21 +20,33 @@ pub(crate) enum Away {
 pub(crate) struct Outages {
     pub(crate) first: Duration,
     pub(crate) length: Duration,
+    /// By so much each is longer than the one before, [`TURN`] times; then it begins anew.
+    pub(crate) longer: Duration,
     pub(crate) period: Option<Duration>,
     pub(crate) away: Away,
 }
 
+/// Lengths that outages have.
+const TURN: u32 = 9;
+
 impl Outages {
     pub(crate) fn holds(&self, now: Mono) -> bool {
-        let since_start = now.since(START);
-        let Some(since_first) = since_start.checked_sub(self.first) else { return false };
-        let into = match self.period {
-            None => since_first,
-            Some(period) => {
-                Duration::from_secs_f64(since_first.as_secs_f64() % period.as_secs_f64())
-            }
-        };
-        into < self.length
+        let Some(since_first) = now.since(START).checked_sub(self.first) else { return false };
+        let Some(period) = self.period else { return since_first < self.length };
+        let number = since_first.as_nanos() / period.as_nanos();
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        since_first - period * number < self.length_of(number)
+    }
+
+    /// Beginning and end of each, seen from the start; without end where there is a period.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (Duration, Duration)> {
+        let from = |number: u32| self.first + self.period.unwrap_or_default() * number;
+        let all = if self.period.is_some() { u32::MAX } else { 1 };
+        (0..all).map(move |number| (from(number), from(number) + self.length_of(number)))
+    }
+
+    fn length_of(&self, number: u32) -> Duration {
+        self.length + self.longer * (number % TURN)
     }
 }
 

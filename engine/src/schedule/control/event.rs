@@ -38,6 +38,8 @@ pub(in crate::schedule) enum Cause {
     Signal(Signal),
     /// It answers more slowly than it can.
     Gradient,
+    /// More connections brought less mail, or fewer may bring as much.
+    Throughput,
     /// Slow start, at first or after an outage.
     Ramp,
     /// All of it was in use and went well.
@@ -97,8 +99,9 @@ impl Change {
     /// not a line in a log.
     #[must_use]
     pub(in crate::schedule) fn is_routine(&self) -> bool {
-        let growing = matches!(self.cause, Cause::Ramp | Cause::Growth | Cause::Probe);
-        growing && !matches!(self.what, What::Breaker { .. })
+        let small =
+            matches!(self.cause, Cause::Ramp | Cause::Growth | Cause::Probe | Cause::Throughput);
+        small && !matches!(self.what, What::Breaker { .. })
     }
 }
 
@@ -139,6 +142,7 @@ impl fmt::Display for Cause {
             Self::Signal(Signal::Local) => "a lack of this machine",
             Self::Signal(_) => "a reply",
             Self::Gradient => "slower replies",
+            Self::Throughput => "a comparison of throughput",
             Self::Ramp => "slow start",
             Self::Growth => "full use",
             Self::Probe => "a probe for more",

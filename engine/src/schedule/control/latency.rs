@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::throughput::{Advice, Throughput};
 use crate::base::time::Mono;
 
 /// Replies a median is taken of: odd, and few enough to follow a change within a second or two.
@@ -36,6 +37,7 @@ pub(in crate::schedule) enum Phase {
 pub(super) struct Latency {
     greeting: Estimator,
     dot: Estimator,
+    throughput: Throughput,
 }
 
 /// A median, and the lowest it was lately; microseconds.
@@ -52,6 +54,32 @@ impl Latency {
             Phase::Greeting => self.greeting.record(micros),
             Phase::Dot => self.dot.record(micros),
         }
+    }
+
+    /// The reply to a message, while all of a window of `width` is in use.
+    pub(super) fn record_full(&mut self, took: Duration, width: u32) {
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        self.throughput.record(micros, self.dot.median, width);
+    }
+
+    /// Whether another width is to be tried or kept.
+    pub(super) fn poll_advice(&mut self, floor: u32, grain: Duration) -> Option<Advice> {
+        let dot = self.dot.reading();
+        let is_slow = |p50| {
+            dot.is_some_and(|Reading { min, .. }| {
+                Reading { p50, min }.gradient(grain) < GRADIENT_NONE
+            })
+        };
+        self.throughput.poll(floor, is_slow)
+    }
+
+    pub(super) fn is_measuring(&self) -> bool {
+        self.throughput.is_measuring()
+    }
+
+    /// One connection more than ever is tried, `width` now.
+    pub(super) fn handle_probe(&mut self, width: u32) {
+        self.throughput.handle_probe(width);
     }
 
     /// The phase that is slowed down most, as seen now.

@@ -4,7 +4,8 @@
 //! signals -> breaker.rs  whether at all: pauses, probes
 //!            window.rs   how many connections: slow start, AIMD, the level at which trouble comes
 //!            pace.rs     how many messages a second, once refusals show that this is what matters
-//! latency -> latency.rs  lowers the window before anything is refused
+//! latency -> latency.rs     lowers the window before anything is refused
+//!            throughput.rs  finds the width that brings most where replies become slow
 //! ```
 //! Each change is a value (`event.rs`); what was learned outlives the process (`learned.rs`).
 
@@ -13,6 +14,7 @@ mod event;
 mod latency;
 mod learned;
 mod pace;
+mod throughput;
 mod window;
 
 #[cfg(test)]
@@ -25,6 +27,7 @@ use crate::base::time::{Mono, Now, Wall};
 use breaker::Breaker;
 use latency::Latency;
 use pace::{Pace, Rise};
+use throughput::Advice;
 use window::{Growth, Window};
 
 pub(super) use breaker::{Door, Trouble};
@@ -158,7 +161,7 @@ pub(super) struct Control {
 pub(super) struct View {
     pub(super) window: u32,
     pub(super) slow_start: bool,
-    /// The least number of connections that was refused lately.
+    /// The least number of connections that was refused lately, or that brought less.
     pub(super) level: Option<u32>,
     /// Messages per 1000 seconds.
     pub(super) rate: Option<u32>,
@@ -274,7 +277,12 @@ impl Control {
             self.window.handle_greeting();
         }
         if load.busy >= 2 || self.latency.is_some() {
-            self.latency.get_or_insert_default().record(phase, took);
+            let latency = self.latency.get_or_insert_default();
+            latency.record(phase, took);
+            let width = self.window.width();
+            if phase == Phase::Dot && load.busy.saturating_add(1) >= width {
+                latency.record_full(took, width);
+            }
         }
     }
 
@@ -350,15 +358,45 @@ impl Control {
             Some(Rise::Raised) | None => Cause::Growth,
         };
         let round_over = self.window.complete();
-        if (round_over || self.window.is_slow_start()) && self.lean(now, settings) {
+        if self.compare(now, load, settings) {
+            causes.window = Cause::Throughput;
+        } else if (round_over || self.window.is_slow_start()) && self.lean(now, settings) {
             causes.window = Cause::Gradient;
-        } else if let Some(growth) = self.window.grow(now, load) {
+        } else if let Some(growth) = self.grow(now, load) {
             causes.window = match growth {
                 Growth::Ramp => Cause::Ramp,
                 Growth::Additive => Cause::Growth,
                 Growth::Probe => Cause::Probe,
             };
         }
+    }
+
+    /// Whether another width is to be tried, or was found to bring more.
+    fn compare(&mut self, now: Mono, load: Load, settings: &ControlSettings) -> bool {
+        let advice = self
+            .latency
+            .as_mut()
+            .and_then(|latency| latency.poll_advice(settings.floor, settings.latency_grain));
+        match advice {
+            None => return false,
+            Some(Advice::Try(width)) => self.window.take(width.min(load.ceiling)),
+            Some(Advice::Settle(width)) => self.window.settle(now, width.min(load.ceiling)),
+        }
+        true
+    }
+
+    /// Grows, unless the present width is being measured.
+    fn grow(&mut self, now: Mono, load: Load) -> Option<Growth> {
+        if self.latency.as_ref().is_some_and(|latency| latency.is_measuring()) {
+            return None;
+        }
+        let growth = self.window.grow(now, load)?;
+        if growth == Growth::Probe
+            && let Some(latency) = &mut self.latency
+        {
+            latency.handle_probe(self.window.width());
+        }
+        Some(growth)
     }
 
     /// Whether replies have become so slow that the window must not grow.

@@ -25,8 +25,9 @@ struct Receiver {
     closes_on_refusal: bool,
     /// One message takes so long ...
     service: u64,
-    /// ... and longer, in proportion, from so many at once.
+    /// ... and longer, in proportion or to a power of it, from so many at once.
     knee: u32,
+    power: u32,
     /// Cannot be reached from, to.
     down: Vec<(u64, u64)>,
     /// Turns everything away from, to.
@@ -46,6 +47,7 @@ impl Receiver {
             closes_on_refusal: false,
             service: 100 * MILLI,
             knee: u32::MAX,
+            power: 1,
             down: Vec::new(),
             shut: Vec::new(),
             tokens: 0,
@@ -91,7 +93,9 @@ impl Receiver {
             (serving << 32) / (u64::from(self.knee) + 1)
         };
         let even = self.service * 8 / 10 + prng.below(self.service * 4 / 10);
-        let took = u64::try_from((u128::from(even) * u128::from(slow)) >> 32).unwrap();
+        let took =
+            (0..self.power).fold(u128::from(even), |took, _| (took * u128::from(slow)) >> 32);
+        let took = u64::try_from(took).unwrap();
         (took, Signal::Delivered)
     }
 
@@ -522,6 +526,16 @@ fn a_site_that_slows_down_under_load_is_not_pressed_further() {
     println!("tarpit: {} of {} ({view:?})", tally.delivered, 600 * 110);
     assert!(view.window <= 30, "{view:?}");
     assert!(tally.delivered >= 600 * 110 * 95 / 100, "nothing is lost by it");
+}
+
+#[test]
+fn where_more_connections_bring_less_mail_there_are_no_more() {
+    let mut world = World::new(Receiver { knee: 7, power: 2, ..Receiver::new() });
+    world.run_to(10 * MINUTE);
+    let tally = world.run_to(40 * MINUTE);
+    let view = world.control.explain();
+    println!("steep tarpit: {} of {} ({view:?})", tally.delivered, 1800 * 80);
+    assert!(tally.delivered >= 1800 * 80 * 95 / 100, "{tally:?} {view:?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) struct Window {
     width: u32,
     /// Slow start up to here; zero once it is over.
     slow_until: u32,
-    /// The least that was refused lately.
+    /// The least that was refused lately, or that brought less.
     level: u32,
     /// Completions in this round.
     completed: u32,
@@ -79,7 +79,7 @@ impl Window {
         self.width
     }
 
-    /// The least that was refused lately.
+    /// The least that was refused lately, or that brought less.
     pub(super) fn level(&self) -> Option<u32> {
         (self.level != LEVEL_NONE).then_some(self.level)
     }
@@ -209,6 +209,22 @@ impl Window {
         self.slow_until = 0;
         self.completed = 0;
         true
+    }
+
+    /// Another width, to be measured.
+    pub(super) fn take(&mut self, width: u32) {
+        self.width = width.max(1);
+        self.slow_until = 0;
+        self.completed = 0;
+    }
+
+    /// The best width, as was measured: beyond it as beyond one at which trouble came.
+    pub(super) fn settle(&mut self, now: Mono, width: u32) {
+        self.take(width);
+        self.level = self.width + 1;
+        self.turned = now;
+        self.unproven = 0;
+        self.patience = (self.patience + PATIENCE_STEP).min(PATIENCE_MAX);
     }
 
     /// A limit that others set; `true` if it is lower than what was learned.
@@ -374,6 +390,20 @@ mod tests {
                 assert!(window.width() >= 3);
             }
         }
+    }
+
+    #[test]
+    fn what_was_settled_is_exceeded_by_rare_probes_alone() {
+        let (mut window, mut now) = (Window::start(20), SECOND);
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            let began = now;
+            window.settle(Mono(now), 8);
+            assert_eq!((window.width(), window.level()), (8, Some(9)));
+            completions_to(&mut window, &mut now, 9);
+            waits.push((now - began) / SECOND);
+        }
+        assert_eq!(waits, [4, 8, 16, 32, 64]);
     }
 
     #[test]
