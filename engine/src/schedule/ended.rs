@@ -109,7 +109,7 @@ impl Scheduler {
         self.sites[lease.site].note_complaint(reply.clone());
         self.learn(now, at, Seen { signal, ..connecting(lease) });
         if is_news && let Some(id) = self.next_from(lease.site, source) {
-            let flight = self.remove(now, id);
+            let flight = self.remove(id);
             self.charge(now, flight, reply);
         }
     }

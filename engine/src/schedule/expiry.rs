@@ -48,7 +48,7 @@ impl Scheduler {
     pub(super) fn expire_due(&mut self, now: Now, number: u32) {
         for _ in 0..EXPIRIES_PER_ALARM {
             let Some(id) = self.sites[number].expiry.front_due(now.mono) else { break };
-            let flight = self.remove(now, id);
+            let flight = self.remove(id);
             self.fail_expired(now, flight);
         }
         self.arm_expiry(number);
@@ -62,7 +62,7 @@ impl Scheduler {
         }
         let Flight { delivery, course, .. } = flight;
         let site = &self.sites[self.courses[course].site];
-        let reply = expired(site.complaint.as_ref());
+        let reply = expired(site.complaint.as_deref());
         let outcome = whole(&delivery, delivery.attempts, Outcome::Failed { reply });
         self.settle_in(Words::OnRecord, delivery, vec![outcome], None);
         self.let_go(now, course);

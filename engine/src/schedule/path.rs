@@ -92,6 +92,7 @@ impl Path {
     pub(super) fn lane(&mut self, shard: ShardId) -> &mut Lane {
         let index = usize::from(shard.0);
         if index >= self.lanes.len() {
+            self.lanes.reserve_exact(index + 1 - self.lanes.len());
             self.lanes.resize(index + 1, Lane::EMPTY);
         }
         &mut self.lanes[index]

@@ -82,7 +82,7 @@ impl Scheduler {
         path.saved.learned = Some(learned);
         let source = path.source;
         let value = Learned { as_of: written, ..learned }.encode();
-        let key = self.path_key(&self.sites[number].key, source);
+        let key = self.path_key(self.sites[number].key(), source);
         self.actions.push_back(Action::Remember(StateItem::new(Topic::Learned, key, value)));
     }
 
@@ -101,7 +101,7 @@ impl Scheduler {
     pub(super) fn save_effects(&mut self, now: Now, (number, at): At) {
         let site = &self.sites[number];
         let path = &site.paths[usize::from(at)];
-        let key = self.effects_key(&site.key, path.source);
+        let key = self.effects_key(site.key(), path.source);
         let effects: Vec<&Effect> = path.effects.active(now.mono).collect();
         let item = match effects[..] {
             [] if path.saved.effects_at.is_none() => return,

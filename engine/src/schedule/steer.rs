@@ -96,7 +96,7 @@ impl Scheduler {
         let course = &self.courses[course];
         match reach {
             Reach::All => true,
-            Reach::Site(name) => *self.sites[course.site].key.name() == **name,
+            Reach::Site(name) => *self.sites[course.site].key().name() == **name,
             Reach::Source(name) => {
                 let trunk = self.order.trunk_of(course.leaf);
                 let pool = self.order.trunks[trunk as usize].pool;
@@ -169,7 +169,7 @@ impl Scheduler {
     fn let_early(&mut self, now: Now, number: u32) {
         let site = &mut self.sites[number];
         let fifos = site.fifos.flush();
-        site.restored_flushed_to = site.restored.last().unwrap_or_default();
+        site.restored_flushed_to = site.restored.latest();
         for key in fifos {
             self.arm(number, super::alarm::Kind::Retry(key), now.mono);
         }

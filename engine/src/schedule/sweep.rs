@@ -238,7 +238,7 @@ impl Scheduler {
         match task {
             Task::DropCancelled => {
                 if self.is_entry_cancelled(id) {
-                    let flight = self.remove(now, id);
+                    let flight = self.remove(id);
                     self.drop_cancelled(now, flight);
                 }
             }
@@ -288,7 +288,7 @@ impl Scheduler {
         }
         self.sweep.dropped += 1;
         self.order.charge(leaf, self.entries[id].cost());
-        let flight = self.remove(now, id);
+        let flight = self.remove(id);
         self.drop_cancelled(now, flight);
         Some(())
     }
