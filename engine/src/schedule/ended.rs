@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use super::control::{Door, Seen, Signal, Stage};
-use super::feedback::signal_for;
+use super::feedback::{At, signal_for};
 use super::permit::Lease;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
@@ -36,8 +36,17 @@ impl Scheduler {
         let held = std::mem::take(&mut lease.held);
         self.release(held);
         self.judge_end(now, &lease, why);
+        self.rest_if_unused(now, (number, path));
         self.note_if_empty(now, number);
         self.dispatch(now, number);
+    }
+
+    /// A path without a connection and without mail that could go needs no estimates of how busy it is.
+    fn rest_if_unused(&mut self, now: Now, (number, path): At) {
+        let site = &mut self.sites[number];
+        if site.ready == 0 && site.path(path).in_use == 0 {
+            site.path(path).control.handle_rest(now.mono);
+        }
     }
 
     fn judge_end(&mut self, now: Now, lease: &Lease, why: LeaseEnd) {

@@ -432,9 +432,7 @@ impl Scheduler {
             return *trunk;
         }
         let trunk = self.order.add_trunk(number, pool);
-        let trunks = &mut self.sites[number].trunks;
-        trunks.reserve_exact(1);
-        trunks.push(trunk);
+        self.sites[number].trunks.push(trunk);
         self.find_days(now, number, pool);
         trunk
     }

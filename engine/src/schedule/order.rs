@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::entry::Entries;
 use super::fair::{Seat, Turns};
@@ -65,7 +66,7 @@ pub(super) struct Leaf {
     /// The one it was made for; its campaign's name is that of all.
     flow: Arc<Flow>,
     seat: Seat,
-    by_home: Vec<List>,
+    by_home: SmallVec<[List; 1]>,
     pub(super) ready: u32,
     courses: u32,
     pub(super) blocked: Blocked,
@@ -169,7 +170,7 @@ impl Order {
             branch,
             flow: Arc::clone(flow),
             seat: Seat::default(),
-            by_home: Vec::new(),
+            by_home: SmallVec::new(),
             ready: 0,
             courses: 1,
             blocked: Blocked::No,
@@ -262,7 +263,6 @@ impl Order {
         let lists = &mut self.leaves[leaf as usize].by_home;
         let index = usize::from(home.0);
         if index >= lists.len() {
-            lists.reserve_exact(index + 1 - lists.len());
             lists.resize(index + 1, List::EMPTY);
         }
         &mut lists[index]

@@ -50,8 +50,8 @@ impl Scheduler {
         let retry = &site.pace.settings.retry;
         let wait = wait_after(retry, delivery.attempts, lane_of(delivery.message));
         let fifo = site.fifos.get_or_add(key);
-        let (tick, due) = Tick::at_or_after(now.mono.plus(wait).max(fifo.soonest()));
-        fifo.last = due;
+        let soonest = fifo.soonest(&self.entries, now.mono);
+        let (tick, due) = Tick::at_or_after(now.mono.plus(wait).max(soonest));
         site.deferred += 1;
         let id = self.insert(now, &flight, Wait::Retry(tick));
         let fifo = self.sites[number].fifos.get_or_add(key);
@@ -139,7 +139,7 @@ impl Scheduler {
     /// The first of a FIFO, when it is due, and up to when all are let go early.
     fn first_due(&mut self, now: Now, number: u32, key: FifoKey) -> Option<(u32, Mono, Mono)> {
         let fifo = self.sites[number].fifos.get(key)?;
-        let (id, flushed_to) = (fifo.list.front()?, fifo.flushed_to);
+        let (id, flushed_to) = (fifo.list.front()?, fifo.flushed_to());
         Some((id, self.entries[id].due(now.mono)?, flushed_to))
     }
 

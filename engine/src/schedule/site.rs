@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::alarm::Kind;
 use super::bucket::Buckets;
@@ -40,15 +41,15 @@ pub(super) struct Site {
     /// Only where it has rates.
     pub(super) pacers: Option<Box<Pacers>>,
     /// Policies of its domains: number, and how many domains fall under it.
-    pub(super) policies: Vec<(usize, u32)>,
+    pub(super) policies: SmallVec<[(usize, u32); 1]>,
     /// By shard; as many as were needed so far.
-    lanes: Vec<Lane>,
+    lanes: SmallVec<[Lane; 1]>,
     /// One for each source that was ever needed here.
     pub(super) paths: Vec<Path>,
     /// Their numbers, in the order of their sources, where they are more than a few.
     by_source: Vec<u16>,
     /// One for each pool with a course here.
-    pub(super) trunks: Vec<u32>,
+    pub(super) trunks: SmallVec<[u32; 2]>,
     /// Leases that wait for leave to connect again, and since when; first come, first served.
     pub(super) askers: VecDeque<(LeaseId, Mono)>,
     /// The tenant's mail here, by its branch, that was last refused by a cap of the tenant.
@@ -112,11 +113,11 @@ impl Site {
             provider,
             domain: Arc::default(),
             pacers: None,
-            policies: Vec::new(),
-            lanes: Vec::new(),
+            policies: SmallVec::new(),
+            lanes: SmallVec::new(),
             paths: Vec::new(),
             by_source: Vec::new(),
-            trunks: Vec::new(),
+            trunks: SmallVec::new(),
             askers: VecDeque::new(),
             capped: None,
             ready: 0,
@@ -164,7 +165,6 @@ impl Site {
     pub(super) fn lane(&mut self, shard: ShardId) -> &mut Lane {
         let index = usize::from(shard.0);
         if index >= self.lanes.len() {
-            self.lanes.reserve_exact(index + 1 - self.lanes.len());
             self.lanes.resize(index + 1, Lane::default());
         }
         &mut self.lanes[index]
@@ -274,7 +274,6 @@ impl Site {
                 false
             }
             None => {
-                self.policies.reserve_exact(1);
                 self.policies.push((policy, 1));
                 true
             }

@@ -270,7 +270,7 @@ impl Scheduler {
             Wait::Retry(tick) => {
                 let key = FifoKey::new(entry.message, entry.attempts);
                 let fifo = self.sites[self.courses[entry.course].site].fifos.get(key);
-                fifo.is_some_and(|fifo| tick.moment(now.mono) <= fifo.swept_to)
+                fifo.is_some_and(|fifo| tick.moment(now.mono) <= fifo.swept_to())
             }
         }
     }
