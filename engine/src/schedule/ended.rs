@@ -41,11 +41,14 @@ impl Scheduler {
         self.dispatch(now, number);
     }
 
-    /// A path without a connection and without mail that could go needs no estimates of how busy it is.
+    /// A path without a connection and without mail that could go needs no estimates of how busy it is,
+    /// and no counters of rules whose time is over.
     fn rest_if_unused(&mut self, now: Now, (number, path): At) {
         let site = &mut self.sites[number];
         if site.ready == 0 && site.path(path).in_use == 0 {
-            site.path(path).control.handle_rest(now.mono);
+            let path = site.path(path);
+            path.control.handle_rest(now.mono);
+            path.counters.forget_old(now.mono);
         }
     }
 

@@ -13,18 +13,23 @@ use crate::model::delivery::Delivery;
 use crate::model::note::Words;
 use crate::model::outcome::{Enhanced, Outcome, Reply};
 
-/// Width of buckets that end far off; the failure comes up to this much late.
-const COARSE: Duration = Duration::from_secs(60);
-/// Width of buckets that end soon, for settings that give up after minutes.
+/// Width of buckets that end within an hour, within a day, and later: the failure comes up to this much
+/// late, and a site whose mail trickled in has so few of them.
 const FINE: Duration = Duration::from_secs(1);
-/// What "soon" is.
-const FINE_REACH: Duration = Duration::from_secs(3600);
+const COARSE: Duration = Duration::from_secs(60);
+const COARSEST: Duration = Duration::from_secs(5 * 60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Deliveries failed in one alarm; the rest follow a tick later.
 const EXPIRIES_PER_ALARM: usize = 256;
 
 /// The bucket of a delivery that expires at `at`.
 pub(super) fn expiry_bucket(now: Now, at: Wall) -> u32 {
-    let width = if at.since(now.wall) <= FINE_REACH { FINE } else { COARSE };
+    let width = match at.since(now.wall) {
+        left if left <= HOUR => FINE,
+        left if left <= DAY => COARSE,
+        _ => COARSEST,
+    };
     bucket_end(now.mono_at(at), width)
 }
 
