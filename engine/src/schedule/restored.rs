@@ -42,7 +42,8 @@ impl Scheduler {
         self.awaits_state = true;
     }
 
-    /// One item that was kept. All of them come before the first delivery.
+    /// One item that was kept. All of them come before the first delivery of this shard's own; that of
+    /// others may be here.
     pub fn handle_restored(&mut self, now: Now, item: &StateItem) {
         let is_used = match item.topic {
             Topic::Learned => self.restore_learned(now, item),
@@ -69,6 +70,7 @@ impl Scheduler {
     /// All was told: mail may go out.
     pub fn handle_state_complete(&mut self, now: Now) {
         self.awaits_state = false;
+        self.drop_what_came_early(now);
         for number in self.sites.numbers() {
             self.dispatch(now, number);
         }

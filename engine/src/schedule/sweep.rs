@@ -18,6 +18,7 @@ use crate::base::time::{Mono, Now, Wall};
 use crate::model::admin::Reach;
 use crate::model::delivery::Delivery;
 use crate::model::hold::{Scope, ScopeName};
+use crate::model::message::MessageId;
 use crate::model::note::Parcel;
 use crate::model::outcome::{Enhanced, Outcome, Reply};
 
@@ -195,10 +196,17 @@ impl Cancels {
             return true;
         }
         let site = Some(site).filter(|_| left.is_none());
-        let scopes = site.into_iter().chain(flows);
+        self.reach_by_name(site.into_iter().chain(flows), delivery.message)
+    }
+
+    /// Whether an order of an earlier run reaches a message.
+    fn reach_by_name<'a>(
+        &self,
+        scopes: impl Iterator<Item = ScopeName<'a>>,
+        message: MessageId,
+    ) -> bool {
         let restored = scopes.filter_map(|scope| self.restored.get(&scope));
-        let mut restored = restored.chain(&self.restored_all);
-        restored.any(|reached| reached.has(delivery.message))
+        restored.chain(&self.restored_all).any(|reached| reached.has(message))
     }
 }
 
@@ -220,6 +228,28 @@ impl Scheduler {
             let key = super::restored::cancel_key(scope.as_ref());
             self.actions.push_back(Action::CancelOver { key, order });
         }
+    }
+
+    /// Drops what other shards handed over before this one knew that an earlier run cancelled it.
+    pub(super) fn drop_what_came_early(&mut self, now: Now) {
+        if !self.cancels.has_restored() {
+            return;
+        }
+        for id in 0..self.entries.slots() {
+            if !self.entries.is_vacant(id) && self.was_cancelled_by_name(id) {
+                let flight = self.remove(now, id);
+                self.drop_cancelled(now, flight);
+            }
+        }
+    }
+
+    fn was_cancelled_by_name(&self, id: u32) -> bool {
+        let entry = &self.entries[id];
+        let course = &self.courses[entry.course];
+        let (tenant, campaign) = (&*course.flow.tenant, &*course.flow.campaign);
+        let site = ScopeName::Site(self.sites[course.site].key.name());
+        let scopes = [site, ScopeName::Tenant(tenant), ScopeName::Campaign { tenant, campaign }];
+        self.cancels.reach_by_name(scopes.into_iter(), entry.message)
     }
 
     /// One turn of the sweep, if its time has come.

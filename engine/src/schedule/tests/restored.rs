@@ -278,6 +278,27 @@ fn cancelled_to(scope: Option<&Scope>, newest: MessageId) -> StateItem {
     StateItem::new(Topic::Cancel, key, value)
 }
 
+/// Shards read what was kept each in its own time.
+#[test]
+fn what_another_shard_handed_over_first_stays_cancelled_too() {
+    for scope in [None, Some(Scope::Tenant("acme".into())), Some(Scope::Site("mx.example".into()))]
+    {
+        let mut world = World::new(1, wide());
+        world.scheduler.await_state();
+        let sent: Vec<_> = (0..4).map(|_| world.send_as(&of_acme(), "a.example", 0, 1)).collect();
+        let newest = MessageId::new(SegmentSeq(1), 2);
+        world.scheduler.handle_restored(world.now, &cancelled_to(scope.as_ref(), newest));
+        world.scheduler.handle_state_complete(world.now);
+        world.carry_out();
+        let is_cancelled = |message: &MessageId| {
+            matches!(world.fates[&(message.0, 0)], Some(Outcome::Cancelled { .. }))
+        };
+        let cancelled: Vec<_> = sent.iter().map(is_cancelled).collect();
+        assert_eq!(cancelled, [true, true, false, false], "{scope:?}");
+        assert_eq!(world.worked[0], 2);
+    }
+}
+
 #[test]
 fn cancelled_mail_of_before_a_restart_stays_cancelled_and_later_mail_goes() {
     for scope in [None, Some(Scope::Tenant("acme".into())), Some(Scope::Site("mx.example".into()))]

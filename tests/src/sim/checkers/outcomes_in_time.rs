@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postrider_engine::model::message::MessageId;
+
 use super::{Checker, Seen};
 use crate::sim::clock::MS;
 use crate::sim::ledger::{Kind, Ledger, Spooled};
@@ -27,6 +29,8 @@ pub(super) struct OutcomesInTime {
     is_rotten: bool,
     /// Whose mail was damaged on the disk: it is set aside, and can never be sent again.
     damaged: BTreeSet<String>,
+    /// What those messages say their recipients are may be another's address.
+    rotten: BTreeSet<MessageId>,
     judged: u64,
 }
 
@@ -34,7 +38,8 @@ impl OutcomesInTime {
     fn judge(&mut self, spooled: &[Spooled], quiet: u64) -> Result<(), String> {
         let is_late = |known: &u64| self.is_stopped || quiet - known > QUIET_MAX;
         self.judged += self.known.values().filter(|known| is_late(known)).count() as u64;
-        for pending in spooled.iter().flat_map(|message| &message.pending) {
+        let sound = spooled.iter().filter(|message| !self.rotten.contains(&message.id));
+        for pending in sound.flat_map(|message| &message.pending) {
             let address = &pending.address;
             if self.damaged.contains(address) {
                 continue;
@@ -73,7 +78,8 @@ impl Checker for OutcomesInTime {
             }
             Seen::Ended { in_order, is_disk_good } => self.is_stopped = *in_order && *is_disk_good,
             // A damaged outcome may repeat a delivery.
-            Seen::Rotten { may_hit_outcome, pending, .. } => {
+            Seen::Rotten { messages, may_hit_outcome, pending, .. } => {
+                self.rotten.extend(messages.iter().copied());
                 self.is_rotten |= may_hit_outcome;
                 self.damaged.extend(pending.iter().cloned());
             }
@@ -100,7 +106,6 @@ impl Checker for OutcomesInTime {
 #[cfg(test)]
 mod tests {
     use postrider_engine::model::flow::Flow;
-    use postrider_engine::model::message::MessageId;
 
     use super::*;
     use crate::sim::ledger::{Pending, Taking};

@@ -132,7 +132,7 @@ impl RulesKept {
         let connected = self.links.get(&way.link).copied().unwrap_or(0);
         let on_its_way = if way.is_straight { TAKES } else { OPENING_MAX };
         for stop in &mut self.stops {
-            if *at >= stop.until || !stop.is_of(way, flow.as_ref()) {
+            if !(stop.from..stop.until).contains(at) || !stop.is_of(way, flow.as_ref()) {
                 continue;
             }
             let is_new = connected > stop.from + on_its_way;
@@ -154,12 +154,13 @@ impl RulesKept {
 }
 
 fn stopped(what: Subject, way: &Way, flow: Option<&Flow>) -> Option<Stopped> {
+    // Of what has no name only the path is stopped.
     Some(match what {
         Subject::Site => Stopped::Site(way.site),
-        Subject::Path => Stopped::Path(way.source, way.site),
-        Subject::Source => Stopped::Source(way.source),
-        Subject::Tenant => Stopped::Tenant(flow?.0.clone()),
-        Subject::Campaign => Stopped::Campaign(flow?.clone()),
+        Subject::Source if way.source > 0 => Stopped::Source(way.source),
+        Subject::Tenant if !flow?.0.is_empty() => Stopped::Tenant(flow?.0.clone()),
+        Subject::Campaign if !flow?.1.is_empty() => Stopped::Campaign(flow?.clone()),
+        _ => Stopped::Path(way.source, way.site),
     })
 }
 

@@ -22,6 +22,9 @@ use crate::sim::net::{Far, LinkId, Word};
 /// How long a decision of an owner may be on its way: a note to another shard, a body that is read.
 const ON_ITS_WAY_MAX: u64 = 100 * MS;
 
+/// When all shards know of a hold, and have acted on it.
+const HOLD_TAKES: u64 = 40 * MS;
+
 /// When all shards know new settings, and have done what the old ones asked for.
 const RELOAD_TAKES: u64 = SECOND;
 
@@ -219,11 +222,11 @@ impl World {
         let until = Some(Mono(self.clock.now().mono.0 + lasts));
         self.holds.push((scope.clone(), Hold { by: "operator".into(), until }));
         for shard in 0..shards {
-            let soon = at + self.bounds_chance.skewed(1, 20 * MS);
+            let soon = at + self.bounds_chance.skewed(1, HOLD_TAKES / 2);
             self.agenda.add(soon, Due::Hold { run, shard, hold: self.holds.len() - 1 });
         }
-        let lasts = Duration::from_nanos(lasts);
-        self.see(&Seen::Held { scope: &scope, source, lasts, at })
+        let lasts = Duration::from_nanos(lasts - HOLD_TAKES);
+        self.see(&Seen::Held { scope: &scope, source, lasts, at: at + HOLD_TAKES })
     }
 
     pub(super) fn hold_arrives(&mut self, run: u32, shard: usize, hold: usize) {
