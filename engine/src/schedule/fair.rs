@@ -27,8 +27,7 @@ pub(super) enum Seat {
 pub(super) struct Turns {
     /// Kept apart, so that a lone flow, which is the rule, costs no tree.
     first: Option<(Tag, u32)>,
-    /// A pointer until there is another.
-    others: Option<Box<BTreeSet<(Tag, u32)>>>,
+    others: BTreeSet<(Tag, u32)>,
     clock: Tag,
 }
 
@@ -76,21 +75,20 @@ impl Turns {
         match self.first {
             None => self.first = Some(place),
             Some(first) if place < first => {
-                self.others.get_or_insert_default().insert(first);
+                self.others.insert(first);
                 self.first = Some(place);
             }
             Some(_) => {
-                self.others.get_or_insert_default().insert(place);
+                self.others.insert(place);
             }
         }
     }
 
     fn remove(&mut self, place: (Tag, u32)) {
-        let others = self.others.as_deref_mut();
         if self.first == Some(place) {
-            self.first = others.and_then(BTreeSet::pop_first);
-        } else if let Some(others) = others {
-            others.remove(&place);
+            self.first = self.others.pop_first();
+        } else {
+            self.others.remove(&place);
         }
     }
 }

@@ -237,7 +237,7 @@ impl Scheduler {
         }
         for id in 0..self.entries.slots() {
             if !self.entries.is_vacant(id) && self.was_cancelled_by_name(id) {
-                let flight = self.remove(now, id);
+                let flight = self.remove(id);
                 self.drop_cancelled(now, flight);
             }
         }
@@ -247,7 +247,7 @@ impl Scheduler {
         let entry = &self.entries[id];
         let course = &self.courses[entry.course];
         let (tenant, campaign) = (&*course.flow.tenant, &*course.flow.campaign);
-        let site = ScopeName::Site(self.sites[course.site].key.name());
+        let site = ScopeName::Site(self.sites[course.site].key().name());
         let scopes = [site, ScopeName::Tenant(tenant), ScopeName::Campaign { tenant, campaign }];
         self.cancels.reach_by_name(scopes.into_iter(), entry.message)
     }
