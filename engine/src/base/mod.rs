@@ -5,6 +5,7 @@ pub mod bounded;
 pub mod cell;
 pub mod checksum;
 pub mod gcra;
+pub mod index;
 pub mod map;
 pub mod pattern;
 pub mod planted;

@@ -72,7 +72,7 @@ impl Router {
     /// Where mail for `domain` goes, now that the resolver has answered what [`Router::ask`] asked.
     #[must_use]
     pub fn target(&self, domain: &str, answer: &Answer, now: Mono, prng: &mut Prng) -> Target {
-        let target = match (self.next_hop(domain), &answer.result) {
+        let mut target = match (self.next_hop(domain), &answer.result) {
             (Some(NextHop::Address(to)), _) => return self.explicit(*to),
             (Some(NextHop::Host(name, port)), Ok(hosts)) => self.via_host(name, *port, hosts),
             (Some(NextHop::Host(name, port)), Err(failure)) => {
@@ -81,8 +81,11 @@ impl Router {
             (None, Ok(hosts)) => self.via_mx(domain, hosts, prng),
             (None, Err(failure)) => hopeless(domain, no_hosts(domain, failure)),
         };
-        let fresh = match target.way {
-            Way::Hosts(_) => answer.ttl.clamp(FRESH_MIN, FRESH_MAX),
+        let fresh = match &mut target.way {
+            Way::Hosts(hosts) => {
+                trim(hosts);
+                answer.ttl.clamp(FRESH_MIN, FRESH_MAX)
+            }
             // Mail waits for it: asked again as soon as the resolver would ask.
             Way::Deferred(_) => answer.ttl.min(FAILURE_FRESH),
             Way::Failed(_) => FAILURE_FRESH,
@@ -208,6 +211,12 @@ fn in_order_of_trial<'a>(found: &'a [ResolvedHost], prng: &mut Prng) -> Vec<&'a 
     hosts.sort_by_key(|host| host.preference);
     hosts.truncate(HOSTS_MAX);
     hosts
+}
+
+/// Every shard remembers the targets of its domains for a while: no room for hosts that will not come.
+fn trim(hosts: &mut Vec<MailHost>) {
+    hosts.iter_mut().for_each(|host| host.addresses.shrink_to_fit());
+    hosts.shrink_to_fit();
 }
 
 /// Names, sorted, joined by commas: domains with the same hosts are one site.

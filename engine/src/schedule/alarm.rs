@@ -27,14 +27,13 @@ pub(super) enum Kind {
     Linger,
 }
 
-/// One timer. It counts only if its site still has it armed for this very moment: timers cannot
-/// be taken off the wheel.
+/// One timer. It counts only if its site has it armed for now, or before: timers cannot be taken off
+/// the wheel.
 #[derive(Debug)]
 pub(super) struct Alarm {
     site: u32,
     serial: u32,
     kind: Kind,
-    at: Mono,
 }
 
 impl Scheduler {
@@ -48,13 +47,13 @@ impl Scheduler {
         }
         if at < *armed {
             *armed = at;
-            self.wheel.insert(at, Alarm { site: number, serial, kind, at });
+            self.wheel.insert(at, Alarm { site: number, serial, kind });
         }
     }
 
     pub(super) fn ring(&mut self, now: Now, alarm: &Alarm) {
-        let Alarm { site: number, serial, kind, at } = *alarm;
-        if !self.sites.current(number, serial).is_some_and(|site| disarm(site, kind, at)) {
+        let Alarm { site: number, serial, kind } = *alarm;
+        if !self.sites.current(number, serial).is_some_and(|site| disarm(site, kind, now.mono)) {
             return;
         }
         self.wakes += 1;
@@ -121,10 +120,10 @@ impl Scheduler {
     }
 }
 
-/// Whether the alarm was set for this moment; it no longer is.
-fn disarm(site: &mut Site, kind: Kind, at: Mono) -> bool {
+/// Whether the alarm was set for a moment that has come; it no longer is.
+fn disarm(site: &mut Site, kind: Kind, now: Mono) -> bool {
     match site.armed(kind) {
-        Some(armed) if *armed == at => {
+        Some(armed) if *armed <= now => {
             *armed = Mono::NEVER;
             true
         }

@@ -21,7 +21,6 @@ use crate::model::admin::{
 };
 use crate::model::flow::MailClass;
 use crate::model::hold::Scope;
-use crate::model::outcome::Reply;
 
 /// Leases looked through for one delivery: a fraction of a millisecond. With more, a delivery that is
 /// on a connection is told as one that is ready.
@@ -39,7 +38,7 @@ impl Scheduler {
             sites.push((amounts.waiting() + amounts.in_flight, site));
         }
         let left_out = first_sorted(&mut sites, most, |(one, a), (other, b)| {
-            other.cmp(one).then_with(|| a.key.cmp(&b.key))
+            other.cmp(one).then_with(|| a.key().cmp(b.key()))
         });
         let line = |(_, site): &(u64, &Site)| self.site_line(now, site);
         SiteList { sites: sites.iter().map(line).collect(), left_out, total }
@@ -47,7 +46,7 @@ impl Scheduler {
 
     fn site_line(&self, now: Now, site: &Site) -> SiteLine {
         SiteLine {
-            site: site.key.name().to_owned(),
+            site: site.key().name().to_owned(),
             amounts: amounts_of(site),
             connections: site.in_use,
             connections_max: connections_max(site),
@@ -74,7 +73,7 @@ impl Scheduler {
     fn describe(&self, now: Now, site: &Site) -> SiteReport {
         let paths = site.paths.iter().take(PATHS_MAX);
         SiteReport {
-            site: site.key.name().to_owned(),
+            site: site.key().name().to_owned(),
             shard: self.shard.0,
             amounts: amounts_of(site),
             provider: site.provider.as_deref().map(str::to_owned),
@@ -83,7 +82,7 @@ impl Scheduler {
             origin: super::binding::origin_of(&site.pace.settings.limits_from.connections),
             waits_for: self.site_binding(now, site),
             next_try_seconds: self.next_try(now, site).map(|at| seconds(now, at)),
-            last_reply: site.last_reply.as_ref().map(Reply::to_string),
+            last_reply: site.last_reply.as_ref().map(|reply| reply.to_string()),
             paths: paths.map(|path| self.describe_path(now, site, path)).collect(),
         }
     }
@@ -152,7 +151,7 @@ impl Scheduler {
         let branch = site.capped.filter(|branch| self.order.is_capped(*branch))?;
         let branch = &self.order.branches[branch as usize];
         let is_here = site.trunks.contains(&branch.trunk);
-        is_here.then(|| self.tenant_binding(&branch.tenant)).flatten()
+        is_here.then(|| self.tenant_binding(branch.tenant())).flatten()
     }
 
     /// Mail by class, tenant and campaign.
@@ -206,7 +205,7 @@ impl Scheduler {
             in_flight: is_searched && self.leases.carry(wanted.message),
             amounts: course.amounts(),
             binding: held.or_else(|| self.site_binding(now, site)),
-            last_reply: site.last_reply.as_ref().map(Reply::to_string),
+            last_reply: site.last_reply.as_ref().map(|reply| reply.to_string()),
         })
     }
 
@@ -215,7 +214,7 @@ impl Scheduler {
         let leaf = &self.order.leaves[course.leaf as usize];
         let branch = &self.order.branches[leaf.branch as usize];
         if branch.blocked == Blocked::Capped {
-            return self.tenant_binding(&branch.tenant);
+            return self.tenant_binding(branch.tenant());
         }
         if leaf.blocked != Blocked::Held && branch.blocked != Blocked::Held {
             return None;

@@ -175,7 +175,7 @@ impl Scheduler {
     /// Refused, its mail at this site stands in no line until there is room.
     pub(super) fn admit_tenant(&mut self, now: Now, leaf: u32, bytes: u32) -> Option<Held> {
         let branch = self.order.leaves[leaf as usize].branch;
-        let tenant = self.roster.tenant(&self.order.branches[branch as usize].tenant);
+        let tenant = self.roster.tenant(self.order.branches[branch as usize].tenant());
         let Some(cell) = tenant.and_then(|tenant| tenant.cell.clone()) else {
             return Some(Held::default());
         };

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::entry::Wait;
 use super::list::NONE;
-use crate::base::map::Map;
+use crate::base::index::Index;
 use crate::model::admin::Amounts;
 use crate::model::flow::Flow;
 
@@ -48,8 +48,8 @@ impl Waits {
 }
 
 impl Course {
-    fn name(&self) -> Name {
-        (self.site, Arc::clone(&self.domain), Arc::clone(&self.flow))
+    fn name(&self) -> Name<'_> {
+        (self.site, &self.domain, &self.flow)
     }
 
     /// Deliveries of it that somebody still wants, by where they are.
@@ -64,27 +64,26 @@ impl Course {
 }
 
 /// What names a course.
-type Name = (u32, Arc<str>, Arc<Flow>);
+type Name<'a> = (u32, &'a str, &'a Flow);
 
 /// All courses that have a delivery here.
 #[derive(Debug, Default)]
 pub(super) struct Courses {
     courses: Slab<Course>,
-    numbers: Map<Name, u32>,
+    numbers: Index,
 }
 
 impl Courses {
     /// The number of a domain's flow at a site, if it has deliveries there.
-    pub(super) fn find(&self, site: u32, domain: &Arc<str>, flow: &Arc<Flow>) -> Option<u32> {
-        self.numbers.get(&(site, Arc::clone(domain), Arc::clone(flow))).copied()
+    pub(super) fn find(&self, site: u32, domain: &str, flow: &Flow) -> Option<u32> {
+        self.numbers.find(&(site, domain, flow), |number| self[number].name())
     }
 
     /// A number for one new at its site.
     pub(super) fn add(&mut self, course: Course) -> u32 {
-        let name = course.name();
         let number = u32::try_from(self.courses.insert(course)).unwrap_or(NONE);
         assert!(number != NONE, "courses are fewer than deliveries");
-        self.numbers.insert(name, number);
+        self.numbers.insert(number, |number| self.courses[number as usize].name());
         number
     }
 
@@ -106,14 +105,12 @@ impl Courses {
 
     /// Takes a course its name: what comes for it from now on gets a new one.
     pub(super) fn retire(&mut self, number: u32) {
-        // Where it was retired before, the name may be another's by now.
-        if !self.is_retired(number) {
-            self.numbers.remove(&self.courses[number as usize].name());
-        }
+        self.numbers.remove(&self.courses[number as usize].name(), number);
     }
 
     pub(super) fn is_retired(&self, number: u32) -> bool {
-        self.numbers.get(&self.courses[number as usize].name()) != Some(&number)
+        let Course { site, domain, flow, .. } = &self[number];
+        self.find(*site, domain, flow) != Some(number)
     }
 
     /// All of them, for the rare questions that may look at all: a reload, an operator's hold.

@@ -284,7 +284,7 @@ impl Scheduler {
         }
         let site = &self.sites[number];
         let ceiling = site.pace.settings.connections;
-        let learned = self.remembered.take(&(site.key.clone(), source));
+        let learned = self.remembered.take(&(site.key().clone(), source));
         let control = match &learned {
             Some(learned) => Control::resume(now, learned, ceiling, &site.pace.control),
             None => Control::new(now.mono, ceiling, &site.pace.control),
@@ -366,7 +366,7 @@ impl Scheduler {
         };
         // While it stands in line: what leaves the line by being given still pays.
         self.order.charge(leaf, self.entries[id].cost());
-        let flight = Flight { given: now.mono, held, counted, ..self.remove(now, id) };
+        let flight = Flight { given: now.mono, held, counted, ..self.remove(id) };
         let delivery = flight.delivery.clone();
         let path = self.leases[lease].path;
         self.leases[lease].give(flight);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use super::control::{Door, Seen, Signal, Stage};
-use super::feedback::signal_for;
+use super::feedback::{At, signal_for};
 use super::permit::Lease;
 use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
@@ -36,8 +36,20 @@ impl Scheduler {
         let held = std::mem::take(&mut lease.held);
         self.release(held);
         self.judge_end(now, &lease, why);
+        self.rest_if_unused(now, (number, path));
         self.note_if_empty(now, number);
         self.dispatch(now, number);
+    }
+
+    /// A path without a connection and without mail that could go needs no estimates of how busy it is,
+    /// and no counters of rules whose time is over.
+    fn rest_if_unused(&mut self, now: Now, (number, path): At) {
+        let site = &mut self.sites[number];
+        if site.ready == 0 && site.path(path).in_use == 0 {
+            let path = site.path(path);
+            path.control.handle_rest(now.mono);
+            path.counters.forget_old(now.mono);
+        }
     }
 
     fn judge_end(&mut self, now: Now, lease: &Lease, why: LeaseEnd) {
@@ -109,7 +121,7 @@ impl Scheduler {
         self.sites[lease.site].note_complaint(reply.clone());
         self.learn(now, at, Seen { signal, ..connecting(lease) });
         if is_news && let Some(id) = self.next_from(lease.site, source) {
-            let flight = self.remove(now, id);
+            let flight = self.remove(id);
             self.charge(now, flight, reply);
         }
     }

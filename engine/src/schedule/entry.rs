@@ -31,7 +31,7 @@ pub(super) enum Wait {
     Ready(Option<u32>),
     /// In the FIFO of its attempt and jitter lane.
     Retry(Tick),
-    /// Deferred before a restart: in a bucket of its due time.
+    /// Deferred before a restart, due at any time.
     Restored(Tick),
 }
 
@@ -114,6 +114,11 @@ impl Entry {
             Wait::Retry(tick) | Wait::Restored(tick) => Some(tick.moment(now)),
             Wait::Ready(_) => None,
         }
+    }
+
+    /// The same in ticks, of one that is known to be deferred.
+    pub(super) fn tick(&self) -> Tick {
+        Tick(self.wait & VALUE_MASK)
     }
 
     /// Of its record and of the pieces of its body.

@@ -13,18 +13,23 @@ use crate::model::delivery::Delivery;
 use crate::model::note::Words;
 use crate::model::outcome::{Enhanced, Outcome, Reply};
 
-/// Width of buckets that end far off; the failure comes up to this much late.
-const COARSE: Duration = Duration::from_secs(60);
-/// Width of buckets that end soon, for settings that give up after minutes.
+/// Width of buckets that end within an hour, within a day, and later: the failure comes up to this much
+/// late, and a site whose mail trickled in has so few of them.
 const FINE: Duration = Duration::from_secs(1);
-/// What "soon" is.
-const FINE_REACH: Duration = Duration::from_secs(3600);
+const COARSE: Duration = Duration::from_secs(60);
+const COARSEST: Duration = Duration::from_secs(5 * 60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Deliveries failed in one alarm; the rest follow a tick later.
 const EXPIRIES_PER_ALARM: usize = 256;
 
 /// The bucket of a delivery that expires at `at`.
 pub(super) fn expiry_bucket(now: Now, at: Wall) -> u32 {
-    let width = if at.since(now.wall) <= FINE_REACH { FINE } else { COARSE };
+    let width = match at.since(now.wall) {
+        left if left <= HOUR => FINE,
+        left if left <= DAY => COARSE,
+        _ => COARSEST,
+    };
     bucket_end(now.mono_at(at), width)
 }
 
@@ -48,7 +53,7 @@ impl Scheduler {
     pub(super) fn expire_due(&mut self, now: Now, number: u32) {
         for _ in 0..EXPIRIES_PER_ALARM {
             let Some(id) = self.sites[number].expiry.front_due(now.mono) else { break };
-            let flight = self.remove(now, id);
+            let flight = self.remove(id);
             self.fail_expired(now, flight);
         }
         self.arm_expiry(number);
@@ -62,7 +67,7 @@ impl Scheduler {
         }
         let Flight { delivery, course, .. } = flight;
         let site = &self.sites[self.courses[course].site];
-        let reply = expired(site.complaint.as_ref());
+        let reply = expired(site.complaint.as_deref());
         let outcome = whole(&delivery, delivery.attempts, Outcome::Failed { reply });
         self.settle_in(Words::OnRecord, delivery, vec![outcome], None);
         self.let_go(now, course);

@@ -56,7 +56,7 @@ impl Scheduler {
 
     fn view(&self, now: Now, site: &Site) -> SiteView {
         SiteView {
-            site: site.key.clone(),
+            site: site.key().clone(),
             ready: site.ready,
             deferred: site.deferred,
             in_flight: site.in_flight,
@@ -64,7 +64,7 @@ impl Scheduler {
             connections_max: site.pace.settings.connections,
             bound_by: (*site.pace.bound_by).into(),
             waits_for: self.waits_for(now, site),
-            last_reply: site.last_reply.clone(),
+            last_reply: site.last_reply.as_deref().cloned(),
         }
     }
 
@@ -108,7 +108,7 @@ impl Scheduler {
     }
 
     pub(super) fn next_try(&self, now: Now, site: &Site) -> Option<Mono> {
-        let fifos = site.fifos.heads().filter_map(|id| self.entries[id].due(now.mono));
-        fifos.chain(site.restored.next()).min()
+        let heads = site.fifos.heads().chain(site.restored.first());
+        heads.filter_map(|id| self.entries[id].due(now.mono)).min()
     }
 }

@@ -10,7 +10,6 @@ use super::{Action, Scheduler};
 use crate::base::map::stable_hash;
 use crate::base::time::{Mono, Now};
 use crate::model::note::{Cause, Phases};
-use crate::model::outcome::Reply;
 use crate::shard::Fact;
 
 /// A path of a site, by its number there.
@@ -84,20 +83,20 @@ impl Scheduler {
     fn site_closed(&self, now: Now, (number, _): At, until: Mono) -> Fact {
         let site = &self.sites[number];
         Fact::SiteClosed {
-            site: site.key.name().into(),
-            cause: site.last_reply.iter().map(Reply::to_string).collect(),
+            site: site.key().name().into(),
+            cause: site.last_reply.iter().map(|reply| reply.to_string()).collect(),
             seconds: until.since(now.mono).as_secs(),
         }
     }
 
     fn site_opened(&self, (number, _): At) -> Fact {
-        Fact::SiteOpened { site: self.sites[number].key.name().into() }
+        Fact::SiteOpened { site: self.sites[number].key().name().into() }
     }
 
     pub(super) fn site_paced(&self, (number, path): At, change: Box<str>) -> Fact {
         let site = &self.sites[number];
         let source = self.roster.source_at(site.paths[usize::from(path)].source);
-        Fact::SitePaced { site: site.key.name().into(), source: (*source.name).into(), change }
+        Fact::SitePaced { site: site.key().name().into(), source: (*source.name).into(), change }
     }
 
     /// When a path changes by itself: its door, or an effect of a rule that ends.

@@ -171,9 +171,9 @@ impl Scheduler {
         }
         let (branch, campaign) = {
             let leaf = &self.order.leaves[leaf as usize];
-            (leaf.branch, leaf.campaign.as_ref().into())
+            (leaf.branch, leaf.campaign().into())
         };
-        let tenant: Box<str> = self.order.branches[branch as usize].tenant.as_ref().into();
+        let tenant: Box<str> = self.order.branches[branch as usize].tenant().into();
         if self.holds.get(&Scope::Tenant(tenant.clone())).is_some() {
             self.order.block_branch(branch, Blocked::Held);
         }
@@ -188,7 +188,7 @@ impl Scheduler {
             return None;
         }
         let source = &self.roster.source_at(source).name;
-        let scopes = [Scope::Site(site.key.name().into()), Scope::Source((**source).into())];
+        let scopes = [Scope::Site(site.key().name().into()), Scope::Source((**source).into())];
         let hold = scopes.iter().find_map(|scope| self.holds.get(scope))?;
         Some(Hindrance::Held { by: hold.by.clone(), until: hold.until })
     }

@@ -1,5 +1,7 @@
 //! What became of an attempt, and what it says about the path it went by.
 
+use std::sync::Arc;
+
 use super::Scheduler;
 use super::control::{Seen, Signal, Stage};
 use super::feedback::{At, signal_for};
@@ -92,7 +94,7 @@ impl Scheduler {
             signal => signal,
         };
         if let Some(deferred) = telling.filter(|one| one.class == Class::Deferred) {
-            self.sites[at.0].last_reply = Some(deferred.reply.clone());
+            self.sites[at.0].last_reply = Some(Arc::new(deferred.reply.clone()));
         }
         // What a complaint says as well is heard once.
         if complaint.as_ref().is_none_or(|complaint| signal_for(complaint.cause) != signal) {

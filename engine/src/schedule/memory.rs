@@ -103,7 +103,7 @@ fn is_of(learned: &Map<Name, (u64, Learned)>, number: u64, name: &Name) -> bool 
 impl Scheduler {
     /// Lets what rules did at a site before a restart bind its first connection.
     pub(super) fn resume_effects(&mut self, now: Now, number: u32) {
-        let key = self.sites[number].key.clone();
+        let key = self.sites[number].key().clone();
         for (source, effects) in self.remembered.take_effects(&key) {
             let at = self.path_from(now, number, source);
             let path = self.sites[number].path(at);
@@ -119,7 +119,8 @@ impl Scheduler {
         for at in 0..self.sites[number].paths.len() {
             let site = &self.sites[number];
             let path = &site.paths[at];
-            let (name, learned) = ((site.key.clone(), path.source), path.control.learned(now.wall));
+            let (name, learned) =
+                ((site.key().clone(), path.source), path.control.learned(now.wall));
             if let Some((site, source)) = self.remembered.keep(name, learned) {
                 self.forget_learned(&site, source);
             }

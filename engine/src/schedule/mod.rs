@@ -1,7 +1,7 @@
 //! What next, and when: the owner's side of the destination scheduler of one shard.
 //!
-//! A delivery waits in exactly one queue of its site: ready, in a retry FIFO, or in a bucket it
-//! was restored to. It leaves by a lease, by its due time ([`Action::Relocate`]) or by expiry.
+//! A delivery waits in exactly one queue of its site: ready, in a retry FIFO, or, restored, by its
+//! due time. It leaves by a lease, by its due time ([`Action::Relocate`]) or by expiry.
 //! ```text
 //! parcel -> queue.rs -> dispatch.rs (permit.rs) -> work        done -> settle.rs -> settlement
 //!             limits.rs, pacing.rs, caps.rs, hold.rs: whether; retry.rs, expiry.rs: when;
@@ -17,6 +17,7 @@ mod caps;
 mod control;
 mod course;
 mod dispatch;
+mod due;
 mod durable;
 mod ended;
 mod entry;
@@ -80,7 +81,7 @@ use memory::Remembered;
 use order::Order;
 use pacing::PaceAlarms;
 use permit::{Flight, Leases};
-use policy::{Pace, Policies};
+use policy::Policies;
 use record::Records;
 use roster::Roster;
 use rules::Rules;
@@ -386,8 +387,7 @@ impl Scheduler {
         }
         let provider = self.policies.provider_of(target, domain);
         let policy = &self.policies[self.policies.of(domain, provider.as_deref())];
-        let pace = Pace::new(Arc::clone(&policy.settings), Arc::clone(&policy.name));
-        let number = self.sites.add(Arc::clone(target), pace, provider);
+        let number = self.sites.add(Arc::clone(target), policy.pace(), provider);
         self.resume_effects(now, number);
         number
     }

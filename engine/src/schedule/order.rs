@@ -10,12 +10,13 @@
 use std::sync::Arc;
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::entry::Entries;
 use super::fair::{Seat, Turns};
 use super::list::{List, NONE};
 use super::roster::Roster;
-use crate::base::map::Map;
+use crate::base::index::Index;
 use crate::base::planted::{Bug, planted};
 use crate::model::connection::ShardId;
 use crate::model::flow::{Flow, MailClass};
@@ -49,8 +50,8 @@ pub(super) struct Trunk {
 #[derive(Debug)]
 pub(super) struct Branch {
     pub(super) trunk: u32,
-    class: usize,
-    pub(super) tenant: Arc<str>,
+    /// The one it was made for; its tenant's name is that of all.
+    flow: Arc<Flow>,
     weight: u16,
     seat: Seat,
     campaigns: Turns,
@@ -62,9 +63,10 @@ pub(super) struct Branch {
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) branch: u32,
-    pub(super) campaign: Arc<str>,
+    /// The one it was made for; its campaign's name is that of all.
+    flow: Arc<Flow>,
     seat: Seat,
-    by_home: Vec<List>,
+    by_home: SmallVec<[List; 1]>,
     pub(super) ready: u32,
     courses: u32,
     pub(super) blocked: Blocked,
@@ -81,14 +83,39 @@ pub(super) enum Blocked {
     Capped,
 }
 
+impl Branch {
+    pub(super) fn tenant(&self) -> &str {
+        &self.flow.tenant
+    }
+
+    fn class(&self) -> usize {
+        class_index(self.flow.class)
+    }
+
+    /// Which trunk's, of which class, of whom.
+    fn name(&self) -> (u32, MailClass, &str) {
+        (self.trunk, self.flow.class, self.tenant())
+    }
+}
+
+impl Leaf {
+    pub(super) fn campaign(&self) -> &str {
+        &self.flow.campaign
+    }
+
+    fn name(&self) -> (u32, &str) {
+        (self.branch, self.campaign())
+    }
+}
+
 /// All trunks, branches and leaves of one owner.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) trunks: Slab<Trunk>,
     pub(super) branches: Slab<Branch>,
     pub(super) leaves: Slab<Leaf>,
-    branch_numbers: Map<(u32, MailClass, Arc<str>), u32>,
-    leaf_numbers: Map<(u32, Arc<str>), u32>,
+    branch_numbers: Index,
+    leaf_numbers: Index,
     /// Share of bulk mail while transactional mail waits, in percent.
     bulk_floor: u32,
 }
@@ -110,8 +137,8 @@ impl Order {
             trunks: Slab::new(),
             branches: Slab::new(),
             leaves: Slab::new(),
-            branch_numbers: Map::default(),
-            leaf_numbers: Map::default(),
+            branch_numbers: Index::default(),
+            leaf_numbers: Index::default(),
             bulk_floor: settings.bulk_floor_percent.into(),
         }
     }
@@ -119,7 +146,7 @@ impl Order {
     pub(super) fn handle_settings(&mut self, settings: &OrderSettings, roster: &Roster) {
         self.bulk_floor = settings.bulk_floor_percent.into();
         for (_, branch) in &mut self.branches {
-            branch.weight = roster.weight_of(&branch.tenant);
+            branch.weight = roster.weight_of(branch.tenant());
         }
     }
 
@@ -130,46 +157,45 @@ impl Order {
     }
 
     /// The leaf of a flow, one course more.
-    pub(super) fn hold_leaf(&mut self, trunk: u32, flow: &Flow, weight: u16) -> u32 {
+    pub(super) fn hold_leaf(&mut self, trunk: u32, flow: &Arc<Flow>, weight: u16) -> u32 {
         let branch = self.branch_for(trunk, flow, weight);
-        let campaign: Arc<str> = (*flow.campaign).into();
-        let key = (branch, campaign);
-        if let Some(leaf) = self.leaf_numbers.get(&key) {
-            self.leaves[*leaf as usize].courses += 1;
-            return *leaf;
+        let name = (branch, &*flow.campaign);
+        let known = self.leaf_numbers.find(&name, |leaf| self.leaves[leaf as usize].name());
+        if let Some(leaf) = known {
+            self.leaves[leaf as usize].courses += 1;
+            return leaf;
         }
         self.branches[branch as usize].leaves += 1;
         let leaf = number(self.leaves.insert(Leaf {
             branch,
-            campaign: Arc::clone(&key.1),
+            flow: Arc::clone(flow),
             seat: Seat::default(),
-            by_home: Vec::new(),
+            by_home: SmallVec::new(),
             ready: 0,
             courses: 1,
             blocked: Blocked::No,
         }));
-        self.leaf_numbers.insert(key, leaf);
+        self.leaf_numbers.insert(leaf, |leaf| self.leaves[leaf as usize].name());
         leaf
     }
 
-    fn branch_for(&mut self, trunk: u32, flow: &Flow, weight: u16) -> u32 {
-        let tenant: Arc<str> = (*flow.tenant).into();
-        let key = (trunk, flow.class, tenant);
-        if let Some(branch) = self.branch_numbers.get(&key) {
-            return *branch;
+    fn branch_for(&mut self, trunk: u32, flow: &Arc<Flow>, weight: u16) -> u32 {
+        let name = (trunk, flow.class, &*flow.tenant);
+        let known = self.branch_numbers.find(&name, |one| self.branches[one as usize].name());
+        if let Some(branch) = known {
+            return branch;
         }
         self.trunks[trunk as usize].branches += 1;
         let branch = number(self.branches.insert(Branch {
             trunk,
-            class: class_index(flow.class),
-            tenant: Arc::clone(&key.2),
+            flow: Arc::clone(flow),
             weight,
             seat: Seat::default(),
             campaigns: Turns::default(),
             leaves: 0,
             blocked: Blocked::No,
         }));
-        self.branch_numbers.insert(key, branch);
+        self.branch_numbers.insert(branch, |one| self.branches[one as usize].name());
         branch
     }
 
@@ -181,17 +207,18 @@ impl Order {
             return None;
         }
         let gone = self.leaves.remove(leaf as usize);
-        self.leaf_numbers.remove(&(gone.branch, gone.campaign));
+        self.leaf_numbers.remove(&gone.name(), leaf);
         let branch = &mut self.branches[gone.branch as usize];
         branch.leaves -= 1;
         if branch.leaves > 0 {
             return None;
         }
-        let Branch { trunk, class, tenant, .. } = self.branches.remove(gone.branch as usize);
-        self.branch_numbers.remove(&(trunk, class_of(class), tenant));
-        let trunk_left = &mut self.trunks[trunk as usize];
-        trunk_left.branches -= 1;
-        (trunk_left.branches == 0).then_some(trunk)
+        let number = gone.branch;
+        let gone = self.branches.remove(number as usize);
+        self.branch_numbers.remove(&gone.name(), number);
+        let trunk = &mut self.trunks[gone.trunk as usize];
+        trunk.branches -= 1;
+        (trunk.branches == 0).then_some(gone.trunk)
     }
 
     pub(super) fn remove_trunk(&mut self, trunk: u32) {
@@ -268,7 +295,7 @@ impl Order {
     }
 
     pub(super) fn block_tenant(&mut self, tenant: &str, blocked: Blocked) {
-        let of_tenant = self.branches.iter().filter(|(_, branch)| *branch.tenant == *tenant);
+        let of_tenant = self.branches.iter().filter(|(_, branch)| branch.tenant() == tenant);
         let numbers: Vec<u32> = of_tenant.map(|(key, _)| number(key)).collect();
         for branch in numbers {
             self.block_branch(branch, blocked);
@@ -277,7 +304,7 @@ impl Order {
 
     pub(super) fn block_campaign(&mut self, tenant: &str, campaign: &str, blocked: Blocked) {
         let of_it = self.leaves.iter().filter(|(_, leaf)| {
-            *leaf.campaign == *campaign && *self.branches[leaf.branch as usize].tenant == *tenant
+            leaf.campaign() == campaign && self.branches[leaf.branch as usize].tenant() == tenant
         });
         let numbers: Vec<u32> = of_it.map(|(key, _)| number(key)).collect();
         for leaf in numbers {
@@ -300,7 +327,7 @@ impl Order {
 
     fn reseat_branch(&mut self, number: u32) {
         let branch = &mut self.branches[number as usize];
-        let turns = &mut self.trunks[branch.trunk as usize].classes[branch.class];
+        let turns = &mut self.trunks[branch.trunk as usize].classes[branch.class()];
         if !branch.campaigns.is_empty() && branch.blocked == Blocked::No {
             turns.join(number, &mut branch.seat);
         } else {
@@ -340,7 +367,7 @@ impl Order {
         let branch = &mut self.branches[branch_number as usize];
         branch.campaigns.charge(number, &mut leaf.seat, cost, 1);
         let trunk = &mut self.trunks[branch.trunk as usize];
-        let class = branch.class;
+        let class = branch.class();
         if !planted(Bug::TenantsNotInTurn) {
             trunk.classes[class].charge(branch_number, &mut branch.seat, cost, branch.weight);
         }
@@ -369,8 +396,4 @@ fn class_index(class: MailClass) -> usize {
         MailClass::Transactional => TRANSACTIONAL,
         MailClass::Bulk => BULK,
     }
-}
-
-fn class_of(index: usize) -> MailClass {
-    if index == TRANSACTIONAL { MailClass::Transactional } else { MailClass::Bulk }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::control::Control;
 use super::list::List;
 use super::rules::{Effects, RuleCounters};
@@ -48,7 +50,7 @@ pub(super) struct Path {
     pub(super) armed: Mono,
     pub(super) saved: Saved,
     /// By shard; as many as were needed so far.
-    lanes: Vec<Lane>,
+    lanes: SmallVec<[Lane; 1]>,
 }
 
 /// Leases of a path on one shard that could take work.
@@ -85,7 +87,7 @@ impl Path {
             day: None,
             armed: Mono::NEVER,
             saved: Saved::default(),
-            lanes: Vec::new(),
+            lanes: SmallVec::new(),
         }
     }
 

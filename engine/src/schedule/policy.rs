@@ -14,6 +14,7 @@ use crate::model::settings::{
 pub(super) struct Policy {
     pub(super) name: Arc<str>,
     pub(super) settings: Arc<SiteSettings>,
+    control: Arc<ControlSettings>,
 }
 
 /// All policies: the default first, then those of domains, sorted by name, then those of providers.
@@ -31,6 +32,7 @@ impl Policies {
         let own = |name: &str, settings: &SiteSettings| Policy {
             name: name.into(),
             settings: Arc::new(settings.clone()),
+            control: Arc::new(control_of(settings)),
         };
         let table = &settings.sites;
         let mut list = vec![own(DEFAULT_SITE, &table.default)];
@@ -98,7 +100,7 @@ impl std::ops::Index<usize> for Policies {
     }
 }
 
-/// What a site does, and under whose name it does so.
+/// What a site does, and under whose name it does so. Sites under the same policies share it.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     pub(super) settings: Arc<SiteSettings>,
@@ -107,17 +109,25 @@ pub(super) struct Pace {
     pub(super) control: Arc<ControlSettings>,
 }
 
-impl Pace {
-    pub(super) fn new(settings: Arc<SiteSettings>, bound_by: Arc<str>) -> Self {
-        let built_in = ControlSettings::default();
-        let control = ControlSettings {
-            start_window: settings.ramp.start,
-            floor: settings.ramp.floor,
-            retry_first: settings.retry.first().copied().unwrap_or(built_in.retry_first),
-            retry_last: settings.retry.last().copied().unwrap_or(built_in.retry_last),
-            ..built_in
-        };
-        Self { settings, bound_by, control: Arc::new(control) }
+impl Policy {
+    /// Of a site whose domains fall under nothing else.
+    pub(super) fn pace(&self) -> Pace {
+        Pace {
+            settings: Arc::clone(&self.settings),
+            bound_by: Arc::clone(&self.name),
+            control: Arc::clone(&self.control),
+        }
+    }
+}
+
+fn control_of(settings: &SiteSettings) -> ControlSettings {
+    let built_in = ControlSettings::default();
+    ControlSettings {
+        start_window: settings.ramp.start,
+        floor: settings.ramp.floor,
+        retry_first: settings.retry.first().copied().unwrap_or(built_in.retry_first),
+        retry_last: settings.retry.last().copied().unwrap_or(built_in.retry_last),
+        ..built_in
     }
 }
 
@@ -125,14 +135,17 @@ impl Pace {
 /// fewest messages on each, shortest idling, longest waits. Expiry stays each domain's own.
 pub(super) fn strictest<'a>(policies: impl Iterator<Item = &'a Policy> + Clone) -> Option<Pace> {
     let binding = policies.clone().min_by_key(|policy| policy.settings.connections)?;
-    let mut settings = Arc::clone(&binding.settings);
+    let mut pace = binding.pace();
     for policy in policies {
         let other = &policy.settings;
         if !Arc::ptr_eq(other, &binding.settings) {
-            tighten(Arc::make_mut(&mut settings), other);
+            tighten(Arc::make_mut(&mut pace.settings), other);
         }
     }
-    Some(Pace::new(settings, Arc::clone(&binding.name)))
+    if !Arc::ptr_eq(&pace.settings, &binding.settings) {
+        pace.control = Arc::new(control_of(&pace.settings));
+    }
+    Some(pace)
 }
 
 fn tighten(settings: &mut SiteSettings, other: &SiteSettings) {

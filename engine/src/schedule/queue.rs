@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Action;
 use super::Scheduler;
 use super::alarm::Kind;
-use super::bucket::bucket_end;
+use super::bucket::{bucket_end, moment};
 use super::entry::{Entry, Wait};
 use super::expiry::expiry_bucket;
 use super::permit::Flight;
@@ -17,7 +17,7 @@ use crate::model::flow::Flow;
 /// Deliveries that come due in one alarm; the rest follow a tick later, so that a herd does not
 /// hold up a turn.
 const RELEASES_PER_ALARM: usize = 256;
-/// Width of the buckets for deliveries deferred before a restart.
+/// Deliveries deferred before a restart are let go together with those due within the same time.
 const RESTORED_WIDTH: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Scheduler {
@@ -50,8 +50,8 @@ impl Scheduler {
         let retry = &site.pace.settings.retry;
         let wait = wait_after(retry, delivery.attempts, lane_of(delivery.message));
         let fifo = site.fifos.get_or_add(key);
-        let (tick, due) = Tick::at_or_after(now.mono.plus(wait).max(fifo.soonest()));
-        fifo.last = due;
+        let soonest = fifo.soonest(&self.entries, now.mono);
+        let (tick, due) = Tick::at_or_after(now.mono.plus(wait).max(soonest));
         site.deferred += 1;
         let id = self.insert(now, &flight, Wait::Retry(tick));
         let fifo = self.sites[number].fifos.get_or_add(key);
@@ -64,17 +64,16 @@ impl Scheduler {
     pub(super) fn restore(&mut self, now: Now, flight: &Flight, due: Mono) {
         let number = self.courses[flight.course].site;
         let due = due.min(now.mono.plus(super::tick::WAIT_MAX));
-        let (tick, moment) = Tick::at_or_after(due);
-        let end = bucket_end(moment, RESTORED_WIDTH);
+        let (tick, due) = Tick::at_or_after(due);
         let id = self.insert(now, flight, Wait::Restored(tick));
         let site = &mut self.sites[number];
         site.deferred += 1;
-        site.restored.add(&mut self.entries.queued(), end, id);
+        site.restored.add(&mut self.entries, id, due);
         self.arm_restored(now, number);
     }
 
     /// Takes an entry out of everything it is in.
-    pub(super) fn remove(&mut self, now: Now, id: u32) -> Flight {
+    pub(super) fn remove(&mut self, id: u32) -> Flight {
         let number = self.site_of(id);
         let site = &mut self.sites[number];
         let entry = &self.entries[id];
@@ -93,9 +92,8 @@ impl Scheduler {
                 site.fifos.drop_if_empty(key);
                 site.deferred -= 1;
             }
-            Wait::Restored(tick) => {
-                let end = bucket_end(tick.moment(now.mono), RESTORED_WIDTH);
-                site.restored.remove(&mut self.entries.queued(), end, id);
+            Wait::Restored(_) => {
+                site.restored.remove(&mut self.entries, id);
                 site.deferred -= 1;
             }
         }
@@ -118,10 +116,10 @@ impl Scheduler {
 
     pub(super) fn release_restored(&mut self, now: Now, number: u32) {
         for _ in 0..RELEASES_PER_ALARM {
-            let site = &mut self.sites[number];
-            let due = now.mono.max(site.restored_flushed_to);
-            let Some(id) = site.restored.front_due(due) else {
-                site.restored_flushed_to = Mono::default();
+            let let_go_to = now.mono.max(self.sites[number].restored_flushed_to);
+            let first = self.first_restored(now, number).filter(|(_, due)| *due <= let_go_to);
+            let Some((id, _)) = first else {
+                self.sites[number].restored_flushed_to = Mono::default();
                 break;
             };
             self.relocate(now, id, None);
@@ -141,13 +139,13 @@ impl Scheduler {
     /// The first of a FIFO, when it is due, and up to when all are let go early.
     fn first_due(&mut self, now: Now, number: u32, key: FifoKey) -> Option<(u32, Mono, Mono)> {
         let fifo = self.sites[number].fifos.get(key)?;
-        let (id, flushed_to) = (fifo.list.front()?, fifo.flushed_to);
+        let (id, flushed_to) = (fifo.list.front()?, fifo.flushed_to());
         Some((id, self.entries[id].due(now.mono)?, flushed_to))
     }
 
     /// Its route may lead elsewhere by now. `due`: not to be tried before.
     pub(super) fn relocate(&mut self, now: Now, id: u32, due: Option<Mono>) {
-        let flight = self.remove(now, id);
+        let flight = self.remove(id);
         if self.courses[flight.course].is_cancelled {
             return self.drop_cancelled(now, flight);
         }
@@ -161,11 +159,17 @@ impl Scheduler {
         self.actions.push_back(Action::Relocate { domain, flow, delivery, due });
     }
 
+    /// The first of those deferred before a restart, and when it is due.
+    fn first_restored(&self, now: Now, number: u32) -> Option<(u32, Mono)> {
+        let id = self.sites[number].restored.first()?;
+        Some((id, self.entries[id].due(now.mono)?))
+    }
+
     pub(super) fn arm_restored(&mut self, now: Now, number: u32) {
-        let site = &self.sites[number];
-        if let Some(next) = site.restored.next() {
-            let is_flushed = next <= site.restored_flushed_to;
-            self.arm(number, Kind::Restored, if is_flushed { now.mono } else { next });
+        if let Some((_, due)) = self.first_restored(now, number) {
+            let is_flushed = due <= self.sites[number].restored_flushed_to;
+            let together = moment(bucket_end(due, RESTORED_WIDTH));
+            self.arm(number, Kind::Restored, if is_flushed { now.mono } else { together });
         }
     }
 

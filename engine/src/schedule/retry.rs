@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::entry::Entries;
 use super::list::List;
 use super::tick::WAIT_MAX;
 use crate::base::map::stable_hash;
@@ -26,29 +27,49 @@ pub(super) struct FifoKey(u16);
 /// Deliveries that wait equally long; the first is due first.
 #[derive(Debug)]
 pub(super) struct Fifo {
+    key: FifoKey,
     pub(super) list: List,
-    /// When the last one is due: a newcomer is never due before it, even if a reload has made the
-    /// waits shorter.
-    pub(super) last: Mono,
     /// When its alarm rings.
     pub(super) armed: Mono,
-    /// What is due up to then is let go at once: an operator asked for it.
-    pub(super) flushed_to: Mono,
+    /// Takes a pointer until an operator flushes it.
+    flushed: Option<Box<Flushed>>,
+}
+
+/// What an operator did not want to wait for.
+#[derive(Debug, Default)]
+struct Flushed {
+    /// What is due up to then is let go at once.
+    to: Mono,
     /// What is due up to then was here when a part of the mail was flushed, whatever reloads did to the
     /// waits.
-    pub(super) swept_to: Mono,
+    swept_to: Mono,
 }
 
 impl Fifo {
-    /// When one may be due at the soonest: not before those in front, and not with those that are let go.
-    pub(super) fn soonest(&self) -> Mono {
-        self.last.max(self.flushed_to.max(self.swept_to).plus(Duration::from_nanos(1)))
+    /// When one may be due at the soonest: not before those in front, even if a reload has made the
+    /// waits shorter, and not with those that are let go.
+    pub(super) fn soonest(&self, entries: &Entries, now: Mono) -> Mono {
+        let flushed = self.flushed_to().max(self.swept_to()).plus(Duration::from_nanos(1));
+        self.last(entries, now).max(flushed)
+    }
+
+    pub(super) fn flushed_to(&self) -> Mono {
+        self.flushed.as_ref().map_or_else(Mono::default, |flushed| flushed.to)
+    }
+
+    pub(super) fn swept_to(&self) -> Mono {
+        self.flushed.as_ref().map_or_else(Mono::default, |flushed| flushed.swept_to)
+    }
+
+    /// When the last one is due.
+    fn last(&self, entries: &Entries, now: Mono) -> Mono {
+        self.list.back().and_then(|id| entries[id].due(now)).unwrap_or_default()
     }
 }
 
 /// The FIFOs of one site that hold something: few, sorted by key.
 #[derive(Debug, Default)]
-pub(super) struct Fifos(Vec<(FifoKey, Fifo)>);
+pub(super) struct Fifos(Vec<Fifo>);
 
 impl FifoKey {
     pub(super) fn new(message: MessageId, attempts: u16) -> Self {
@@ -60,44 +81,52 @@ impl FifoKey {
 
 impl Fifos {
     pub(super) fn get(&mut self, key: FifoKey) -> Option<&mut Fifo> {
-        let index = self.0.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-        Some(&mut self.0[index].1)
+        let index = self.find(key).ok()?;
+        Some(&mut self.0[index])
     }
 
     pub(super) fn get_or_add(&mut self, key: FifoKey) -> &mut Fifo {
-        let index = self.0.binary_search_by_key(&key, |(key, _)| *key).unwrap_or_else(|index| {
-            let (last, armed) = (Mono::default(), Mono::NEVER);
-            let (flushed_to, swept_to) = (Mono::default(), Mono::default());
-            let fifo = Fifo { list: List::EMPTY, last, armed, flushed_to, swept_to };
-            self.0.insert(index, (key, fifo));
+        let index = self.find(key).unwrap_or_else(|index| {
+            let fifo = Fifo { key, list: List::EMPTY, armed: Mono::NEVER, flushed: None };
+            self.0.insert(index, fifo);
             index
         });
-        &mut self.0[index].1
+        &mut self.0[index]
     }
 
     /// The first of each.
     pub(super) fn heads(&self) -> impl Iterator<Item = u32> {
-        self.0.iter().filter_map(|(_, fifo)| fifo.list.front())
+        self.0.iter().filter_map(|fifo| fifo.list.front())
     }
 
     /// Lets go of all that they hold; their keys.
-    pub(super) fn flush(&mut self) -> Vec<FifoKey> {
-        self.0.iter_mut().for_each(|(_, fifo)| fifo.flushed_to = fifo.last);
-        self.0.iter().map(|(key, _)| *key).collect()
+    pub(super) fn flush(&mut self, entries: &Entries, now: Mono) -> Vec<FifoKey> {
+        for fifo in &mut self.0 {
+            let last = fifo.last(entries, now);
+            fifo.flushed.get_or_insert_default().to = last;
+        }
+        self.0.iter().map(|fifo| fifo.key).collect()
     }
 
     /// Tells what they hold from what comes later, for a sweep.
-    pub(super) fn mark(&mut self) {
-        self.0.iter_mut().for_each(|(_, fifo)| fifo.swept_to = fifo.last);
+    pub(super) fn mark(&mut self, entries: &Entries, now: Mono) {
+        for fifo in &mut self.0 {
+            let last = fifo.last(entries, now);
+            fifo.flushed.get_or_insert_default().swept_to = last;
+        }
     }
 
     /// Forgets a FIFO that holds nothing.
     pub(super) fn drop_if_empty(&mut self, key: FifoKey) {
-        if let Ok(index) = self.0.binary_search_by_key(&key, |(key, _)| *key)
-            && self.0[index].1.list.is_empty()
+        if let Ok(index) = self.find(key)
+            && self.0[index].list.is_empty()
         {
             self.0.remove(index);
         }
+    }
+
+    fn find(&self, key: FifoKey) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&key, |fifo| fifo.key)
     }
 }
 

@@ -156,7 +156,7 @@ impl Scheduler {
         let place = Place {
             provider: site.provider.as_deref(),
             domain: &self.courses[course].domain,
-            site: &site.key,
+            site: &site.target.site,
             source: Some(source).filter(|name| !name.is_empty()),
         };
         (&self.rules, place, &mut path.counters)
@@ -238,7 +238,7 @@ impl Scheduler {
             Subject::Campaign => {
                 Scope::Campaign { tenant: flow.tenant.clone(), campaign: flow.campaign.clone() }
             }
-            Subject::Site => Scope::Site(self.sites[at.0].key.name().into()),
+            Subject::Site => Scope::Site(self.sites[at.0].key().name().into()),
             Subject::Source | Subject::Path => {
                 let source = self.sites[at.0].paths[usize::from(at.1)].source;
                 Scope::Source((*self.roster.source_at(source).name).into())

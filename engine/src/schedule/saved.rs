@@ -20,9 +20,9 @@ const SAVE_WAIT: Duration = Duration::from_secs(60);
 const MATTERS_PART: u32 = 10;
 
 /// What the disk knows of a path.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Saved {
-    pub(super) learned: Option<Learned>,
+    learned: Option<Box<Learned>>,
     /// When that was written, or looked at, last.
     looked_at: Mono,
     changed: bool,
@@ -34,7 +34,7 @@ pub(super) struct Saved {
 impl Saved {
     /// As a restart, or a site that was idle, left it.
     pub(super) fn of(learned: Option<Learned>) -> Self {
-        Self { learned, ..Self::default() }
+        Self { learned: learned.map(Box::new), ..Self::default() }
     }
 
     pub(super) fn has_effects(&mut self, now: Mono) {
@@ -76,13 +76,13 @@ impl Scheduler {
         let path = site.path(at);
         (path.saved.changed, path.saved.looked_at) = (false, now.mono);
         let learned = path.control.learned(now.wall);
-        if !matters(path.saved.learned.as_ref(), &learned, start_window) {
+        if !matters(path.saved.learned.as_deref(), &learned, start_window) {
             return;
         }
-        path.saved.learned = Some(learned);
+        path.saved.learned = Some(Box::new(learned));
         let source = path.source;
         let value = Learned { as_of: written, ..learned }.encode();
-        let key = self.path_key(&self.sites[number].key, source);
+        let key = self.path_key(self.sites[number].key(), source);
         self.actions.push_back(Action::Remember(StateItem::new(Topic::Learned, key, value)));
     }
 
@@ -101,7 +101,7 @@ impl Scheduler {
     pub(super) fn save_effects(&mut self, now: Now, (number, at): At) {
         let site = &self.sites[number];
         let path = &site.paths[usize::from(at)];
-        let key = self.effects_key(&site.key, path.source);
+        let key = self.effects_key(site.key(), path.source);
         let effects: Vec<&Effect> = path.effects.active(now.mono).collect();
         let item = match effects[..] {
             [] if path.saved.effects_at.is_none() => return,

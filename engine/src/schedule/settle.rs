@@ -1,5 +1,7 @@
 //! What a reply means for a delivery and for its message: outcomes on their way to the spool.
 
+use std::sync::Arc;
+
 use super::expiry::expired;
 use super::permit::Flight;
 use super::sweep::cancelled;
@@ -99,7 +101,7 @@ impl Scheduler {
         let count = last.recipient - first.recipient + 1;
         let part = Delivery { first: first.recipient, count, record: None, ..delivery.clone() };
         let number = self.courses[course].site;
-        self.sites[number].last_reply = Some(last.reply.clone());
+        self.sites[number].last_reply = Some(Arc::new(last.reply.clone()));
         self.courses.hold(course);
         let outcome = self.try_later(now, Flight::new(part, course), last.reply.clone());
         each_reply(delivery, run, outcomes, |reply| match &outcome {

@@ -4,16 +4,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::alarm::Kind;
 use super::bucket::Buckets;
 use super::course::Waits;
+use super::due::Due;
 use super::list::NONE;
 use super::pacing::Pacers;
 use super::path::Path;
 use super::policy::Pace;
 use super::retry::Fifos;
-use crate::base::map::Map;
+use crate::base::index::Index;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 use crate::model::delivery::LeaseId;
@@ -27,9 +29,9 @@ const FEW_PATHS: usize = 8;
 /// One site. It lives as long as it holds something, and a little longer.
 #[derive(Debug)]
 pub(super) struct Site {
-    pub(super) key: SiteKey,
     /// Tells it from an earlier site in the same slot.
     pub(super) serial: u32,
+    /// Where its mail goes, by the freshest look-up; its name never changes.
     pub(super) target: Arc<Target>,
     pub(super) pace: Pace,
     /// What it belongs to.
@@ -39,15 +41,15 @@ pub(super) struct Site {
     /// Only where it has rates.
     pub(super) pacers: Option<Box<Pacers>>,
     /// Policies of its domains: number, and how many domains fall under it.
-    pub(super) policies: Vec<(usize, u32)>,
+    pub(super) policies: SmallVec<[(usize, u32); 1]>,
     /// By shard; as many as were needed so far.
-    lanes: Vec<Lane>,
+    lanes: SmallVec<[Lane; 1]>,
     /// One for each source that was ever needed here.
     pub(super) paths: Vec<Path>,
     /// Their numbers, in the order of their sources, where they are more than a few.
     by_source: Vec<u16>,
     /// One for each pool with a course here.
-    pub(super) trunks: Vec<u32>,
+    pub(super) trunks: SmallVec<[u32; 2]>,
     /// Leases that wait for leave to connect again, and since when; first come, first served.
     pub(super) askers: VecDeque<(LeaseId, Mono)>,
     /// The tenant's mail here, by its branch, that was last refused by a cap of the tenant.
@@ -60,13 +62,14 @@ pub(super) struct Site {
     /// Leases that still take work, over all paths.
     pub(super) working: u32,
     /// What it said last, of a recipient even: for explain alone.
-    pub(super) last_reply: Option<Reply>,
+    pub(super) last_reply: Option<Arc<Reply>>,
     /// What it said last of itself or of us. Notices of mail whose time is over before it was ever
     /// answered quote this: it names nobody else's recipient.
-    pub(super) complaint: Option<Reply>,
+    pub(super) complaint: Option<Arc<Reply>>,
     pub(super) fifos: Fifos,
-    pub(super) restored: Buckets,
-    /// Buckets that end up to then are let go at once: an operator asked for it.
+    /// Deferred before a restart.
+    pub(super) restored: Due,
+    /// What of it is due up to then is let go at once: an operator asked for it.
     pub(super) restored_flushed_to: Mono,
     /// Of what is ready and deferred: cancelled, and not swept away yet.
     pub(super) cancelled: Waits,
@@ -104,18 +107,17 @@ impl Site {
     fn new(serial: u32, target: Arc<Target>, pace: Pace, provider: Option<Arc<str>>) -> Self {
         let never = Mono::NEVER;
         Self {
-            key: target.site.clone(),
             serial,
             target,
             pace,
             provider,
             domain: Arc::default(),
             pacers: None,
-            policies: Vec::new(),
-            lanes: Vec::new(),
+            policies: SmallVec::new(),
+            lanes: SmallVec::new(),
             paths: Vec::new(),
             by_source: Vec::new(),
-            trunks: Vec::new(),
+            trunks: SmallVec::new(),
             askers: VecDeque::new(),
             capped: None,
             ready: 0,
@@ -126,7 +128,7 @@ impl Site {
             last_reply: None,
             complaint: None,
             fifos: Fifos::default(),
-            restored: Buckets::default(),
+            restored: Due::default(),
             restored_flushed_to: Mono::default(),
             cancelled: Waits::default(),
             expiry: Buckets::default(),
@@ -139,6 +141,10 @@ impl Site {
             },
             empty_since: never,
         }
+    }
+
+    pub(super) fn key(&self) -> &SiteKey {
+        &self.target.site
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -182,6 +188,9 @@ impl Site {
 
     pub(super) fn add_path(&mut self, path: Path) -> u16 {
         let number = u16::try_from(self.paths.len()).expect("paths are fewer than sources");
+        if self.paths.len() < FEW_PATHS {
+            self.paths.reserve_exact(1);
+        }
         self.paths.push(path);
         if self.paths.len() > FEW_PATHS {
             let mut numbers: Vec<u16> = (0..=number).collect();
@@ -192,7 +201,8 @@ impl Site {
     }
 
     pub(super) fn note_complaint(&mut self, reply: Reply) {
-        self.last_reply = Some(reply.clone());
+        let reply = Arc::new(reply);
+        self.last_reply = Some(Arc::clone(&reply));
         self.complaint = Some(reply);
     }
 
@@ -239,7 +249,7 @@ impl Site {
     pub(super) fn lent(&self) -> Option<Fact> {
         let executed: Box<[u64]> = self.lanes.iter().map(|lane| lane.executed).collect();
         let several = executed.iter().filter(|count| **count > 0).count() > 1;
-        several.then(|| Fact::SiteLent { site: self.key.name().into(), executed })
+        several.then(|| Fact::SiteLent { site: self.key().name().into(), executed })
     }
 
     /// The moment an alarm rings; `None` for a FIFO that is gone.
@@ -288,13 +298,13 @@ impl Site {
 #[derive(Debug, Default)]
 pub(super) struct Sites {
     slots: Slab<Site>,
-    by_key: Map<SiteKey, u32>,
+    by_key: Index,
     next_serial: u32,
 }
 
 impl Sites {
     pub(super) fn find(&self, key: &SiteKey) -> Option<u32> {
-        self.by_key.get(key).copied()
+        self.by_key.find(&key, |number| self.slots[number as usize].key())
     }
 
     /// The site of this name, of whatever kind.
@@ -314,17 +324,16 @@ impl Sites {
         provider: Option<Arc<str>>,
     ) -> u32 {
         self.next_serial = self.next_serial.wrapping_add(1);
-        let key = target.site.clone();
         let number = self.slots.insert(Site::new(self.next_serial, target, pace, provider));
         let number = u32::try_from(number).unwrap_or(NONE);
         assert!(number != NONE, "sites are fewer than deliveries");
-        self.by_key.insert(key, number);
+        self.by_key.insert(number, |number| self.slots[number as usize].key());
         number
     }
 
     pub(super) fn remove(&mut self, number: u32) {
         let site = self.slots.remove(number as usize);
-        self.by_key.remove(&site.key);
+        self.by_key.remove(&site.key(), number);
     }
 
     /// The site in this slot, if it is still the one with this serial.

@@ -96,7 +96,7 @@ impl Scheduler {
         let course = &self.courses[course];
         match reach {
             Reach::All => true,
-            Reach::Site(name) => *self.sites[course.site].key.name() == **name,
+            Reach::Site(name) => *self.sites[course.site].key().name() == **name,
             Reach::Source(name) => {
                 let trunk = self.order.trunk_of(course.leaf);
                 let pool = self.order.trunks[trunk as usize].pool;
@@ -159,7 +159,9 @@ impl Scheduler {
         if matches!(reach, Reach::Site(_) | Reach::All) {
             sites.into_iter().for_each(|number| self.let_early(now, number));
         } else {
-            sites.into_iter().for_each(|number| self.sites[number].fifos.mark());
+            for number in sites {
+                self.sites[number].fifos.mark(&self.entries, now.mono);
+            }
             let task = Task::Flush { reach: reach.clone() };
             self.sweep.add(now.mono, task, self.entries.slots());
         }
@@ -168,8 +170,8 @@ impl Scheduler {
     /// Lets go early of all that a site has deferred, from the heads of its queues.
     fn let_early(&mut self, now: Now, number: u32) {
         let site = &mut self.sites[number];
-        let fifos = site.fifos.flush();
-        site.restored_flushed_to = site.restored.last().unwrap_or_default();
+        let fifos = site.fifos.flush(&self.entries, now.mono);
+        site.restored_flushed_to = site.restored.latest();
         for key in fifos {
             self.arm(number, super::alarm::Kind::Retry(key), now.mono);
         }

@@ -237,7 +237,7 @@ impl Scheduler {
         }
         for id in 0..self.entries.slots() {
             if !self.entries.is_vacant(id) && self.was_cancelled_by_name(id) {
-                let flight = self.remove(now, id);
+                let flight = self.remove(id);
                 self.drop_cancelled(now, flight);
             }
         }
@@ -247,7 +247,7 @@ impl Scheduler {
         let entry = &self.entries[id];
         let course = &self.courses[entry.course];
         let (tenant, campaign) = (&*course.flow.tenant, &*course.flow.campaign);
-        let site = ScopeName::Site(self.sites[course.site].key.name());
+        let site = ScopeName::Site(self.sites[course.site].key().name());
         let scopes = [site, ScopeName::Tenant(tenant), ScopeName::Campaign { tenant, campaign }];
         self.cancels.reach_by_name(scopes.into_iter(), entry.message)
     }
@@ -268,7 +268,7 @@ impl Scheduler {
         match task {
             Task::DropCancelled => {
                 if self.is_entry_cancelled(id) {
-                    let flight = self.remove(now, id);
+                    let flight = self.remove(id);
                     self.drop_cancelled(now, flight);
                 }
             }
@@ -300,7 +300,7 @@ impl Scheduler {
             Wait::Retry(tick) => {
                 let key = FifoKey::new(entry.message, entry.attempts);
                 let fifo = self.sites[self.courses[entry.course].site].fifos.get(key);
-                fifo.is_some_and(|fifo| tick.moment(now.mono) <= fifo.swept_to)
+                fifo.is_some_and(|fifo| tick.moment(now.mono) <= fifo.swept_to())
             }
         }
     }
@@ -318,7 +318,7 @@ impl Scheduler {
         }
         self.sweep.dropped += 1;
         self.order.charge(leaf, self.entries[id].cost());
-        let flight = self.remove(now, id);
+        let flight = self.remove(id);
         self.drop_cancelled(now, flight);
         Some(())
     }

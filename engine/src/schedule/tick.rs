@@ -17,6 +17,12 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(20 * 24 * 3600);
 pub(super) struct Tick(pub(super) u32);
 
 impl Tick {
+    /// Of two that lie within 26 days of each other.
+    pub(super) fn is_before(self, other: Self) -> bool {
+        let ahead = u64::from(other.0).wrapping_sub(self.0.into()) & TICK_MASK;
+        (1..=TICK_MASK / 2).contains(&ahead)
+    }
+
     /// The first tick at or after `at`, and the moment it stands for.
     pub(super) fn at_or_after(at: Mono) -> (Self, Mono) {
         let ticks = at.0.div_ceil(1 << TICK_SHIFT);

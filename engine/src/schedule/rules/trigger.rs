@@ -106,6 +106,8 @@ impl Counting {
         let known = self.counters.iter().position(|counter| counter.rule == rule);
         let at = known.unwrap_or_else(|| {
             self.make_room();
+            // Most paths never have a second: no room for three more.
+            self.counters.reserve_exact(1);
             self.counters.push(Counter::new(rule, within));
             self.counters.len() - 1
         });

@@ -140,7 +140,7 @@ impl Scheduler {
         let site = &self.sites[number];
         let receiver = match site.provider.as_deref() {
             Some(provider) => Receiver::Provider(provider.into()),
-            None => Receiver::Site(site.key.name().into()),
+            None => Receiver::Site(site.key().name().into()),
         };
         let source = (*self.roster.source_at(source).name).into();
         let Days { day, forgotten } =

@@ -47,7 +47,7 @@ impl Scheduler {
         let source = self.roster.source_at(path.source);
         let receiver = match &site.provider {
             Some(provider) => format!("provider {provider}"),
-            None => format!("site {}", site.key.name()),
+            None => format!("site {}", site.key().name()),
         };
         let step = u32::from(day.step) + 1;
         let (name, sent) = (&source.name, day.sent);
