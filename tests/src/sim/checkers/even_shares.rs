@@ -2,7 +2,8 @@
 //! any stretch of it, and transactional mail goes before bulk mail, but for the floor of that.
 //!
 //! Judged in worlds that are crowded, by the order in which messages begin. A stretch counts as long
-//! as all whom it is about have mail that was acknowledged a while ago and has not begun.
+//! as all whom it is about have more mail that was acknowledged a while ago and has not begun than
+//! connections may have been given: one that is slow to open keeps what it was given waiting.
 
 use std::collections::BTreeMap;
 
@@ -52,10 +53,10 @@ impl EvenShares {
         let Some(mail) = begun.mail.filter(|mail| self.waiting.contains_key(mail)) else {
             return Ok(());
         };
-        let mut in_line = [[false; TENANTS.len()]; 2];
+        let mut in_line = [[0; TENANTS.len()]; 2];
         let long_ago = self.waiting.iter().filter(|(_, since)| **since + IN_LINE_AFTER <= begun.at);
         for (class, tenant) in long_ago.filter_map(|(mail, _)| flow_of(ledger, *mail)) {
-            in_line[class][tenant] = true;
+            in_line[class][tenant] += 1;
         }
         self.waiting.remove(&mail);
         let Some((class, tenant)) = flow_of(ledger, mail) else { return Ok(()) };
@@ -66,9 +67,9 @@ impl EvenShares {
     fn count_class(
         &mut self,
         class: usize,
-        in_line: [[bool; TENANTS.len()]; 2],
+        in_line: [[u32; TENANTS.len()]; 2],
     ) -> Result<(), String> {
-        if !in_line.iter().all(|tenants| tenants.contains(&true)) {
+        if !in_line.iter().all(|tenants| tenants.iter().sum::<u32>() > GIVEN_BEFORE) {
             self.by_class = [0; 2];
             return Ok(());
         }
@@ -90,10 +91,10 @@ impl EvenShares {
         &mut self,
         class: usize,
         tenant: usize,
-        in_line: [bool; TENANTS.len()],
+        in_line: [u32; TENANTS.len()],
     ) -> Result<(), String> {
         let shares = &mut self.by_tenant[class];
-        if in_line.contains(&false) {
+        if in_line.iter().any(|waiting| *waiting <= GIVEN_BEFORE) {
             *shares = [0; TENANTS.len()];
             return Ok(());
         }

@@ -20,7 +20,7 @@ pub(super) struct NoMailLost {
     tenants: BTreeMap<String, String>,
     /// Delivered, reported or cancelled.
     done: BTreeSet<String>,
-    /// Orders to cancel that were given and not answered: new mail may be cancelled by them too.
+    /// Orders to cancel that were given in this run and not answered well: new mail may be cancelled by them too.
     open: BTreeMap<u64, Reach>,
     /// Mail whose own bytes were damaged.
     rotten: BTreeSet<MessageId>,
@@ -56,9 +56,11 @@ impl NoMailLost {
         let steer = &order.steer;
         if steer.verb == Verb::Cancel {
             match order.course {
-                Course::Given { .. } => self.open.insert(steer.order, steer.reach.clone()),
-                Course::Kept | Course::Void => self.open.remove(&steer.order),
-            };
+                Course::Given { .. } => _ = self.open.insert(steer.order, steer.reach.clone()),
+                Course::Kept => _ = self.open.remove(&steer.order),
+                // Refused by one shard, it may be on its way to another.
+                Course::Void => {}
+            }
             let is_of = |tenant: &&String| reaches(&steer.reach, tenant, None);
             let of = self.tenants.iter().filter(|(_, tenant)| is_of(tenant));
             self.done.extend(of.map(|(address, _)| address.clone()));
@@ -89,6 +91,7 @@ impl Checker for NoMailLost {
                 Kind::Unknown => {}
             },
             Seen::Ordered { order } | Seen::OrderEnded { order } => self.cancelled(order),
+            Seen::Ended { .. } => self.open.clear(),
             Seen::Told { fact, about } => self.told(ledger, fact, about),
             Seen::Rotten { messages, about, .. } => {
                 self.rotten.extend(messages.iter().copied());
