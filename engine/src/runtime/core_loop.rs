@@ -24,6 +24,9 @@ use crate::shard::{AskedId, Effect, Effects, Event, Fact, QuestionId, Shard};
 
 /// Notes and control words taken in one turn, so that a flood cannot starve the ring.
 const NOTES_PER_TURN_MAX: usize = 1024;
+/// With more than so many notes that other shards have not taken yet, no more of a backlog is taken up:
+/// all of it at once would fill the heaps with parcels among what stays.
+const NOTES_WAITING_MAX: usize = 4 * NOTES_PER_TURN_MAX;
 
 /// The ways from a shard to the threads beside it.
 #[derive(Clone)]
@@ -142,6 +145,8 @@ impl CoreLoop {
     fn take_in(&mut self, now: Now) -> std::io::Result<bool> {
         let mut worked = self.take_control(now) > 0;
         worked |= self.take_notes(now) > 0;
+        let waiting: usize = self.outboxes.iter().map(VecDeque::len).sum();
+        self.shard.hold_back(waiting > NOTES_WAITING_MAX);
         let mut turn = Turn { shard: &mut self.shard, effects: &mut self.effects, now };
         Ok(self.driver.turn(&mut turn, now.mono)? > 0 || worked)
     }

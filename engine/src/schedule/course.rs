@@ -63,8 +63,8 @@ impl Course {
     }
 }
 
-/// What names a course.
-type Name<'a> = (u32, &'a str, &'a Flow);
+/// What names a course. Shared names are the same where they are at the same place, without a look at them.
+type Name<'a> = (u32, &'a Arc<str>, &'a Arc<Flow>);
 
 /// All courses that have a delivery here.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ pub(super) struct Courses {
 
 impl Courses {
     /// The number of a domain's flow at a site, if it has deliveries there.
-    pub(super) fn find(&self, site: u32, domain: &str, flow: &Flow) -> Option<u32> {
+    pub(super) fn find(&self, site: u32, domain: &Arc<str>, flow: &Arc<Flow>) -> Option<u32> {
         self.numbers.find(&(site, domain, flow), |number| self[number].name())
     }
 

@@ -93,6 +93,8 @@ pub struct Shard {
     /// Notes to itself, taken up before the turn ends.
     inbox: VecDeque<Note>,
     backlog: VecDeque<RecoveredDelivery>,
+    /// Owners of sites have yet to take in what was handed over of it.
+    is_held_back: bool,
     /// Whether it has what the spool held at the start.
     is_recovered: bool,
     restoring: Restoring,
@@ -202,6 +204,7 @@ impl Shard {
             fired: Vec::new(),
             inbox: VecDeque::new(),
             backlog: VecDeque::new(),
+            is_held_back: false,
             is_recovered: false,
             restoring: Restoring::Awaited,
             orders: Orders::default(),
@@ -454,9 +457,14 @@ impl Shard {
         }
     }
 
+    /// Whether more notes wait for other shards than a backlog should add to.
+    pub fn hold_back(&mut self, is_held_back: bool) {
+        self.is_held_back = is_held_back;
+    }
+
     fn schedule_backlog(&mut self, now: Now, out: &mut Effects) {
         self.restore(now);
-        if !self.knows_state() {
+        if !self.knows_state() || self.is_held_back {
             return;
         }
         if self.spool.is_adopting() && !self.spool.adopt_messages(ADOPTED_PER_TURN) {
