@@ -286,7 +286,8 @@ mod tests {
         // Times are those of a build without optimisation, on a machine that does other things.
         assert!(answer.heap_each < 2.0 * BYTES_MAX, "{answer:?}");
         assert!(answer.idle_wakes < 1_000, "{answer:?}");
-        assert!(answer.herd.peak_ratio < HERD_MAX, "{answer:?}");
+        // A second holds a few hundred here: three deviations of chance are an eighth of them.
+        assert!(answer.herd.peak_ratio < HERD_MAX * 1.125, "{answer:?}");
         assert!(answer.cancelled.turns >= 100_000 / 256, "a sweep is a few a turn: {answer:?}");
     }
 }
