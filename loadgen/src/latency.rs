@@ -1,7 +1,7 @@
 //! Latencies of one run: what is recorded, and how it reads in a report.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The smallest value told apart: a loopback round trip is ten times as long.
 const LOWEST_NS: u64 = 1_000;
@@ -16,7 +16,7 @@ pub fn histogram() -> Histogram<u64> {
 }
 
 /// The figures of a histogram that a report shows, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quantiles {
     pub count: u64,
     pub p50_ms: f64,

@@ -278,16 +278,16 @@ fn print(answer: &Answer) {
 mod tests {
     use super::*;
 
-    /// What the full size shows in a minute, in small: nothing here depends on how many there are.
+    /// What the full size shows in a minute, in small. Of fewer, chance alone brings twice the mean back in
+    /// some second.
     #[test]
-    fn a_hundred_thousand_deferred_deliveries_cost_what_the_design_says() {
-        let answer = measure(100_000, 1_000).unwrap();
+    fn three_hundred_thousand_deferred_deliveries_cost_what_the_design_says() {
+        let answer = measure(300_000, 1_000).unwrap();
         assert_eq!(answer.herd.unsorted, 0, "{answer:?}");
         // Times are those of a build without optimisation, on a machine that does other things.
         assert!(answer.heap_each < 2.0 * BYTES_MAX, "{answer:?}");
         assert!(answer.idle_wakes < 1_000, "{answer:?}");
-        // A second holds a few hundred here: three deviations of chance are an eighth of them.
-        assert!(answer.herd.peak_ratio < HERD_MAX * 1.125, "{answer:?}");
-        assert!(answer.cancelled.turns >= 100_000 / 256, "a sweep is a few a turn: {answer:?}");
+        assert!(answer.herd.peak_ratio < HERD_MAX, "{answer:?}");
+        assert!(answer.cancelled.turns >= 300_000 / 256, "a sweep is a few a turn: {answer:?}");
     }
 }

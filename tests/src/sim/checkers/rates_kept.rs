@@ -126,6 +126,7 @@ mod tests {
         assert_eq!(line.is_over(0), None);
         line.add(1, 2);
         assert_eq!(line.is_over(1), Some((0, 102)));
+        assert_eq!(line.is_over(2), None, "with its bytes as the burst");
     }
 
     #[test]
