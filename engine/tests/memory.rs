@@ -189,7 +189,7 @@ fn a_site_with_a_hundred_deferred_deliveries_takes_little_beside_them() {
         let due = START.mono.plus(Duration::from_secs(3600 * (20 + u64::from(round % 8))));
         world.hand_in(&hosts(), Some(due.plus(BETWEEN * round)));
     });
-    assert!(answered <= 2_700, "{answered} bytes with a path and its replies");
-    assert!(unroutable <= 2_000, "{unroutable} bytes without a path");
-    assert!(restored <= 2_000, "{restored} bytes of mail from before a restart");
+    assert!(answered <= 3_000, "{answered} bytes with a path and its replies");
+    assert!(unroutable <= 2_300, "{unroutable} bytes without a path");
+    assert!(restored <= 2_300, "{restored} bytes of mail from before a restart");
 }

@@ -42,6 +42,12 @@ impl Reply {
             _ => Enhanced(4, 0, 0),
         })
     }
+
+    /// Whether a mail address may stand in its text: such a reply is for those it answers alone.
+    #[must_use]
+    pub fn names_an_address(&self) -> bool {
+        self.text.contains('@')
+    }
 }
 
 impl fmt::Display for Enhanced {

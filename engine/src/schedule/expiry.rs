@@ -13,13 +13,11 @@ use crate::model::delivery::Delivery;
 use crate::model::note::Words;
 use crate::model::outcome::{Enhanced, Outcome, Reply};
 
-/// Width of buckets that end within an hour, within a day, and later: the failure comes up to this much
+/// Width of buckets that end within an hour, and later: the failure comes up to this much
 /// late, and a site whose mail trickled in has so few of them.
 const FINE: Duration = Duration::from_secs(1);
 const COARSE: Duration = Duration::from_secs(60);
-const COARSEST: Duration = Duration::from_secs(5 * 60);
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Deliveries failed in one alarm; the rest follow a tick later.
 const EXPIRIES_PER_ALARM: usize = 256;
 
@@ -27,8 +25,7 @@ const EXPIRIES_PER_ALARM: usize = 256;
 pub(super) fn expiry_bucket(now: Now, at: Wall) -> u32 {
     let width = match at.since(now.wall) {
         left if left <= HOUR => FINE,
-        left if left <= DAY => COARSE,
-        _ => COARSEST,
+        _ => COARSE,
     };
     bucket_end(now.mono_at(at), width)
 }

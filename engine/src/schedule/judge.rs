@@ -174,7 +174,7 @@ impl Scheduler {
     fn complain(&mut self, now: Now, slot: u32, given: Mono, complaint: Complaint) {
         let (number, _) = self.leases[slot].at();
         let signal = signal_for(complaint.cause);
-        self.sites[number].note_complaint(complaint.reply);
+        self.sites[number].note_complaint_about(complaint.reply);
         self.end_willingness(slot);
         self.hear(now, slot, given, signal);
     }

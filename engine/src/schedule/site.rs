@@ -64,7 +64,7 @@ pub(super) struct Site {
     /// What it said last, of a recipient even: for explain alone.
     pub(super) last_reply: Option<Arc<Reply>>,
     /// What it said last of itself or of us. Notices of mail whose time is over before it was ever
-    /// answered quote this: it names nobody else's recipient.
+    /// answered quote this: of what was said within a transaction, only what holds no address.
     pub(super) complaint: Option<Arc<Reply>>,
     pub(super) fifos: Fifos,
     /// Deferred before a restart.
@@ -200,10 +200,20 @@ impl Site {
         number
     }
 
+    /// What the site said, or did, before it knew of any mail.
     pub(super) fn note_complaint(&mut self, reply: Reply) {
         let reply = Arc::new(reply);
         self.last_reply = Some(Arc::clone(&reply));
         self.complaint = Some(reply);
+    }
+
+    /// What the site said of itself within a transaction: it may have named the recipient there.
+    pub(super) fn note_complaint_about(&mut self, reply: Reply) {
+        let reply = Arc::new(reply);
+        if !reply.names_an_address() {
+            self.complaint = Some(Arc::clone(&reply));
+        }
+        self.last_reply = Some(reply);
     }
 
     pub(super) fn path_of(&self, source: u16) -> Option<&Path> {

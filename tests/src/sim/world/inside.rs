@@ -19,6 +19,8 @@ use crate::sim::trap::{Armed, Mode};
 
 /// How long after its time an orderly stop may end: what was cut off then has to be seen off.
 const STOP_GRACE: u64 = 120 * SECOND;
+/// At one moment in so many others are slow to take a shard's notes, and it must not take up its backlog.
+const HELD_BACK_ONE_IN: u64 = 3;
 
 impl World {
     /// Puts a word into the inbox of a link's shard, if its run still lasts.
@@ -68,6 +70,7 @@ impl World {
         let Some(engine) = self.engine.as_mut() else { return Ok(()) };
         let core = &mut engine.cores[shard];
         core.is_quiet = false;
+        core.shard.hold_back(at.is_multiple_of(HELD_BACK_ONE_IN));
         let events = told.events.iter_mut().filter_map(|lent| lent.event());
         let wake = turn(&mut core.shard, now, events, &mut core.effects);
         let is_more = !core.inbox.is_empty();
