@@ -330,7 +330,7 @@ impl World {
         let fails = end == Some(Mode::Fails);
         let made = self.disk.make(bytes, id, wall, if fails { Some(0) } else { files_max });
         if run == self.run && self.engine.is_some() {
-            self.quiet.segment_made(made.is_ok());
+            self.quiet.segment_made(shard, made.is_ok());
         }
         self.trace.say(self.clock.at, || format!("segment for core {shard}: {made:?}"));
         if end.is_some() && !fails {
