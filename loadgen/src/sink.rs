@@ -1,15 +1,25 @@
 //! Stands for the mail servers of the world: takes, checks, delays, refuses, and counts.
 
 mod behaviour;
+mod bucket;
+mod certificates;
+mod chance;
 mod clerk;
 mod command;
 mod conversation;
 mod driver;
+mod faces;
 mod host;
 mod inspection;
+mod personality;
 mod plan;
 mod report;
+mod rulings;
+mod standing;
 mod text;
+mod watch;
+mod wire;
+mod world;
 
 use std::io;
 use std::sync::Arc;
@@ -18,13 +28,20 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{self, Sender};
 use mio::Waker;
 
-use crate::loopback;
+use crate::{clock, loopback};
 
 pub use behaviour::{Behaviour, Stage};
+pub use personality::{
+    Beyond, Caps, ConnectionCap, Cut, CutAt, CutBy, Delay, Greylist, GreylistKey, Latencies, Limit,
+    LimitKey, Personality, Rate, Reading, Refusal, Reply, Span, Tarpit, Tls, TlsKind,
+};
 pub use plan::{Capabilities, SinkHost, SinkPlan};
 pub use report::{HostReport, SinkProgress, SinkReport};
+pub use world::World;
 
+use clerk::Clerk;
 use driver::{Driver, Order};
+use faces::Faces;
 use host::HostCounters;
 use report::ThreadReport;
 
@@ -32,6 +49,7 @@ use report::ThreadReport;
 pub struct Sink {
     hosts: Vec<SinkHost>,
     counters: Arc<Vec<HostCounters>>,
+    authority_pem: String,
     threads: Vec<SinkThread>,
 }
 
@@ -51,10 +69,13 @@ impl Sink {
         let counters: Arc<Vec<_>> =
             Arc::new(plan.hosts.iter().map(|_| HostCounters::default()).collect());
         let count = plan.threads.clamp(1, plan.hosts.len().max(1));
+        let faces = Faces::new(&plan, clock::now_ns())?;
+        let authority_pem = faces.authority_pem();
         let mut drivers = Vec::new();
         for thread in 0..count {
             let (orders, inbox) = channel::unbounded();
-            drivers.push((orders, Driver::new(&plan, thread, count, &counters, inbox)?));
+            let clerk = Clerk::new(&plan, &counters, faces.clone());
+            drivers.push((orders, Driver::new(&plan, thread, count, clerk, inbox)?));
         }
         let mut threads = Vec::new();
         for (index, (orders, driver)) in drivers.into_iter().enumerate() {
@@ -63,19 +84,33 @@ impl Sink {
             let handle = std::thread::Builder::new().name(name).spawn(move || driver.run())?;
             threads.push(SinkThread { orders, waker, handle });
         }
-        Ok(Self { hosts: plan.hosts, counters, threads })
+        Ok(Self { hosts: plan.hosts, counters, authority_pem, threads })
     }
 
     pub fn hosts(&self) -> &[SinkHost] {
         &self.hosts
     }
 
+    /// The certificate that signs those of the hosts, in PEM.
+    pub fn authority_pem(&self) -> &str {
+        &self.authority_pem
+    }
+
     /// Changes what a host does, for connections old and new; in force when this returns.
     pub fn set_behaviour(&self, host_index: usize, behaviour: Behaviour) -> io::Result<()> {
+        self.set_personality(host_index, behaviour.into())
+    }
+
+    /// The same, in full. The host begins with an empty memory of its own: buckets are full, and
+    /// nobody has been greylisted. Only its new connections see another TLS.
+    pub fn set_personality(&self, host_index: usize, personality: Personality) -> io::Result<()> {
         assert!(host_index < self.hosts.len(), "a sink of {} hosts", self.hosts.len());
+        personality.check().map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
+        let host = self.hosts[host_index].clone();
+        let personality = Box::new(personality);
         let (done, wait) = channel::bounded(1);
         let thread = &self.threads[host_index % self.threads.len()];
-        thread.order(Order::Behave { host_index, behaviour, done })?;
+        thread.order(Order::Behave { host_index, host, personality, done })?;
         wait.recv().map_err(|_| thread_gone())?
     }
 
@@ -105,7 +140,7 @@ impl Sink {
             // A thread that already ended has its report ready.
             thread.order(Order::Stop).ok();
             match thread.handle.join() {
-                Ok(Ok(report)) => total.merge(&report),
+                Ok(Ok(report)) => total.merge(report),
                 Ok(Err(error)) => total.fail(format!("a sink thread failed: {error}")),
                 Err(_) => total.fail("a sink thread panicked".to_owned()),
             }

@@ -8,7 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 use postrider_loadgen::loopback;
-use postrider_loadgen::sink::{Behaviour, Capabilities, Sink, SinkHost, SinkPlan, SinkReport};
+use postrider_loadgen::sink::{
+    Behaviour, Capabilities, Delay, Latencies, Limit, LimitKey, Personality, Rate, Refusal, Sink,
+    SinkHost, SinkPlan, SinkReport, Stage, TlsKind, World,
+};
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error as NameError, StrDeserializer};
 
 /// Hosts shown in a report: the busiest first.
 const HOSTS_SHOWN_MAX: usize = 40;
@@ -28,8 +33,36 @@ pub(crate) struct Arguments {
     threads: usize,
     /// What all hosts do: accept, throttle, throttle-mail, refuse, tempfail-rcpt, reject-rcpt, tempfail-data,
     /// reject-data, greylist, close-after-dot, silent, slow=MILLISECONDS, cap=CONNECTIONS.
-    #[arg(long, default_value = "accept")]
+    #[arg(long, default_value = "accept", conflicts_with = "personalities")]
     behaviour: Behaviour,
+    /// Who behaves how, in a TOML file, for worlds of many hosts and recipient domains.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["latency", "refuse", "limit", "tls", "caps"])]
+    personalities: Option<PathBuf>,
+    /// Hold replies back: `dot=lognormal(80ms, 0.6)`, for banner, ehlo, mail, rcpt, data, dot, other
+    /// or all; may be given again.
+    #[arg(long, value_name = "STAGE=DELAY", value_parser = latency)]
+    latency: Vec<(String, Delay)>,
+    /// Refuse a share: `rcpt:0.02:no-such-user` or `dot:0.05:451 4.3.2 come back`; may be given again.
+    #[arg(long, value_name = "STAGE:ODDS:REPLY", value_parser = refusal)]
+    refuse: Vec<Refusal>,
+    /// Say 421 beyond a rate: `mail=10/s burst 20`, `banner=5/s`, `client:mail=600/min` for each
+    /// client apart; may be given again.
+    #[arg(long, value_name = "[client:]STAGE=RATE", value_parser = limit)]
+    limit: Vec<Limit>,
+    /// How STARTTLS goes: none, valid, self-signed, expired, wrong-name, tls12, unavailable, cut,
+    /// injected.
+    #[arg(long, value_name = "KIND", value_parser = named::<TlsKind>)]
+    tls: Option<TlsKind>,
+    /// Write the certificate that signs those of the hosts to this file.
+    #[arg(long, value_name = "FILE")]
+    tls_authority: Option<PathBuf>,
+    /// What the client shall keep without being told; ends with 1 if it does not: `connections=5`,
+    /// `connects=2/s`, `messages=10/s burst 20`, `messages-per-connection=20`; may be given again.
+    #[arg(long = "cap", value_name = "WHAT=BOUND")]
+    caps: Vec<String>,
+    /// Decides every chance; overrides the one of the file.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Count messages of this run only; without it, of the first run seen.
     #[arg(long)]
     run: Option<u64>,
@@ -51,10 +84,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let idle_max = arguments.until_idle.map(Duration::try_from_secs_f64).transpose()?;
     let sink = Sink::start(arguments.plan()?)?;
-    if arguments.behaviour != Behaviour::Accept {
-        for host in 0..sink.hosts().len() {
-            sink.set_behaviour(host, arguments.behaviour)?;
-        }
+    if let Some(path) = &arguments.tls_authority {
+        super::create(path)?.write_all(sink.authority_pem().as_bytes())?;
     }
     let addresses: Vec<_> = sink.hosts().iter().map(|host| host.address.to_string()).collect();
     println!("{}", addresses.join(","));
@@ -72,7 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         print_report(&report);
     }
-    Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Arguments {
@@ -87,7 +118,33 @@ impl Arguments {
             chunking: !self.no_chunking,
             ..Capabilities::default()
         };
-        Ok(SinkPlan { hosts, threads: self.threads, capabilities, run: self.run })
+        let world = self.world()?;
+        Ok(SinkPlan { hosts, threads: self.threads, capabilities, world, run: self.run })
+    }
+
+    fn world(&self) -> anyhow::Result<World> {
+        let mut world = match &self.personalities {
+            Some(path) => World::read(path).map_err(anyhow::Error::msg)?,
+            None => World::of(self.personality()?),
+        };
+        world.seed = self.seed.unwrap_or(world.seed);
+        Ok(world)
+    }
+
+    /// The behaviour, with what the flags add.
+    fn personality(&self) -> anyhow::Result<Personality> {
+        let mut traits = Personality::from(self.behaviour);
+        for (stage, delay) in &self.latency {
+            set_latency(&mut traits, stage, *delay);
+        }
+        traits.refusals.extend(self.refuse.iter().cloned());
+        traits.limits.extend(self.limit.iter().cloned());
+        traits.tls.kind = self.tls.unwrap_or_default();
+        for text in &self.caps {
+            set_cap(&mut traits, text).map_err(anyhow::Error::msg)?;
+        }
+        traits.check().map_err(anyhow::Error::msg)?;
+        Ok(traits)
     }
 
     fn listed_hosts(&self) -> Vec<SinkHost> {
@@ -97,6 +154,68 @@ impl Arguments {
         };
         self.listen.iter().enumerate().map(host).collect()
     }
+}
+
+/// A name as the file of personalities writes it.
+fn named<T: for<'de> serde::Deserialize<'de>>(name: &str) -> Result<T, NameError> {
+    let name: StrDeserializer<'_, NameError> = name.into_deserializer();
+    T::deserialize(name)
+}
+
+fn latency(text: &str) -> Result<(String, Delay), String> {
+    let (stage, delay) = text.split_once('=').ok_or("STAGE=DELAY: dot=80ms")?;
+    if !["all", "other"].contains(&stage) {
+        named::<Stage>(stage).map_err(|error| error.to_string())?;
+    }
+    Ok((stage.to_owned(), delay.parse()?))
+}
+
+fn set_latency(traits: &mut Personality, stage: &str, delay: Delay) {
+    let latency = &mut traits.latency;
+    match stage {
+        "all" => *latency = Latencies::all(delay),
+        "banner" => latency.banner = delay,
+        "ehlo" => latency.ehlo = delay,
+        "mail" => latency.mail = delay,
+        "rcpt" => latency.rcpt = delay,
+        "data" => latency.data = delay,
+        "dot" => latency.dot = delay,
+        _ => latency.other = delay,
+    }
+}
+
+fn refusal(text: &str) -> Result<Refusal, String> {
+    let mut parts = text.splitn(3, ':');
+    let (Some(stage), Some(odds), Some(reply)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("STAGE:ODDS:REPLY: rcpt:0.02:no-such-user".to_owned());
+    };
+    let at = named(stage).map_err(|error: NameError| error.to_string())?;
+    let odds = odds.parse().map_err(|_| format!("{odds:?} are no odds: 0.02"))?;
+    Ok(Refusal { at, odds, reply: reply.parse()? })
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    let (per, rest) = match text.strip_prefix("client:") {
+        Some(rest) => (LimitKey::Client, rest),
+        None => (LimitKey::Host, text),
+    };
+    let (stage, rate) = rest.split_once('=').ok_or("STAGE=RATE: mail=10/s")?;
+    let at = named(stage).map_err(|error: NameError| error.to_string())?;
+    Ok(Limit { at, rate: rate.parse()?, per, reply: "throttle".parse()? })
+}
+
+fn set_cap(traits: &mut Personality, text: &str) -> Result<(), String> {
+    let (what, bound) = text.split_once('=').ok_or("WHAT=BOUND: connections=5")?;
+    let number = || bound.parse::<u64>().map_err(|_| format!("{bound:?} is no number"));
+    let rate = || bound.parse::<Rate>();
+    match what {
+        "connections" => traits.cap.connections = Some(number()?),
+        "connects" => traits.cap.connects = Some(rate()?),
+        "messages" => traits.cap.messages = Some(rate()?),
+        "messages-per-connection" => traits.cap.messages_per_connection = Some(number()?),
+        _ => return Err(format!("{what:?} has no cap")),
+    }
+    Ok(())
 }
 
 fn print_report(report: &SinkReport) {
@@ -133,5 +252,8 @@ fn print_report(report: &SinkReport) {
     println!("{}", super::latency_row("end to end", &report.end_to_end));
     for text in report.arrivals.explanations.iter().chain(&report.failures) {
         println!("{text}");
+    }
+    for text in &report.caps_broken {
+        println!("cap broken: {text}");
     }
 }

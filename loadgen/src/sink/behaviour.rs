@@ -3,6 +3,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::Deserialize;
+
+/// A host in one word; each is short for a [`super::Personality`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
     /// Takes everything.
@@ -60,9 +63,11 @@ impl FromStr for Behaviour {
     }
 }
 
-/// The command, or the end of a text, that is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The connect, the command, or the end of a text, that is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
+    Banner,
     Ehlo,
     Mail,
     Rcpt,

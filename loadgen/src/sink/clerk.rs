@@ -1,80 +1,49 @@
-//! What the conversations of one thread share: behaviours, counters, ledger.
+//! What the conversations of one thread share: personalities, counters, ledger.
 
 use std::sync::Arc;
 
-use hashbrown::HashSet;
 use memchr::memmem::Finder;
 
-use super::behaviour::Behaviour;
+use super::SinkPlan;
+use super::faces::Faces;
 use super::host::HostCounters;
 use super::inspection::{Finding, Inspection, marks};
 use super::report::ThreadReport;
-use super::{Capabilities, SinkPlan};
 use crate::message::Token;
-use crate::seed::mix;
-
-/// Recipients that greylisting remembers; beyond them it lets everyone in.
-const GREYLIST_MAX: usize = 1 << 20;
 
 pub(super) struct Clerk {
     pub(super) hosts: Arc<Vec<HostCounters>>,
     pub(super) records: ThreadReport,
-    pub(super) capabilities: Capabilities,
-    /// Per host: behaviour, banner, reply to EHLO.
-    faces: Vec<Face>,
+    pub(super) faces: Faces,
     run: Option<u64>,
-    met: HashSet<u64>,
     marks: Finder<'static>,
-}
-
-struct Face {
-    behaviour: Behaviour,
-    banner: Vec<u8>,
-    ehlo: Vec<u8>,
 }
 
 /// The mark in a recipient's address: sequence and index, if it is one of a source.
 pub(super) type Addressee = Option<(u64, usize)>;
 
 impl Clerk {
-    pub(super) fn new(plan: &SinkPlan, hosts: &Arc<Vec<HostCounters>>) -> Self {
-        let face = |name: &str| Face {
-            behaviour: Behaviour::Accept,
-            banner: format!("220 {name} ESMTP loadgen\r\n").into_bytes(),
-            ehlo: ehlo_reply(name, plan.capabilities),
-        };
+    pub(super) fn new(plan: &SinkPlan, hosts: &Arc<Vec<HostCounters>>, faces: Faces) -> Self {
         Self {
             hosts: Arc::clone(hosts),
             records: ThreadReport::new(),
-            capabilities: plan.capabilities,
-            faces: plan.hosts.iter().map(|host| face(&host.name)).collect(),
+            faces,
             run: plan.run,
-            met: HashSet::new(),
             marks: marks(),
         }
     }
 
-    pub(super) fn behaviour(&self, host: usize) -> Behaviour {
-        self.faces[host].behaviour
+    /// Must come before our side is closed: the peer may open the next one at once.
+    pub(super) fn closing(&self, host: usize) {
+        self.faces.close(host);
+        self.hosts[host].closing();
     }
 
-    pub(super) fn behave(&mut self, host: usize, behaviour: Behaviour) {
-        self.faces[host].behaviour = behaviour;
-    }
-
-    pub(super) fn banner(&self, host: usize) -> &[u8] {
-        &self.faces[host].banner
-    }
-
-    pub(super) fn ehlo(&self, host: usize) -> &[u8] {
-        &self.faces[host].ehlo
-    }
-
-    /// Says whether greylisting has met this recipient before, and remembers it.
-    pub(super) fn has_met(&mut self, addressee: Addressee) -> bool {
-        let Some((sequence, index)) = addressee else { return true };
-        let key = mix(sequence) ^ index as u64;
-        self.met.len() >= GREYLIST_MAX || !self.met.insert(key)
+    /// What was recorded, with every memory that may tell of a cap that was passed.
+    pub(super) fn finish(mut self, cpu_ns: u64) -> ThreadReport {
+        self.records.cpu_ns = cpu_ns;
+        self.records.standings.extend(self.faces.standings().cloned());
+        self.records
     }
 
     /// Writes a message that was taken into the ledger.
@@ -136,29 +105,4 @@ fn addressees(to: &[Addressee]) -> String {
         None => "a stranger".to_owned(),
     };
     to.iter().take(3).map(name).collect::<Vec<_>>().join(", ")
-}
-
-fn ehlo_reply(name: &str, offers: Capabilities) -> Vec<u8> {
-    let mut lines = vec![name.to_owned()];
-    if offers.pipelining {
-        lines.push("PIPELINING".to_owned());
-    }
-    if offers.eight_bit_mime {
-        lines.push("8BITMIME".to_owned());
-    }
-    if offers.chunking {
-        lines.push("CHUNKING".to_owned());
-    }
-    if offers.size_max > 0 {
-        lines.push(format!("SIZE {}", offers.size_max));
-    }
-    lines.push("ENHANCEDSTATUSCODES".to_owned());
-    let last = lines.len() - 1;
-    let mut reply = String::new();
-    for (at, line) in lines.iter().enumerate() {
-        reply.push_str(if at == last { "250 " } else { "250-" });
-        reply.push_str(line);
-        reply.push_str("\r\n");
-    }
-    reply.into_bytes()
 }

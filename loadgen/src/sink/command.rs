@@ -7,7 +7,12 @@ pub(super) const LINE_BYTES_MAX: usize = 2048;
 pub(super) enum Command<'a> {
     Ehlo,
     Helo,
-    Mail,
+    Starttls,
+    /// With the address between its angle brackets, and the size it announces (RFC 1870).
+    Mail {
+        sender: &'a [u8],
+        size: Option<u64>,
+    },
     /// With the address between its angle brackets.
     Rcpt(&'a [u8]),
     Data,
@@ -31,7 +36,8 @@ impl<'a> Command<'a> {
         match &verb {
             b"EHLO" => Self::Ehlo,
             b"HELO" => Self::Helo,
-            b"MAIL" if address(rest).is_some() => Self::Mail,
+            b"STAR" if rest.trim_ascii_end().eq_ignore_ascii_case(b"TTLS") => Self::Starttls,
+            b"MAIL" => Self::read_mail(rest).unwrap_or(Self::Unknown),
             b"RCPT" => address(rest).map_or(Self::Unknown, Self::Rcpt),
             b"DATA" if rest.trim_ascii().is_empty() => Self::Data,
             b"BDAT" => Self::read_chunk(rest).unwrap_or(Self::Unknown),
@@ -40,6 +46,17 @@ impl<'a> Command<'a> {
             b"QUIT" => Self::Quit,
             _ => Self::Unknown,
         }
+    }
+
+    fn read_mail(rest: &'a [u8]) -> Option<Self> {
+        let sender = address(rest)?;
+        let close = memchr::memchr(b'>', rest)?;
+        let words = rest[close + 1..].split(|byte| *byte == b' ');
+        let size = words.filter_map(|word| word.split_at_checked(5)).find_map(|(name, value)| {
+            let value = name.eq_ignore_ascii_case(b"SIZE=").then_some(value)?;
+            std::str::from_utf8(value).ok()?.parse().ok()
+        });
+        Some(Self::Mail { sender, size })
     }
 
     fn read_chunk(rest: &[u8]) -> Option<Self> {
@@ -69,7 +86,10 @@ mod tests {
     fn commands_are_read_in_any_case() {
         let check = |line: &str, command| assert_eq!(Command::read(line.as_bytes()), command);
         check("ehlo a.test", Command::Ehlo);
-        check("Mail FROM:<> SIZE=10", Command::Mail);
+        check("Mail FROM:<> BODY=8BITMIME size=10", Command::Mail { sender: b"", size: Some(10) });
+        check("MAIL FROM:<a@b.test>", Command::Mail { sender: b"a@b.test", size: None });
+        check("starttls", Command::Starttls);
+        check("STARTTLS now", Command::Unknown);
         check("MAIL a@b.test", Command::Unknown);
         check("RCPT TO:<u1-0@d.test>", Command::Rcpt(b"u1-0@d.test"));
         check("BDAT 12 last", Command::Bdat { bytes: 12, last: true });

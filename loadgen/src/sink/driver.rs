@@ -2,9 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::channel::{Receiver, Sender};
 use mio::event::Event;
@@ -13,12 +15,12 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 use socket2::{Domain, Socket, Type};
 
-use super::SinkPlan;
-use super::behaviour::Behaviour;
 use super::clerk::Clerk;
 use super::conversation::{Conversation, Ending};
-use super::host::HostCounters;
+use super::personality::{Personality, Reading};
 use super::report::ThreadReport;
+use super::wire::Wire;
+use super::{SinkHost, SinkPlan};
 use crate::alarm::Alarm;
 use crate::clock::{self, SECOND_NS};
 
@@ -33,11 +35,20 @@ const READ_BYTES: usize = 64 * 1024;
 const BACKLOG: i32 = 65_535;
 /// When no descriptor is free, accepting waits so long.
 const ACCEPT_RETRY_NS: u64 = SECOND_NS / 100;
+/// A slow reader takes what a 20th of a second allows, then waits until it may go on.
+const SIPS_PER_SECOND: u32 = 20;
 
 /// What another thread asks of this one; answered when it is in force.
 pub(super) enum Order {
-    Behave { host_index: usize, behaviour: Behaviour, done: Sender<io::Result<()>> },
-    MarkRun { done: Sender<Vec<(usize, u64)>> },
+    Behave {
+        host_index: usize,
+        host: SinkHost,
+        personality: Box<Personality>,
+        done: Sender<io::Result<()>>,
+    },
+    MarkRun {
+        done: Sender<Vec<(usize, u64)>>,
+    },
     Stop,
 }
 
@@ -51,7 +62,7 @@ pub(super) struct Driver {
     ringing: Vec<usize>,
     accept_again_ns: Option<u64>,
     connections: Slab<Connection>,
-    /// Connections whose replies are held back: due, place, generation.
+    /// Connections whose replies are held back, or that read slowly: due, place, generation.
     held: BinaryHeap<Reverse<(u64, usize, u64)>>,
     generation: u64,
     clerk: Clerk,
@@ -67,11 +78,13 @@ struct Door {
 }
 
 struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     conversation: Conversation,
     /// Tells this connection from an earlier one in the same place.
     generation: u64,
     hold_until_ns: u64,
+    /// When a slow reader may read again.
+    read_from_ns: u64,
 }
 
 impl Driver {
@@ -80,7 +93,7 @@ impl Driver {
         plan: &SinkPlan,
         thread: usize,
         threads: usize,
-        counters: &Arc<Vec<HostCounters>>,
+        clerk: Clerk,
         inbox: Receiver<Order>,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -95,13 +108,15 @@ impl Driver {
             connections: Slab::new(),
             held: BinaryHeap::new(),
             generation: 0,
-            clerk: Clerk::new(plan, counters),
+            clerk,
             scratch: Box::new([0; READ_BYTES]),
             stopping: false,
         };
         for (host, place) in plan.hosts.iter().enumerate().skip(thread).step_by(threads) {
             driver.doors.push(Door { host, address: place.address, listener: None });
-            driver.open_door(driver.doors.len() - 1)?;
+            if !driver.clerk.faces.hosts[host].personality.refuses_connects {
+                driver.open_door(driver.doors.len() - 1)?;
+            }
         }
         Ok(driver)
     }
@@ -125,10 +140,9 @@ impl Driver {
             self.set_alarm()?;
         }
         for (_, connection) in std::mem::take(&mut self.connections) {
-            self.clerk.hosts[connection.conversation.host].closing();
+            self.clerk.closing(connection.conversation.host());
         }
-        self.clerk.records.cpu_ns = clock::thread_cpu_ns();
-        Ok(self.clerk.records)
+        Ok(self.clerk.finish(clock::thread_cpu_ns()))
     }
 
     fn wait_and_receive(
@@ -159,18 +173,22 @@ impl Driver {
         }
     }
 
-    /// Reads what has come. Edge-triggered: a short read says that nothing is left, unless the
-    /// end of the stream was announced with it.
+    /// Reads what has come. Edge-triggered: a short read in clear says that nothing is left,
+    /// unless the end of the stream was announced with it.
     fn receive(&mut self, place: usize, announced_end: bool) {
         let Some(connection) = self.connections.get_mut(place) else { return };
         let now = clock::now_ns();
+        let host = connection.conversation.host();
+        if let Some(reading) = self.clerk.faces.hosts[host].personality.reading {
+            return self.sip(place, reading, now);
+        }
         loop {
-            match connection.stream.read(&mut self.scratch[..]) {
+            match connection.wire.read(&mut self.scratch[..]) {
                 Ok(0) => return self.close(place),
                 Ok(count) => {
                     let bytes = &self.scratch[..count];
                     connection.conversation.handle_bytes(bytes, now, &mut self.clerk);
-                    if count < READ_BYTES && !announced_end {
+                    if count < READ_BYTES && !announced_end && connection.wire.is_clear() {
                         return self.settle_turn(place, now);
                     }
                 }
@@ -183,37 +201,75 @@ impl Driver {
         }
     }
 
+    /// Reads a little, and comes back when the pace allows more; what is left stays in the kernel.
+    fn sip(&mut self, place: usize, reading: Reading, now: u64) {
+        let Some(connection) = self.connections.get_mut(place) else { return };
+        if connection.read_from_ns > now {
+            return self.settle_turn(place, now);
+        }
+        let rate = reading.bytes_per_second.get();
+        let sip = usize::try_from(rate.div_ceil(SIPS_PER_SECOND)).unwrap_or(READ_BYTES);
+        match connection.wire.read(&mut self.scratch[..sip.min(READ_BYTES)]) {
+            Ok(0) => return self.close(place),
+            Ok(count) => {
+                let bytes = &self.scratch[..count];
+                connection.conversation.handle_bytes(bytes, now, &mut self.clerk);
+                connection.read_from_ns = now + count as u64 * SECOND_NS / u64::from(rate);
+                let due = connection.read_from_ns;
+                self.held.push(Reverse((due, place, connection.generation)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.held.push(Reverse((now, place, connection.generation)));
+            }
+            Err(_) => return self.close(place),
+        }
+        self.settle_turn(place, now);
+    }
+
     /// After a turn: sends the replies, or holds them back, and closes if it is over.
     fn settle_turn(&mut self, place: usize, now: u64) {
         let Some(connection) = self.connections.get_mut(place) else { return };
-        let replies = connection.conversation.take_replies();
-        if connection.conversation.ending() == Ending::Now {
-            return self.close(place);
-        }
-        if let Behaviour::Slow(wait) = self.clerk.behaviour(connection.conversation.host)
-            && replies > 0
-        {
-            let wait_ns = clock::nanos(wait).saturating_mul(u64::from(replies));
+        let wait_ns = connection.conversation.take_wait();
+        if wait_ns > 0 {
             connection.hold_until_ns = connection.hold_until_ns.max(now).saturating_add(wait_ns);
             self.held.push(Reverse((connection.hold_until_ns, place, connection.generation)));
         }
         if connection.hold_until_ns > now {
             return;
         }
-        match connection.conversation.out.flush(&mut connection.stream) {
-            Ok(true) if connection.conversation.ending() == Ending::AfterReplies => {
-                self.close(place)
+        let flushed = connection.wire.flush(&mut connection.conversation.out);
+        let is_done = match (flushed, connection.conversation.ending()) {
+            (Ok(true), Ending::No) => self.begin_tls(place).is_err(),
+            (Ok(true), Ending::Close) | (Err(_), _) => true,
+            (Ok(true), Ending::Reset) => {
+                connection.wire.reset_at_end();
+                true
             }
-            Ok(_) => {}
-            Err(_) => self.close(place),
+            (Ok(false), _) => false,
+        };
+        if is_done {
+            self.close(place);
         }
+    }
+
+    /// Once the reply to STARTTLS is out in clear, everything else comes secured.
+    fn begin_tls(&mut self, place: usize) -> io::Result<()> {
+        let connection = &mut self.connections[place];
+        if !connection.conversation.awaits_handshake() {
+            return Ok(());
+        }
+        let face = &self.clerk.faces.hosts[connection.conversation.host()];
+        connection.wire.secure(face.tls.as_ref())?;
+        connection.conversation.secured();
+        Ok(())
     }
 
     /// Counts before it closes: once the peer sees our end it may open the next connection.
     fn close(&mut self, place: usize) {
         if let Some(connection) = self.connections.try_remove(place) {
-            self.clerk.hosts[connection.conversation.host].closing();
-            drop(connection.stream);
+            self.clerk.closing(connection.conversation.host());
+            drop(connection.wire);
         }
     }
 
@@ -223,16 +279,16 @@ impl Driver {
             self.ringing.extend(0..self.doors.len());
         }
         while let Some(door) = self.ringing.pop() {
-            while let Some(stream) = self.accept_one(door) {
-                self.begin(door, stream, now);
+            while let Some((stream, client)) = self.accept_one(door) {
+                self.begin(door, stream, client, now);
             }
         }
     }
 
-    fn accept_one(&mut self, door: usize) -> Option<TcpStream> {
+    fn accept_one(&mut self, door: usize) -> Option<(TcpStream, IpAddr)> {
         loop {
             match self.doors[door].listener.as_ref()?.accept() {
-                Ok((stream, _)) => return Some(stream),
+                Ok((stream, client)) => return Some((stream, client.ip())),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return None,
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
@@ -245,21 +301,29 @@ impl Driver {
         }
     }
 
-    fn begin(&mut self, door: usize, mut stream: TcpStream, now: u64) {
+    fn begin(&mut self, door: usize, mut stream: TcpStream, client: IpAddr, now: u64) {
         let host = self.doors[door].host;
-        let nth = self.clerk.hosts[host].opened();
+        let number = self.clerk.hosts[host].opened();
+        let conversation = Conversation::begin(host, number, client, now, &self.clerk);
         let place = self.connections.vacant_key();
         let both = Interest::READABLE | Interest::WRITABLE;
         if self.poll.registry().register(&mut stream, Token(place), both).is_err() {
-            self.clerk.hosts[host].closing();
+            self.clerk.closing(host);
             return;
+        }
+        let wire = Wire::new(stream);
+        let window = self.clerk.faces.hosts[host].personality.reading.and_then(|r| r.window);
+        if let Some(window) = window {
+            // A window that could not be set only makes this reader less slow.
+            wire.shrink_window(bytes(window)).ok();
         }
         self.generation += 1;
         self.connections.insert(Connection {
-            stream,
-            conversation: Conversation::begin(host, nth, &self.clerk),
+            wire,
+            conversation,
             generation: self.generation,
             hold_until_ns: 0,
+            read_from_ns: 0,
         });
         self.settle_turn(place, now);
     }
@@ -272,7 +336,12 @@ impl Driver {
             }
             self.held.pop();
             let is_same = |connection: &Connection| connection.generation == generation;
-            if self.connections.get(place).is_some_and(is_same) {
+            let Some(connection) = self.connections.get(place).filter(|one| is_same(one)) else {
+                continue;
+            };
+            if connection.read_from_ns == due {
+                self.receive(place, false);
+            } else {
                 self.settle_turn(place, now);
             }
         }
@@ -289,8 +358,8 @@ impl Driver {
     fn obey(&mut self) {
         while let Ok(order) = self.inbox.try_recv() {
             match order {
-                Order::Behave { host_index, behaviour, done } => {
-                    let result = self.behave(host_index, behaviour);
+                Order::Behave { host_index, host, personality, done } => {
+                    let result = self.behave(host_index, &host, *personality);
                     // Whoever asked may have stopped waiting.
                     done.send(result).ok();
                 }
@@ -305,24 +374,32 @@ impl Driver {
         }
     }
 
-    fn behave(&mut self, host: usize, behaviour: Behaviour) -> io::Result<()> {
-        self.clerk.behave(host, behaviour);
-        let Some(door) = self.doors.iter().position(|door| door.host == host) else {
+    fn behave(
+        &mut self,
+        index: usize,
+        host: &SinkHost,
+        personality: Personality,
+    ) -> io::Result<()> {
+        let refuses_connects = personality.refuses_connects;
+        let connections = self.clerk.hosts[index].concurrent.load(Relaxed);
+        let old = self.clerk.faces.change(index, host, personality, connections)?;
+        self.clerk.records.standings.push(old);
+        let Some(door) = self.doors.iter().position(|door| door.host == index) else {
             return Ok(());
         };
-        match behaviour {
-            Behaviour::Refuse => {
-                self.doors[door].listener = None;
-                Ok(())
-            }
-            _ if self.doors[door].listener.is_none() => self.open_door(door),
-            _ => Ok(()),
+        if refuses_connects {
+            self.doors[door].listener = None;
+        } else if self.doors[door].listener.is_none() {
+            self.open_door(door)?;
         }
+        Ok(())
     }
 
     fn open_door(&mut self, index: usize) -> io::Result<()> {
         let door = &mut self.doors[index];
-        let mut listener = listen(door.address)
+        let reading = self.clerk.faces.hosts[door.host].personality.reading;
+        let window = reading.and_then(|reading| reading.window);
+        let mut listener = listen(door.address, window)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", door.address)))?;
         let token = Token(DOORS_FROM + index);
         self.poll.registry().register(&mut listener, token, Interest::READABLE)?;
@@ -331,13 +408,20 @@ impl Driver {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, window: Option<NonZeroU32>) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     // Accepted connections inherit it.
     socket.set_tcp_nodelay(true)?;
+    if let Some(window) = window {
+        socket.set_recv_buffer_size(bytes(window))?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+fn bytes(window: NonZeroU32) -> usize {
+    usize::try_from(window.get()).unwrap_or(usize::MAX)
 }

@@ -17,14 +17,14 @@ pub(super) struct HostCounters {
 }
 
 impl HostCounters {
-    /// Counts a connection from its accept on; returns how many there are now.
+    /// Counts a connection from its accept on; returns its number.
     pub(super) fn opened(&self) -> u64 {
         add(&self.connections, 1);
         let now = self.concurrent.load(Relaxed) + 1;
         self.concurrent.store(now, Relaxed);
         raise(&self.concurrent_max, now);
         raise(&self.concurrent_max_of_run, now);
-        now
+        self.connections.load(Relaxed)
     }
 
     /// Must come before our side is closed: the peer may open the next one at once.

@@ -2,6 +2,10 @@
 
 use std::net::SocketAddr;
 
+use serde::Deserialize;
+
+use super::World;
+
 /// One mail server of the sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkHost {
@@ -11,7 +15,8 @@ pub struct SinkHost {
 }
 
 /// What the hosts offer in their EHLO reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Capabilities {
     pub pipelining: bool,
     pub eight_bit_mime: bool,
@@ -31,14 +36,18 @@ pub struct SinkPlan {
     pub hosts: Vec<SinkHost>,
     /// Each host belongs to one of these threads.
     pub threads: usize,
+    /// For hosts whose personality says nothing of it.
     pub capabilities: Capabilities,
+    /// How the hosts behave at first.
+    pub world: World,
     /// The run whose tokens count; `None` takes the run of the first token seen by each thread.
     pub run: Option<u64>,
 }
 
 impl SinkPlan {
-    /// One thread, every capability, any run.
+    /// One thread, every capability, hosts that take everything, any run.
     pub fn new(hosts: Vec<SinkHost>) -> Self {
-        Self { hosts, threads: 1, capabilities: Capabilities::default(), run: None }
+        let (capabilities, world) = (Capabilities::default(), World::default());
+        Self { hosts, threads: 1, capabilities, world, run: None }
     }
 }

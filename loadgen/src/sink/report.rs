@@ -8,9 +8,13 @@ use serde::Serialize;
 
 use super::SinkHost;
 use super::host::HostCounters;
+use super::standing::Standing;
 use crate::clock;
 use crate::latency::{self, Quantiles};
 use crate::ledger::{ArrivalLedger, Repeats};
+
+/// Caps told in a report: enough to see who does not keep them.
+const CAPS_TOLD_MAX: usize = 1000;
 
 /// The counts of one host.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
@@ -80,6 +84,8 @@ pub struct SinkReport {
     /// Intended start at the source to arrival of the final dot, in nanoseconds.
     pub end_to_end: Histogram<u64>,
     pub cpu_seconds: f64,
+    /// Hosts, groups of them and recipient domains whose cap was passed, with what was seen.
+    pub caps_broken: Vec<String>,
     /// Threads that did not end well: the report is not complete.
     pub failures: Vec<String>,
 }
@@ -93,6 +99,7 @@ impl SinkReport {
             repeats: total.repeats,
             end_to_end: total.end_to_end,
             cpu_seconds: clock::seconds(total.cpu_ns),
+            caps_broken: caps_broken(&total.standings),
             failures: total.failures,
         }
     }
@@ -108,9 +115,27 @@ impl SinkReport {
             "foreign": self.arrivals.foreign,
             "smuggled": self.arrivals.smuggled,
             "explanations": self.arrivals.explanations,
+            "caps_broken": self.caps_broken,
             "failures": self.failures,
         })
     }
+
+    /// Whether every thread ended well and every cap was kept.
+    pub fn is_clean(&self) -> bool {
+        self.failures.is_empty() && self.caps_broken.is_empty()
+    }
+}
+
+/// A memory that several hosts share tells once.
+fn caps_broken(standings: &[Standing]) -> Vec<String> {
+    let mut broken: Vec<_> =
+        standings.iter().flat_map(|standing| standing.lock().watch.take_broken()).collect();
+    let more = broken.len().saturating_sub(CAPS_TOLD_MAX);
+    broken.truncate(CAPS_TOLD_MAX);
+    if more > 0 {
+        broken.push(format!("and {more} caps more"));
+    }
+    broken
 }
 
 fn host_report(host: &SinkHost, counters: &HostCounters) -> HostReport {
@@ -134,6 +159,7 @@ pub(super) struct ThreadReport {
     pub(super) repeats: Repeats,
     pub(super) end_to_end: Histogram<u64>,
     pub(super) cpu_ns: u64,
+    pub(super) standings: Vec<Standing>,
     failures: Vec<String>,
 }
 
@@ -144,15 +170,17 @@ impl ThreadReport {
             repeats: Repeats::default(),
             end_to_end: latency::histogram(),
             cpu_ns: 0,
+            standings: Vec::new(),
             failures: Vec::new(),
         }
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: Self) {
         self.ledger.merge(&other.ledger);
         self.repeats.merge(&other.repeats);
         self.end_to_end.add(&other.end_to_end).expect("all threads have the same bounds");
         self.cpu_ns += other.cpu_ns;
+        self.standings.extend(other.standings);
     }
 
     pub(super) fn fail(&mut self, text: String) {
