@@ -5,14 +5,14 @@ use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
 
-use super::map::Fixed;
+use super::map::Seeded;
 
 /// The numbers of things that lie in a slab. Where a name is to be looked at, the caller tells that of a
 /// number, for all numbers that are in here.
 #[derive(Debug, Default)]
 pub struct Index {
     numbers: HashTable<u32>,
-    hasher: Fixed,
+    hasher: Seeded,
 }
 
 impl Index {

@@ -1,5 +1,6 @@
 //! Starts an engine from its settings, and ends it in order.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use super::ring::{Driver, DriverOptions, FileMode};
 use super::secure::ShardHandshakes;
 use super::tls::TlsClient;
 use crate::base::cell::{Budget, CellTable};
+use crate::base::map::seed_maps;
 use crate::base::time::Now;
 use crate::model::connection::ShardId;
 use crate::model::settings::{AdminSettings, Settings, ShardChoice};
@@ -128,6 +130,7 @@ impl Engine {
     /// # Errors
     /// See [`StartError`]; nothing runs then.
     pub fn start(settings: Settings) -> Result<Self, StartError> {
+        seed_maps(RandomState::new().hash_one("maps"));
         let cores = cores(&settings.engine.shards);
         let shards = u16::try_from(cores.len()).unwrap_or(u16::MAX);
         let folder = SpoolFolder::open(&settings.spool.path).map_err(spool_error)?;
