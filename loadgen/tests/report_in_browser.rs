@@ -19,6 +19,9 @@ const HDRHISTOGRAM_JAR: &str = "/usr/share/java/hdrhistogram.jar";
 /// An empty page of this size has a few thousand.
 const SCREENSHOT_BYTES_MIN: u64 = 60_000;
 
+/// A user's choice that no site may run scripts; the browser's own switch for it stops screenshots too.
+const NO_SCRIPTS: &str = r#"{"profile":{"default_content_setting_values":{"javascript":2}}}"#;
+
 fn may_be_left_out(what: &str, is_there: bool) -> bool {
     assert!(is_there || option_env("POSTRIDER_NEED_PEERS").is_none(), "{what} is not installed");
     if !is_there {
@@ -46,14 +49,17 @@ fn page(folder: &Path) -> PathBuf {
     page
 }
 
-/// Runs Chromium on a page, without scripts, in a profile that goes with the folder.
+/// Runs Chromium on a page, in a profile that allows no page a script and goes with the folder.
 fn chromium(folder: &Path, page: &Path, what: &[&str]) -> Vec<u8> {
+    let settings = folder.join("profile/Default");
+    fs::create_dir_all(&settings).unwrap();
+    fs::write(settings.join("Preferences"), NO_SCRIPTS).unwrap();
     let profile = format!("--user-data-dir={}", folder.join("profile").display());
     let output = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
         // No name resolves: what the page does not hold itself is not there.
-        .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--blink-settings=scriptEnabled=false"])
-        .args(["--hide-scrollbars", "--force-device-scale-factor=1", "--virtual-time-budget=2000"])
+        .args(["--host-resolver-rules=MAP * ~NOTFOUND"])
+        .args(["--hide-scrollbars", "--force-device-scale-factor=1"])
         .arg(profile)
         .args(what)
         .arg(format!("file://{}", page.display()))
@@ -86,6 +92,19 @@ fn the_page_shows_its_verdict_and_pictures_without_scripts() {
     assert!(text.contains(&shown), "the hostile reply is not shown as it is");
     assert!(!text.contains("<script"), "the hostile reply became a script");
     assert_eq!(text.matches("<svg").count(), 5);
+}
+
+/// Else the test above would prove less than it says.
+#[test]
+fn the_browser_of_these_tests_runs_no_scripts() {
+    if may_be_left_out("chromium", answers("chromium", "--version")) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    fs::write(&page, "<p id=a>before</p><script>a.textContent = 1 + 1</script>").unwrap();
+    let text = String::from_utf8(chromium(folder.path(), &page, &["--dump-dom"])).unwrap();
+    assert!(text.contains("<p id=\"a\">before</p>"), "{text}");
 }
 
 #[test]
@@ -125,9 +144,8 @@ fn the_standard_reader_reads_the_log() {
             Some(f64::from(u32::try_from(seen.count).unwrap()))
         );
         let max = figure(&text, "[Max").unwrap();
-        assert!((max / seen.max_ms - 1.0).abs() < 0.001, "{phase}: {max} and {}", seen.max_ms);
-        // One line a second before the percentiles of the whole.
-        assert!(text.lines().filter(|line| line.contains("I:")).count() >= 20, "{text}");
+        // It prints three digits behind the point.
+        assert!((max - seen.max_ms).abs() < 0.0006, "{phase}: {max} and {}", seen.max_ms);
     }
 }
 

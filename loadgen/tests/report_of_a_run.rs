@@ -87,7 +87,8 @@ fn an_invalid_run_and_saturation_say_so_first() {
 #[test]
 fn the_page_of_an_hour_stays_small() {
     let folder = tempfile::tempdir().unwrap();
-    Made { seconds: 3600, per_second: 60, only: Some("message"), ..Made::default() }.write(folder.path());
+    Made { seconds: 3600, per_second: 60, only: Some("message"), ..Made::default() }
+        .write(folder.path());
     let (page, picture) = report(folder.path());
     assert!(page.len() < PAGE_BYTES_MAX, "{} bytes", page.len());
     assert!(picture.len() < PAGE_BYTES_MAX / 4, "{} bytes", picture.len());

@@ -71,7 +71,7 @@ impl RunPage {
         Ok(Self {
             title: shown(&manifest.load.schedule),
             style: STYLE,
-            dark: canvas::dark_style(".picture "),
+            dark: canvas::style(".picture "),
             when: words::moment(manifest.started),
             notices: notices(manifest),
             tiles: rows::tiles(run),

@@ -11,6 +11,7 @@ pub(super) mod sweep;
 
 use self::canvas::{Drawing, INK, MUTED, Picture};
 use super::{Comparison, Measured, ReportError, words};
+use crate::run::manifest::LoadKind;
 
 /// Characters of a caption that fit into the width of a picture.
 const CAPTION_CHARS_MAX: usize = 150;
@@ -23,11 +24,12 @@ pub(super) fn of_run(run: &Measured) -> Result<String, ReportError> {
         id: "run",
         title: words::printable(&title, CAPTION_CHARS_MAX),
         about: "Latency by percentile, and latency and rate over the time of the run.".to_owned(),
-        height: 850,
+        height: 900,
     };
     let drawing = picture.draw(|area| {
         let (head, body) = area.split_vertically(canvas::px(78));
         heading(&head, &title, &setting(run))?;
+        let body = body.margin(0, 0, canvas::px(24), 0);
         let (upper, lower) = body.split_vertically(canvas::px(360));
         spectrum::paint(&upper, &spectrum::curves(run), &spectrum::marks(run))?;
         over_time::paint(&lower, run)
@@ -48,6 +50,7 @@ pub(super) fn of_comparison(comparison: &Comparison) -> Result<String, ReportErr
     let drawing = picture.draw(|area| {
         let (head, body) = area.split_vertically(canvas::px(78));
         heading(&head, &title, &comparison.standing_text())?;
+        let body = body.margin(0, 0, canvas::px(24), 0);
         spectrum::paint(&body, &spectrum::overlay(comparison), &[])
     })?;
     Ok(drawing.alone())
@@ -55,10 +58,13 @@ pub(super) fn of_comparison(comparison: &Comparison) -> Result<String, ReportErr
 
 fn standing(run: &Measured) -> String {
     let manifest = &run.manifest;
-    if manifest.honesty.invalid.is_empty() {
-        format!("{} acknowledged", words::rate(manifest.totals.rate_per_s))
-    } else {
-        "INVALID: the generator was the limit".to_owned()
+    let rate = words::rate(manifest.totals.rate_per_s);
+    match manifest.load.kind {
+        _ if !manifest.honesty.invalid.is_empty() => {
+            "INVALID: the generator was the limit".to_owned()
+        }
+        LoadKind::Saturation => format!("{rate} at saturation, latencies not comparable"),
+        LoadKind::OpenLoop => format!("{rate} acknowledged"),
     }
 }
 
@@ -77,7 +83,7 @@ fn setting(run: &Measured) -> String {
 
 fn heading(area: &canvas::Area<'_>, title: &str, below: &str) -> canvas::Painted {
     let title = words::printable(title, CAPTION_CHARS_MAX / 2);
-    canvas::text(area, &title, (24, 22), canvas::font(20, INK))?;
+    canvas::text(area, &title, (24, 22), canvas::bold(20, INK))?;
     let below = words::printable(below, CAPTION_CHARS_MAX);
     canvas::text(area, &below, (24, 52), canvas::font(12, MUTED))
 }

@@ -15,7 +15,8 @@ use postrider_loadgen::run::manifest::{
 use postrider_loadgen::run::{INTERVALS_FILE, MANIFEST_FILE};
 
 /// A reply that a page must show and not obey.
-pub(crate) const HOSTILE: &str = "550 5.7.1 <script>document.title='owned'</script> & \"'\u{0}\u{1b}[31m";
+pub(crate) const HOSTILE: &str =
+    "550 5.7.1 <script>document.title='owned'</script> & \"'\u{0}\u{1b}[31m";
 
 /// The median of each phase, in nanoseconds.
 const PHASES: [(&str, u64); 12] = [

@@ -53,7 +53,7 @@ impl<'a> ComparisonPage<'a> {
         Ok(Self {
             title: format!("{} against {}", of.after.name, of.before.name),
             style: STYLE,
-            dark: canvas::dark_style(".picture "),
+            dark: canvas::style(".picture "),
             before: &of.before.name,
             after: &of.after.name,
             notices: notices(of),

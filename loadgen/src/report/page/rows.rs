@@ -131,8 +131,8 @@ fn ledger(ledger: &Ledger) -> Vec<(&'static str, String)> {
 fn load(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let load = &manifest.load;
     let kind = match load.kind {
-        LoadKind::OpenLoop => "open loop: each message has its time",
-        LoadKind::Saturation => "saturation: as fast as answers come",
+        LoadKind::OpenLoop => "open loop",
+        LoadKind::Saturation => "saturation (closed loop)",
     };
     let switches = [
         ("pipelining", load.pipelining),
@@ -168,11 +168,11 @@ fn machine(machine: &Machine) -> Vec<(&'static str, String)> {
 fn honesty(honesty: &Honesty) -> Vec<(&'static str, String)> {
     let late = |quantiles: &Quantiles| {
         let [p99, max] = [quantiles.p99_ms, quantiles.max_ms].map(words::latency);
-        format!("99 % within {p99}, worst {max}")
+        format!("p99 {p99}, max {max}")
     };
     vec![
-        ("begun late by", late(&honesty.slip)),
-        ("pauses of the machine", late(&honesty.pauses)),
+        ("schedule slip", late(&honesty.slip)),
+        ("pauses", late(&honesty.pauses)),
         ("source threads busy", threads(&honesty.source_load)),
         ("sink threads busy", threads(&honesty.sink_load)),
     ]

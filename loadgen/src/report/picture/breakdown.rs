@@ -4,7 +4,7 @@ use plotters::prelude::{Color as _, RGBColor, Rectangle, Text};
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::canvas::{
-    AXIS, Area, BLUE, Drawing, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, Painted, Picture, RED,
+    Area, BLUE, Drawing, GOLD, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, Painted, Picture, RED,
     bold, font, placed, px,
 };
 use super::words;
@@ -17,10 +17,10 @@ const OF_A_CONNECTION: [&str; 5] = ["connect", "banner", "tls", "ehlo", "auth"];
 const OF_A_MESSAGE: [&str; 7] = ["slip", "mail", "rcpt", "data", "dot", "queue", "delivery"];
 /// Pipelined commands are answered in one flight, measured three times from its start.
 const OF_A_PIPELINED_MESSAGE: [&str; 5] = ["slip", "data", "dot", "queue", "delivery"];
-const COLOURS: [RGBColor; 7] = [RED, PURPLE, AXIS, GREEN, BLUE, ORANGE, MUTED];
+const COLOURS: [RGBColor; 7] = [RED, PURPLE, GOLD, GREEN, BLUE, ORANGE, MUTED];
 
-const LEFT: i32 = 190;
-const RIGHT: i32 = 1036;
+const LEFT: i32 = 166;
+const RIGHT: i32 = 1060;
 const BAR: i32 = 26;
 const BARS_TOP: i32 = 52;
 /// From one group of bars to the next.
@@ -83,7 +83,7 @@ impl Group {
 
 fn paint(area: &Area<'_>, groups: &[Group]) -> Painted {
     let title = placed(bold(14, INK), HPos::Left, VPos::Top);
-    write(area, "What the time goes into", (24, 12), title)?;
+    write(area, "What the time goes into", (0, 12), title)?;
     let mut top = BARS_TOP;
     for group in groups {
         paint_key(area, group, top)?;
@@ -97,7 +97,7 @@ fn paint(area: &Area<'_>, groups: &[Group]) -> Painted {
 /// The names of the phases with their colours, in the order of the bars.
 fn paint_key(area: &Area<'_>, group: &Group, top: i32) -> Painted {
     let heading = placed(font(13, INK), HPos::Left, VPos::Center);
-    write(area, &format!("of {}", group.name), (24, top + 8), heading)?;
+    write(area, &format!("of {}", group.name), (0, top + 8), heading)?;
     let mut left = LEFT;
     for part in &group.parts {
         let corners = [(px(left), px(top + 2)), (px(left + 12), px(top + 14))];

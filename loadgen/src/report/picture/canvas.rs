@@ -24,6 +24,7 @@ pub(in crate::report) const BLUE: RGBColor = RGBColor(0x0a, 0x69, 0xc4);
 pub(in crate::report) const ORANGE: RGBColor = RGBColor(0xc2, 0x55, 0x0a);
 pub(in crate::report) const GREEN: RGBColor = RGBColor(0x1b, 0x7f, 0x5c);
 pub(in crate::report) const PURPLE: RGBColor = RGBColor(0x7c, 0x4f, 0xcf);
+pub(in crate::report) const GOLD: RGBColor = RGBColor(0x8f, 0x6c, 0x05);
 pub(in crate::report) const RED: RGBColor = RGBColor(0xc9, 0x26, 0x2f);
 /// Lines of single runs behind the line of all.
 pub(in crate::report) const FAINT_BLUE: RGBColor = RGBColor(0xa9, 0xcb, 0xee);
@@ -41,7 +42,7 @@ pub(in crate::report) const HEAT: [RGBColor; 8] = [
 ];
 
 /// What stands for each colour in the dark.
-const IN_THE_DARK: [(RGBColor, &str); 20] = [
+const IN_THE_DARK: [(RGBColor, &str); 21] = [
     (PAPER, "#11161c"),
     (INK, "#e6edf3"),
     (MUTED, "#a0a9b3"),
@@ -51,6 +52,7 @@ const IN_THE_DARK: [(RGBColor, &str); 20] = [
     (ORANGE, "#f0903f"),
     (GREEN, "#41bd8d"),
     (PURPLE, "#bb93ff"),
+    (GOLD, "#d9b23c"),
     (RED, "#ff7b72"),
     (FAINT_BLUE, "#2b4f78"),
     (FAINT_ORANGE, "#6e4524"),
@@ -113,7 +115,7 @@ impl Drawing {
     /// As a file of its own.
     pub(in crate::report) fn alone(&self) -> String {
         let size = format!("width=\"{WIDTH}\" height=\"{}\"", self.picture.height);
-        let (head, style) = (self.head(), dark_style(""));
+        let (head, style) = (self.head(), style(""));
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" {size} {head}\n<style>{style}</style>\n{}</svg>\n",
             self.elements
@@ -133,8 +135,9 @@ impl Drawing {
     }
 }
 
-/// Rules that give every colour below `scope` its other one where the reader likes it dark, except on paper.
-pub(in crate::report) fn dark_style(scope: &str) -> String {
+/// Rules for what is below `scope`: boxes without seams; every colour its other one where the reader likes it
+/// dark, except on paper.
+pub(in crate::report) fn style(scope: &str) -> String {
     let mut rules = String::new();
     for (RGBColor(red, green, blue), dark) in IN_THE_DARK {
         for property in ["fill", "stroke"] {
@@ -142,7 +145,10 @@ pub(in crate::report) fn dark_style(scope: &str) -> String {
             rules.push_str(&format!("{scope}[{property}=\"{light}\"]{{{property}:{dark}}}"));
         }
     }
-    format!("@media screen and (prefers-color-scheme:dark){{{rules}}}")
+    format!(
+        "{scope}rect{{shape-rendering:crispEdges}}\
+         @media screen and (prefers-color-scheme:dark){{{rules}}}"
+    )
 }
 
 fn escaped(text: &str) -> String {
@@ -212,8 +218,6 @@ mod tests {
         light.dedup();
         assert_eq!(light.len(), IN_THE_DARK.len());
         let drawn = picture().draw(|_| Ok(())).unwrap().inline();
-        assert!(
-            drawn.contains("fill=\"#FFFFFE\"") && dark_style("").contains("[fill=\"#FFFFFE\"]")
-        );
+        assert!(drawn.contains("fill=\"#FFFFFE\"") && style("").contains("[fill=\"#FFFFFE\"]"));
     }
 }

@@ -120,9 +120,11 @@ fn paint_key(area: &Area<'_>, most: u64) -> Painted {
         ))?;
     }
     let bottom = 56 + 18 * i32::try_from(HEAT.len())? - 9;
-    for (text, middle) in [(words::count(most), 65), ("1".to_owned(), bottom)] {
+    let named = [("messages".to_owned(), 44), (words::count(most), 65), ("1".to_owned(), bottom)];
+    for (text, middle) in named {
         let style = placed(font(12, MUTED), HPos::Left, VPos::Center);
-        let label = plotters::prelude::Text::new(text, (left + px(24), px(middle)), style);
+        let indent = if middle < 50 { 0 } else { px(24) };
+        let label = plotters::prelude::Text::new(text, (left + indent, px(middle)), style);
         area.draw(&label)?;
     }
     Ok(())

@@ -43,7 +43,7 @@ impl<'a> Plane<'a> {
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let below = if frame.across.is_empty() { 26 } else { 46 };
         let chart = ChartBuilder::on(area)
-            .margin_left(px(78))
+            .margin_left(px(66))
             .margin_right(px(frame.right))
             .margin_top(px(44))
             .margin_bottom(px(below))
@@ -76,7 +76,7 @@ impl<'a> Plane<'a> {
 
     fn draw_titles(&mut self, frame: &Frame<'_>, across: &Axis, up: &Axis) -> Painted {
         let style = placed(bold(14, INK), HPos::Left, VPos::Top);
-        self.write(frame.title, (px(24), px(12)), style)?;
+        self.write(frame.title, (0, px(12)), style)?;
         if !frame.across.is_empty() {
             let (right, bottom) = self.place(across.range.end, up.range.start);
             let style = placed(font(12, MUTED), HPos::Right, VPos::Top);

@@ -171,15 +171,14 @@ pub(in crate::report) fn paint(area: &Area<'_>, curves: &[Curve], marks: &[Mark]
     plane.name_lines(across.range.end, named.filter_map(name).collect())
 }
 
-/// A short line at the limit, from the percentile on to the left: below it is well.
+/// A line at the limit, up to its percentile: there the curve must still be below.
 fn paint_mark(plane: &mut Plane<'_>, mark: &Mark) -> Painted {
     let height = log(mark.limit_ms);
-    let from = (mark.nines - 0.45).max(0.0);
-    plane.dashes(vec![(from, height), (mark.nines, height)], RED)?;
+    plane.dashes(vec![(0.0, height), (mark.nines, height)], RED)?;
     plane.dots(&[(mark.nines, height)], RED)?;
-    let (right, middle) = plane.place(mark.nines, height);
-    let style = placed(font(12, RED), HPos::Right, VPos::Bottom);
-    plane.write(&mark.text, (right - px(8), middle - px(4)), style)
+    let (left, middle) = plane.place(0.0, height);
+    let style = placed(font(12, RED), HPos::Left, VPos::Bottom);
+    plane.write(&mark.text, (left + px(6), middle - px(4)), style)
 }
 
 #[cfg(test)]
