@@ -4,6 +4,7 @@
 //! left out there.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![expect(clippy::print_stderr, reason = "what is not tested must be said")]
 
 mod runs;
 

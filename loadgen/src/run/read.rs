@@ -18,9 +18,9 @@ use super::manifest::{FORMAT, Manifest};
 use super::{INTERVALS_FILE, MANIFEST_FILE};
 
 /// The stretches of time that a run measures, in the order in which a message meets them.
-pub const PHASES: [&str; 14] = [
-    "connect", "banner", "tls", "ehlo", "auth", "slip", "mail", "rcpt", "data", "dot", "message",
-    "queue", "delivery", "e2e",
+pub const PHASES: [&str; 15] = [
+    "connect", "banner", "tls", "ehlo", "auth", "wait", "slip", "mail", "rcpt", "data", "dot",
+    "message", "queue", "delivery", "e2e",
 ];
 
 /// A manifest of a day's run, one entry a second, has 10 MB.
@@ -28,7 +28,7 @@ const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 /// A histogram with every counter in use has 200 KB in base64.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 /// A day's run with every phase in every second.
-const INTERVALS_MAX: u64 = 86_400 * 14;
+const INTERVALS_MAX: u64 = 86_400 * 15;
 /// Later than any run ends; a time beyond it is damage.
 const RUN_SECONDS_MAX: f64 = 30.0 * 86_400.0;
 /// The version of the log's text format that is read: `1.` and anything.

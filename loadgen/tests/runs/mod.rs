@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
@@ -19,7 +19,7 @@ pub(crate) const HOSTILE: &str =
     "550 5.7.1 <script>document.title='owned'</script> & \"'\u{0}\u{1b}[31m";
 
 /// The median of each phase, in nanoseconds.
-const PHASES: [(&str, u64); 12] = [
+const PHASES: [(&str, u64); 13] = [
     ("connect", 45_000),
     ("banner", 120_000),
     ("ehlo", 60_000),
@@ -29,6 +29,7 @@ const PHASES: [(&str, u64); 12] = [
     ("dot", 900_000),
     ("message", 1_400_000),
     ("slip", 9_000),
+    ("wait", 30_000),
     ("queue", 400_000),
     ("delivery", 300_000),
     ("e2e", 2_300_000),
@@ -82,7 +83,12 @@ impl Made {
         let mut file = BufWriter::new(File::create(folder.join(INTERVALS_FILE)).unwrap());
         let mut serializer = V2DeflateSerializer::new();
         let mut builder = IntervalLogWriterBuilder::new();
-        builder.add_comment("[Histogram log format version 1.3]").with_max_value_divisor(1e6);
+        let started = UNIX_EPOCH + Duration::from_secs_f64(self.started);
+        builder
+            .add_comment("[Histogram log format version 1.3]")
+            .with_start_time(started)
+            .with_base_time(started)
+            .with_max_value_divisor(1e6);
         let mut writer = builder.begin_log_with(&mut file, &mut serializer).unwrap();
         let mut chance = Chance(self.seed);
         for second in 0..self.seconds {

@@ -5,7 +5,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 
 use super::canvas::{
     Area, BLUE, Drawing, GOLD, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, Painted, Picture, RED,
-    bold, font, placed, px,
+    TEAL, bold, font, placed, px,
 };
 use super::words;
 use crate::clock;
@@ -14,10 +14,11 @@ use crate::report::{Measured, ReportError};
 /// What a connection costs before its first message.
 const OF_A_CONNECTION: [&str; 5] = ["connect", "banner", "tls", "ehlo", "auth"];
 /// One after the other, from the intended start to the recipient's side.
-const OF_A_MESSAGE: [&str; 7] = ["slip", "mail", "rcpt", "data", "dot", "queue", "delivery"];
+const OF_A_MESSAGE: [&str; 8] =
+    ["wait", "slip", "mail", "rcpt", "data", "dot", "queue", "delivery"];
 /// Pipelined commands are answered in one flight, measured three times from its start.
-const OF_A_PIPELINED_MESSAGE: [&str; 5] = ["slip", "data", "dot", "queue", "delivery"];
-const COLOURS: [RGBColor; 7] = [RED, PURPLE, GOLD, GREEN, BLUE, ORANGE, MUTED];
+const OF_A_PIPELINED_MESSAGE: [&str; 6] = ["wait", "slip", "data", "dot", "queue", "delivery"];
+const COLOURS: [RGBColor; 8] = [MUTED, RED, PURPLE, GOLD, GREEN, BLUE, ORANGE, TEAL];
 
 const LEFT: i32 = 166;
 const RIGHT: i32 = 1060;

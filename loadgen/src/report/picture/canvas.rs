@@ -25,6 +25,7 @@ pub(in crate::report) const ORANGE: RGBColor = RGBColor(0xc2, 0x55, 0x0a);
 pub(in crate::report) const GREEN: RGBColor = RGBColor(0x1b, 0x7f, 0x5c);
 pub(in crate::report) const PURPLE: RGBColor = RGBColor(0x7c, 0x4f, 0xcf);
 pub(in crate::report) const GOLD: RGBColor = RGBColor(0x8f, 0x6c, 0x05);
+pub(in crate::report) const TEAL: RGBColor = RGBColor(0x0b, 0x76, 0x86);
 pub(in crate::report) const RED: RGBColor = RGBColor(0xc9, 0x26, 0x2f);
 /// Lines of single runs behind the line of all.
 pub(in crate::report) const FAINT_BLUE: RGBColor = RGBColor(0xa9, 0xcb, 0xee);
@@ -42,7 +43,7 @@ pub(in crate::report) const HEAT: [RGBColor; 8] = [
 ];
 
 /// What stands for each colour in the dark.
-const IN_THE_DARK: [(RGBColor, &str); 21] = [
+const IN_THE_DARK: [(RGBColor, &str); 22] = [
     (PAPER, "#11161c"),
     (INK, "#e6edf3"),
     (MUTED, "#a0a9b3"),
@@ -53,6 +54,7 @@ const IN_THE_DARK: [(RGBColor, &str); 21] = [
     (GREEN, "#41bd8d"),
     (PURPLE, "#bb93ff"),
     (GOLD, "#d9b23c"),
+    (TEAL, "#4cc0d0"),
     (RED, "#ff7b72"),
     (FAINT_BLUE, "#2b4f78"),
     (FAINT_ORANGE, "#6e4524"),

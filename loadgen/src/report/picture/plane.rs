@@ -74,7 +74,7 @@ impl<'a> Plane<'a> {
         )
     }
 
-    fn draw_titles(&mut self, frame: &Frame<'_>, across: &Axis, up: &Axis) -> Painted {
+    fn draw_titles(&self, frame: &Frame<'_>, across: &Axis, up: &Axis) -> Painted {
         let style = placed(bold(14, INK), HPos::Left, VPos::Top);
         self.write(frame.title, (0, px(12)), style)?;
         if !frame.across.is_empty() {

@@ -12,7 +12,7 @@ const DECADES_MIN: f64 = 0.8;
 const ROOM: f64 = 0.06;
 /// Steps of a linear axis, at most, and of one of time.
 const STEPS_MAX: f64 = 7.0;
-const TIME_STEPS_MAX: f64 = 12.0;
+const TIME_STEPS_MAX: f64 = 10.0;
 /// Percentiles that are named, with their number of nines: -log10(1 - p).
 const PERCENTILES: [(f64, &str); 8] = [
     (0.0, "0 %"),
