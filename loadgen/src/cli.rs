@@ -2,6 +2,7 @@
 
 pub(crate) mod compare;
 pub(crate) mod nameserver;
+pub(crate) mod report;
 pub(crate) mod sink;
 pub(crate) mod source;
 

@@ -27,6 +27,8 @@ enum Command {
     /// Hold an arrival ledger against an acknowledgement ledger; ends with 1 if mail was lost,
     /// corrupted, invented or smuggled.
     Compare(cli::compare::Arguments),
+    /// Show a run as a page, a picture and a table, or two folders of runs side by side.
+    Report(cli::report::Arguments),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -35,6 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Sink(arguments) => cli::sink::run(&arguments),
         Command::Nameserver(arguments) => cli::nameserver::run(&arguments),
         Command::Compare(arguments) => cli::compare::run(&arguments),
+        Command::Report(arguments) => cli::report::run(&arguments),
     }
 }
 

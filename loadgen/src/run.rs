@@ -6,6 +6,7 @@
 //! ```
 
 pub mod manifest;
+pub mod read;
 
 pub use manifest::Manifest;
 
