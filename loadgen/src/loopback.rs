@@ -12,6 +12,9 @@ const PORTS_TRIED_MAX: usize = 32;
 /// How many hosts fit in the lower two octets of one `127.x`.
 pub const HOSTS_MAX: usize = 250 * 250;
 
+/// Source addresses that can be told apart: 127.251 to 127.254, where no host is.
+pub const SOURCE_ADDRESSES_MAX: usize = 4 * HOSTS_MAX;
+
 /// Refuses every address that is not on the loopback: load must not leave the machine.
 pub fn require_loopback(address: SocketAddr) -> io::Result<()> {
     if address.ip().is_loopback() {
@@ -43,6 +46,12 @@ pub fn loopback_hosts(count: usize) -> io::Result<Vec<SinkHost>> {
 /// `count` hosts from 127.0.0.1 upwards, all on `port`.
 pub fn hosts_at_port(count: usize, port: u16) -> Vec<SinkHost> {
     hosts_on(0, port, count.min(HOSTS_MAX))
+}
+
+/// The `index`-th address to connect from.
+pub(crate) fn source_address(index: usize) -> IpAddr {
+    let second = u8::try_from(251 + index / HOSTS_MAX % 4).unwrap_or(251);
+    host_address(second, index % HOSTS_MAX)
 }
 
 /// Raises the soft limit of open files to the hard one.

@@ -19,6 +19,9 @@ use crossbeam::channel::{self, Sender};
 use mio::Waker;
 
 use crate::loopback;
+use crate::run::arrivals::Arrivals;
+use crate::run::board::Board;
+use crate::run::recorder::{Inbox, Side};
 
 pub use behaviour::{Behaviour, Stage};
 pub use plan::{Capabilities, SinkHost, SinkPlan};
@@ -44,6 +47,24 @@ struct SinkThread {
 impl Sink {
     /// Binds every host, then starts the threads.
     pub fn start(plan: SinkPlan) -> io::Result<Self> {
+        Self::start_with(plan, || None)
+    }
+
+    /// The same for a run that is recorded.
+    pub(crate) fn start_recorded(
+        plan: SinkPlan,
+        board: &Arc<Board>,
+        inbox: &mut Inbox,
+    ) -> io::Result<Self> {
+        Self::start_with(plan, || {
+            Some(Arrivals::new(inbox.recorder(Side::Sink), Arc::clone(board)))
+        })
+    }
+
+    fn start_with(
+        plan: SinkPlan,
+        mut arrivals: impl FnMut() -> Option<Arrivals>,
+    ) -> io::Result<Self> {
         loopback::raise_open_files();
         for host in &plan.hosts {
             loopback::require_loopback(host.address)?;
@@ -54,7 +75,11 @@ impl Sink {
         let mut drivers = Vec::new();
         for thread in 0..count {
             let (orders, inbox) = channel::unbounded();
-            drivers.push((orders, Driver::new(&plan, thread, count, &counters, inbox)?));
+            let mut driver = Driver::new(&plan, thread, count, &counters, inbox)?;
+            if let Some(arrivals) = arrivals() {
+                driver.record(arrivals);
+            }
+            drivers.push((orders, driver));
         }
         let mut threads = Vec::new();
         for (index, (orders, driver)) in drivers.into_iter().enumerate() {
@@ -91,6 +116,14 @@ impl Sink {
             }
         }
         Ok(maxima)
+    }
+
+    /// Asks the threads of a recorded run to hand over what they have.
+    pub(crate) fn hand_over(&self) {
+        for thread in &self.threads {
+            // A thread that already ended handed over all.
+            thread.order(Order::HandOver).ok();
+        }
     }
 
     /// What has come so far, per host and in all.

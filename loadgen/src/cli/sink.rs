@@ -1,6 +1,6 @@
 //! `loadgen sink`: flags to a plan, a run until a signal or silence, a report.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,8 +13,9 @@ use postrider_loadgen::sink::{Behaviour, Capabilities, Sink, SinkHost, SinkPlan,
 /// Hosts shown in a report: the busiest first.
 const HOSTS_SHOWN_MAX: usize = 40;
 
+/// The hosts of a sink, and what they do.
 #[derive(Args)]
-pub(crate) struct Arguments {
+pub(crate) struct HostFlags {
     /// Addresses to listen on, with commas between them; the loopback only.
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', required_unless_present = "hosts")]
     listen: Vec<SocketAddr>,
@@ -24,19 +25,25 @@ pub(crate) struct Arguments {
     /// The port of all hosts; 0 finds one that is free, on addresses of this process's own.
     #[arg(long, default_value_t = 2525)]
     port: u16,
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
     /// What all hosts do: accept, throttle, throttle-mail, refuse, tempfail-rcpt, reject-rcpt, tempfail-data,
     /// reject-data, greylist, close-after-dot, silent, slow=MILLISECONDS, cap=CONNECTIONS.
     #[arg(long, default_value = "accept")]
     behaviour: Behaviour,
-    /// Count messages of this run only; without it, of the first run seen.
-    #[arg(long)]
-    run: Option<u64>,
     #[arg(long)]
     no_pipelining: bool,
     #[arg(long)]
     no_chunking: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    hosts: HostFlags,
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Count messages of this run only; without it, of the first run seen.
+    #[arg(long)]
+    run: Option<u64>,
     /// End after so many seconds without a message (once one has come).
     #[arg(long, value_name = "SECONDS")]
     until_idle: Option<f64>,
@@ -50,16 +57,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let idle_max = arguments.until_idle.map(Duration::try_from_secs_f64).transpose()?;
-    let sink = Sink::start(arguments.plan()?)?;
-    if arguments.behaviour != Behaviour::Accept {
-        for host in 0..sink.hosts().len() {
-            sink.set_behaviour(host, arguments.behaviour)?;
-        }
-    }
+    let sink = Sink::start(arguments.hosts.plan(arguments.threads, arguments.run)?)?;
+    arguments.hosts.prepare(&sink)?;
     let addresses: Vec<_> = sink.hosts().iter().map(|host| host.address.to_string()).collect();
     println!("{}", addresses.join(","));
     // Whoever started this waits for the line.
-    std::io::stdout().flush()?;
+    io::stdout().flush()?;
     super::wait_until(|| {
         idle_max.is_some_and(|max| sink.progress().idle_for.is_some_and(|idle| idle >= max))
     })?;
@@ -75,8 +78,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Arguments {
-    fn plan(&self) -> anyhow::Result<SinkPlan> {
+impl HostFlags {
+    pub(crate) fn plan(&self, threads: usize, run: Option<u64>) -> anyhow::Result<SinkPlan> {
         let hosts = match self.hosts {
             Some(count) if self.port == 0 => loopback::loopback_hosts(count)?,
             Some(count) => loopback::hosts_at_port(count, self.port),
@@ -87,7 +90,17 @@ impl Arguments {
             chunking: !self.no_chunking,
             ..Capabilities::default()
         };
-        Ok(SinkPlan { hosts, threads: self.threads, capabilities, run: self.run })
+        Ok(SinkPlan { hosts, threads, capabilities, run })
+    }
+
+    /// Tells the hosts what to do.
+    pub(crate) fn prepare(&self, sink: &Sink) -> io::Result<()> {
+        if self.behaviour != Behaviour::Accept {
+            for host in 0..sink.hosts().len() {
+                sink.set_behaviour(host, self.behaviour)?;
+            }
+        }
+        Ok(())
     }
 
     fn listed_hosts(&self) -> Vec<SinkHost> {

@@ -21,6 +21,8 @@ pub(super) struct Conversation {
     /// The start of a command whose end is still to come.
     rest: Vec<u8>,
     has_sender: bool,
+    /// When the transaction began.
+    mail_ns: u64,
     recipients: Vec<Addressee>,
     reader: TextReader,
     inspection: Inspection,
@@ -61,6 +63,7 @@ impl Conversation {
             replies: 0,
             rest: Vec::new(),
             has_sender: false,
+            mail_ns: 0,
             recipients: Vec::new(),
             reader: TextReader::new(true),
             inspection: Inspection::new(),
@@ -138,6 +141,7 @@ impl Conversation {
             Command::Mail if self.has_sender => self.reply(clerk, 503, "5.5.1 MAIL was given"),
             Command::Mail => {
                 self.has_sender = true;
+                self.mail_ns = now;
                 self.reply(clerk, 250, "2.1.0 ok");
             }
             Command::Rcpt(address) => self.handle_rcpt(address, behaviour, clerk),
@@ -252,7 +256,7 @@ impl Conversation {
                 self.reply(clerk, 552, "5.3.4 too large");
             }
             behaviour => {
-                clerk.enter(self.host, &self.inspection, &self.recipients, now);
+                clerk.enter(self.host, &self.inspection, &self.recipients, self.mail_ns, now);
                 if behaviour == Behaviour::CloseAfterDot {
                     self.ending = Ending::Now;
                 } else {

@@ -21,6 +21,7 @@ use super::host::HostCounters;
 use super::report::ThreadReport;
 use crate::alarm::Alarm;
 use crate::clock::{self, SECOND_NS};
+use crate::run::arrivals::Arrivals;
 
 const ALARM: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -36,8 +37,16 @@ const ACCEPT_RETRY_NS: u64 = SECOND_NS / 100;
 
 /// What another thread asks of this one; answered when it is in force.
 pub(super) enum Order {
-    Behave { host_index: usize, behaviour: Behaviour, done: Sender<io::Result<()>> },
-    MarkRun { done: Sender<Vec<(usize, u64)>> },
+    Behave {
+        host_index: usize,
+        behaviour: Behaviour,
+        done: Sender<io::Result<()>>,
+    },
+    MarkRun {
+        done: Sender<Vec<(usize, u64)>>,
+    },
+    /// Hand over what was recorded in the second that ended.
+    HandOver,
     Stop,
 }
 
@@ -106,6 +115,11 @@ impl Driver {
         Ok(driver)
     }
 
+    /// Records what arrives for the run that this process measures.
+    pub(super) fn record(&mut self, arrivals: Arrivals) {
+        self.clerk.records.arrivals = Some(arrivals);
+    }
+
     pub(super) fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
@@ -128,6 +142,9 @@ impl Driver {
             self.clerk.hosts[connection.conversation.host].closing();
         }
         self.clerk.records.cpu_ns = clock::thread_cpu_ns();
+        if let Some(arrivals) = self.clerk.records.arrivals.take() {
+            arrivals.recorder.finish();
+        }
         Ok(self.clerk.records)
     }
 
@@ -299,6 +316,11 @@ impl Driver {
                     let hosts = &self.clerk.hosts;
                     let mark = |door: &Door| (door.host, hosts[door.host].mark_run());
                     done.send(self.doors.iter().map(mark).collect()).ok();
+                }
+                Order::HandOver => {
+                    if let Some(arrivals) = &mut self.clerk.records.arrivals {
+                        arrivals.recorder.hand_over();
+                    }
                 }
                 Order::Stop => self.stopping = true,
             }

@@ -11,6 +11,7 @@ use super::host::HostCounters;
 use crate::clock;
 use crate::latency::{self, Quantiles};
 use crate::ledger::{ArrivalLedger, Repeats};
+use crate::run::arrivals::Arrivals;
 
 /// The counts of one host.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
@@ -134,6 +135,8 @@ pub(super) struct ThreadReport {
     pub(super) repeats: Repeats,
     pub(super) end_to_end: Histogram<u64>,
     pub(super) cpu_ns: u64,
+    /// In a run that is recorded.
+    pub(super) arrivals: Option<Arrivals>,
     failures: Vec<String>,
 }
 
@@ -144,6 +147,7 @@ impl ThreadReport {
             repeats: Repeats::default(),
             end_to_end: latency::histogram(),
             cpu_ns: 0,
+            arrivals: None,
             failures: Vec::new(),
         }
     }
