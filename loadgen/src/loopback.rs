@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::sink::SinkHost;
@@ -52,6 +53,23 @@ pub fn hosts_at_port(count: usize, port: u16) -> Vec<SinkHost> {
 pub(crate) fn source_address(index: usize) -> IpAddr {
     let second = u8::try_from(251 + index / HOSTS_MAX % 4).unwrap_or(251);
     host_address(second, index % HOSTS_MAX)
+}
+
+/// Takes the plainest congestion control, where the system lets us: one that paces its sends
+/// (BBR) would put timers of its own between the messages of a loopback that has no congestion.
+pub(crate) fn send_unpaced(socket: &impl AsRawFd) {
+    let name = b"reno";
+    // SAFETY: the descriptor is open, and the name outlives the call. A refusal leaves the
+    // congestion control of the system in force.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            libc::socklen_t::try_from(name.len()).unwrap_or(0),
+        );
+    }
 }
 
 /// Raises the soft limit of open files to the hard one.

@@ -12,14 +12,19 @@
 //! `head-crc` covers the header lines below the token, `body-crc` all after the blank line,
 //! `check` the token itself. Below the token of a corpus message stands that message as it was found.
 
+mod digits;
 mod text;
+mod token;
 
 use std::io;
 
 use crc_fast::Digest;
 
 use crate::seed::{Seeded, choose, mix};
+use digits::{DECIMAL_BYTES, push_decimal, push_short_decimal, put_decimal, take_decimal};
 use text::{FILLER_BYTES_MIN, Framed, Text};
+
+pub use token::Token;
 
 /// Recipients of one message: what RFC 5321 4.5.3.1.8 obliges every server to take.
 pub const RECIPIENTS_MAX: usize = 100;
@@ -30,7 +35,6 @@ const FILLER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// More variants of one size would only cool the caches.
 const VARIANTS_MAX: usize = 64;
 const TAIL_BYTES: usize = "end seq= run=\r\n".len() + 2 * DECIMAL_BYTES;
-const DECIMAL_BYTES: usize = 20;
 
 /// Writes the messages of one run, framed for DATA or BDAT, without allocating per message.
 #[derive(Clone)]
@@ -208,65 +212,6 @@ impl TailLine {
     }
 }
 
-/// What a message says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token {
-    pub run: u64,
-    pub sequence: u64,
-    pub recipients: usize,
-    /// The intended start, CLOCK_MONOTONIC.
-    pub sent_ns: u64,
-    pub body_crc: u32,
-    pub head_crc: u32,
-}
-
-impl Token {
-    const LAYOUT: &[u8] =
-        b"X-Loadgen: run=00000000000000000000 seq=00000000000000000000 rcpts=000 \
-        sent=00000000000000000000 body-crc=00000000 head-crc=00000000 check=00000000\r\n";
-    const LINE_BYTES: usize = Self::LAYOUT.len();
-    const RUN_AT: usize = 15;
-    const SEQUENCE_AT: usize = 40;
-    const RECIPIENTS_AT: usize = 67;
-    const SENT_AT: usize = 76;
-    const BODY_CRC_AT: usize = 106;
-    const HEAD_CRC_AT: usize = 124;
-    const CHECK_AT: usize = 139;
-
-    fn write(&self, line: &mut [u8]) {
-        line.copy_from_slice(Self::LAYOUT);
-        put_decimal(&mut line[Self::RUN_AT..][..20], self.run);
-        put_decimal(&mut line[Self::SEQUENCE_AT..][..20], self.sequence);
-        put_decimal(&mut line[Self::RECIPIENTS_AT..][..3], self.recipients as u64);
-        put_decimal(&mut line[Self::SENT_AT..][..20], self.sent_ns);
-        put_hex(&mut line[Self::BODY_CRC_AT..][..8], self.body_crc);
-        put_hex(&mut line[Self::HEAD_CRC_AT..][..8], self.head_crc);
-        let check = crc32c(&line[..Self::CHECK_AT]);
-        put_hex(&mut line[Self::CHECK_AT..][..8], check);
-    }
-
-    /// Reads the token line at the start of `text`; also says where the line ends.
-    pub fn read(text: &[u8]) -> Result<(Self, usize), &'static str> {
-        let line = text.get(..Self::LINE_BYTES).ok_or("its token line is cut")?;
-        let check = take_hex(&line[Self::CHECK_AT..][..8]);
-        if check != Some(crc32c(&line[..Self::CHECK_AT])) || !line.ends_with(b"\r\n") {
-            return Err("its token line was changed");
-        }
-        let token = || {
-            Some(Self {
-                run: take_decimal(&line[Self::RUN_AT..][..20])?,
-                sequence: take_decimal(&line[Self::SEQUENCE_AT..][..20])?,
-                recipients: usize::try_from(take_decimal(&line[Self::RECIPIENTS_AT..][..3])?)
-                    .ok()?,
-                sent_ns: take_decimal(&line[Self::SENT_AT..][..20])?,
-                body_crc: take_hex(&line[Self::BODY_CRC_AT..][..8])?,
-                head_crc: take_hex(&line[Self::HEAD_CRC_AT..][..8])?,
-            })
-        };
-        token().map(|token| (token, Self::LINE_BYTES)).ok_or("its token line does not read")
-    }
-}
-
 /// Appends `u<sequence>-<index>`, the local part of a recipient.
 pub fn push_local_part(out: &mut Vec<u8>, sequence: u64, index: usize) {
     out.push(b'u');
@@ -295,72 +240,9 @@ pub(crate) fn finish(digest: &Digest) -> u32 {
     digest.finalize() as u32
 }
 
-fn push_decimal(out: &mut Vec<u8>, number: u64) {
-    let at = out.len();
-    out.resize(at + DECIMAL_BYTES, b'0');
-    put_decimal(&mut out[at..], number);
-}
-
-fn push_short_decimal(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [b'0'; DECIMAL_BYTES];
-    put_decimal(&mut digits, number);
-    let first = digits.iter().position(|digit| *digit != b'0').unwrap_or(DECIMAL_BYTES - 1);
-    out.extend_from_slice(&digits[first..]);
-}
-
-fn put_decimal(digits: &mut [u8], number: u64) {
-    let mut left = number;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (left % 10).to_le_bytes()[0];
-        left /= 10;
-    }
-}
-
-fn put_hex(digits: &mut [u8], number: u32) {
-    let mut left = number;
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(left & 0xf) as usize];
-        left >>= 4;
-    }
-}
-
-fn take_decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |sum, digit| {
-        let value = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        sum.checked_mul(10)?.checked_add(value)
-    })
-}
-
-fn take_hex(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0u32, |sum, digit| Some((sum << 4) | char::from(*digit).to_digit(16)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn token_layout_matches_its_offsets() {
-        let token = Token {
-            run: 7,
-            sequence: u64::MAX,
-            recipients: 100,
-            sent_ns: 123,
-            body_crc: 0xdead_beef,
-            head_crc: 1,
-        };
-        let mut line = [0; Token::LINE_BYTES];
-        token.write(&mut line);
-        assert_eq!(Token::read(&line), Ok((token, Token::LINE_BYTES)));
-        for at in TOKEN_NAME.len()..Token::LINE_BYTES {
-            line[at] ^= 1;
-            assert!(Token::read(&line).is_err(), "a flip at {at} went unnoticed");
-            line[at] ^= 1;
-        }
-    }
 
     #[test]
     fn every_text_has_the_size_asked_for() {

@@ -154,6 +154,23 @@ fn what_never_arrives_is_lost_when_patience_ends() {
     assert!(manifest.honesty.invalid.is_empty());
 }
 
+#[test]
+fn the_load_of_a_thread_is_its_own() {
+    let (assignment, _) = assignment(|plan| {
+        plan.duration = Some(Duration::from_millis(1500));
+        plan.sessions = 20;
+    });
+    let findings = play(assignment, Behaviour::Accept);
+    let honesty = &findings.manifest.honesty;
+    // The run lasts a little longer than its threads, which report in their own time.
+    let told = honesty.source_load[0] * 1.5;
+    let used = findings.source.cpu_seconds;
+    assert!((0.8 * used..1.5 * used).contains(&told), "{told} of {used}");
+    let told = honesty.sink_load[0] * findings.manifest.totals.elapsed_s;
+    let used = findings.sink.as_ref().map(|(report, _)| report.cpu_seconds).unwrap();
+    assert!((0.5 * used..1.5 * used).contains(&told), "{told} of {used}");
+}
+
 fn loadgen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(arguments).stdout(Stdio::piped());

@@ -1,5 +1,7 @@
 //! The figures of a run under way: a screen on a terminal, JSON lines elsewhere, or nothing.
 
+use std::io::{Write as _, stdout};
+
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use postrider_loadgen::latency::{Latencies, Phase, Quantiles};
 use postrider_loadgen::run::Moment;
@@ -28,7 +30,8 @@ impl Live {
                 bar.set_message(screen(moment));
                 bar.tick();
             }
-            Self::Lines => println!("{}", line(moment)),
+            // Whoever read the lines may have gone; the run and its report go on.
+            Self::Lines => drop(writeln!(stdout(), "{}", line(moment))),
             Self::Nothing => {}
         }
     }

@@ -1,7 +1,7 @@
 //! One measured run from its first message to its verdict: source, sink if there is one, records.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, LineWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -342,13 +342,13 @@ fn elapsed_s(source: &SourceReport, sink: Option<&SinkReport>, whole_ns: u64) ->
     source.elapsed.as_secs_f64().max(delivered.unwrap_or(0.0))
 }
 
-fn create_log(folder: &Path) -> io::Result<BufWriter<File>> {
+fn create_log(folder: &Path) -> io::Result<LineWriter<File>> {
     let name = |path: &Path, error: io::Error| {
         io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
     };
     fs::create_dir_all(folder).map_err(|error| name(folder, error))?;
     let path = folder.join(INTERVALS_FILE);
-    Ok(BufWriter::new(File::create(&path).map_err(|error| name(&path, error))?))
+    Ok(LineWriter::new(File::create(&path).map_err(|error| name(&path, error))?))
 }
 
 fn write_manifest(folder: &Path, manifest: &Manifest) -> io::Result<()> {

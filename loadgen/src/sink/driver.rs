@@ -21,6 +21,7 @@ use super::host::HostCounters;
 use super::report::ThreadReport;
 use crate::alarm::Alarm;
 use crate::clock::{self, SECOND_NS};
+use crate::loopback;
 use crate::run::arrivals::Arrivals;
 
 const ALARM: Token = Token(usize::MAX);
@@ -358,6 +359,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     // Accepted connections inherit it.
     socket.set_tcp_nodelay(true)?;
+    loopback::send_unpaced(&socket);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

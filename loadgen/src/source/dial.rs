@@ -35,6 +35,7 @@ impl Dialer {
             0 => TcpStream::connect(self.to)?,
             count => self.dial_from(self.tried.fetch_add(1, Relaxed) % count)?,
         };
+        loopback::send_unpaced(&stream);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(stream)
     }

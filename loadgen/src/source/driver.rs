@@ -114,8 +114,7 @@ impl Driver {
                 }
             }
         }
-        self.desk.records.cpu_ns = clock::thread_cpu_ns();
-        Ok(self.desk.records)
+        Ok(self.desk.records.close())
     }
 
     /// Does what is due: connects, messages of the schedule, deadlines; then sets the alarm.

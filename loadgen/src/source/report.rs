@@ -113,6 +113,8 @@ pub(super) struct ThreadReport {
     pub(super) last_reply_ns: u64,
     pub(super) cpu_ns: u64,
     pub(super) recorder: Recorder,
+    /// What nobody collected, once the thread has ended.
+    latencies: Latencies,
     pub(super) banner: Option<String>,
     errors: HashMap<String, u64>,
 }
@@ -124,9 +126,18 @@ impl ThreadReport {
             last_reply_ns: 0,
             cpu_ns: 0,
             recorder,
+            latencies: Latencies::default(),
             banner: None,
             errors: HashMap::new(),
         }
+    }
+
+    /// The last words of the thread, said on the thread: its processor time is read there.
+    pub(super) fn close(mut self) -> Self {
+        self.cpu_ns = clock::thread_cpu_ns();
+        let recorder = std::mem::replace(&mut self.recorder, Recorder::alone());
+        self.latencies = recorder.finish();
+        self
     }
 
     pub(super) fn record(&mut self, phase: Phase, ns: u64) {
@@ -159,7 +170,7 @@ impl Total {
         self.ledger.merge(&thread.ledger);
         self.last_reply_ns = self.last_reply_ns.max(thread.last_reply_ns);
         self.cpu_ns += thread.cpu_ns;
-        self.latencies.add(&thread.recorder.finish());
+        self.latencies.add(&thread.latencies);
         if self.banner.is_none() {
             self.banner = thread.banner;
         }
