@@ -51,18 +51,17 @@ pub struct Source {
 impl Source {
     /// Checks the plan and starts its threads; the schedule of an open loop begins now.
     pub fn start(plan: SourcePlan) -> io::Result<Self> {
-        Self::start_with(plan, clock::now_ns(), None, Recorder::alone)
+        Self::start_with(plan, None, |_| Recorder::alone())
     }
 
-    /// The same for a run that is recorded, and begins at `start_ns`.
+    /// The same for a run that is recorded.
     pub(crate) fn start_recorded(
         plan: SourcePlan,
-        start_ns: u64,
         board: &Arc<Board>,
         inbox: &mut Inbox,
     ) -> io::Result<Self> {
         let steps = plan.open_loop().map_or(Steps::ONE, |schedule| schedule.steps());
-        Self::start_with(plan, start_ns, Some(Arc::clone(board)), || {
+        Self::start_with(plan, Some(Arc::clone(board)), |start_ns| {
             let mut recorder = inbox.recorder(Side::Source);
             recorder.begin(steps, start_ns);
             recorder
@@ -71,21 +70,22 @@ impl Source {
 
     fn start_with(
         plan: SourcePlan,
-        start_ns: u64,
         board: Option<Arc<Board>>,
-        mut recorder: impl FnMut() -> Recorder,
+        mut recorder: impl FnMut(u64) -> Recorder,
     ) -> io::Result<Self> {
         plan.check()?;
         loopback::raise_open_files();
         let supplies = Arc::new(Supplies::new(&plan, board)?);
         let dialer = Dialer::new(plan.to, plan.source_addresses, channel::client_config()?);
+        // Only now: what a source prepares is no delay of its messages.
+        let start_ns = clock::now_ns();
         let shared = Arc::new(Shared::new(&plan, start_ns));
         let plan = Arc::new(plan);
         let threads = plan.thread_count();
         let mut source = Self { shared, wakers: Vec::new(), threads: Vec::new() };
         for index in 0..threads {
             let seats = plan.sessions / threads + usize::from(index < plan.sessions % threads);
-            let desk = Desk::new(&plan, &source.shared, &supplies, index, recorder());
+            let desk = Desk::new(&plan, &source.shared, &supplies, index, recorder(start_ns));
             let driver = Driver::new(desk, dialer.clone(), seats)?;
             source.wakers.push(driver.waker());
             let name = format!("loadgen-source-{index}");
@@ -93,6 +93,11 @@ impl Source {
             source.threads.push(std::thread::Builder::new().name(name).spawn(run)?);
         }
         Ok(source)
+    }
+
+    /// When the schedule began.
+    pub(crate) fn start_ns(&self) -> u64 {
+        self.shared.start_ns()
     }
 
     /// Asks the threads of a recorded run to hand over what they have.

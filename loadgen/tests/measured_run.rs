@@ -123,6 +123,19 @@ fn a_sweep_ends_at_the_knee_and_marks_it() {
 }
 
 #[test]
+fn a_schedule_that_ends_ends_its_sessions_once() {
+    let (assignment, _) = assignment(|plan| {
+        let step = Duration::from_millis(200);
+        let shape = Shape::Sweep { from: 20.0, to: 40.0, levels: 2, step };
+        plan.schedule = Some(Schedule { shape, spacing: Spacing::Even });
+        plan.messages = Some(1_000_000);
+    });
+    let totals = play(assignment, Behaviour::Accept).manifest.totals;
+    assert_eq!((totals.offered, totals.acknowledged), (12, 12));
+    assert_eq!(totals.connections, 4, "a session came back though nothing was left to send");
+}
+
+#[test]
 fn a_slow_target_makes_waits_and_no_slip() {
     let (assignment, _) = assignment(|plan| {
         plan.sessions = 1;

@@ -156,9 +156,10 @@ impl Stage {
             prepare(sink)?;
         }
         let steps = plan.open_loop().map_or(1, |schedule| schedule.steps().count);
-        let (start_ns, unix_ns) = (clock::now_ns(), clock::unix_ns());
-        let source = Source::start_recorded(plan, start_ns, &board, &mut inbox)?;
-        let started = Duration::from_nanos(unix_ns);
+        let source = Source::start_recorded(plan, &board, &mut inbox)?;
+        let start_ns = source.start_ns();
+        let since_start_ns = clock::now_ns().saturating_sub(start_ns);
+        let started = Duration::from_nanos(clock::unix_ns().saturating_sub(since_start_ns));
         let stage = Self { source, sink, board, start_ns, started };
         Ok((stage, Collector::new(inbox, start_ns, steps)))
     }

@@ -18,6 +18,8 @@ pub(super) struct Shared {
     next: AtomicU64,
     limit: AtomicU64,
     stopped: AtomicBool,
+    /// The schedule has no message any more, though its time may not be over.
+    exhausted: AtomicBool,
     stopped_at: AtomicU64,
     /// Seconds that are over: a thread that sees the number change hands over what it recorded.
     seconds: AtomicU32,
@@ -58,6 +60,7 @@ impl Shared {
             next: AtomicU64::new(0),
             limit: AtomicU64::new(plan.messages.unwrap_or(u64::MAX)),
             stopped: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
             stopped_at: AtomicU64::new(u64::MAX),
             seconds: AtomicU32::new(0),
             free: (0..plan.thread_count()).map(|_| AtomicUsize::new(0)).collect(),
@@ -80,11 +83,12 @@ impl Shared {
             let intended_ns = match timetable {
                 None => now,
                 Some(timetable) => match timetable.offset_ns(index) {
-                    None => return Next::Over,
+                    None => u64::MAX,
                     Some(offset) => self.start_ns.saturating_add(offset),
                 },
             };
             if intended_ns >= self.end_ns {
+                self.exhausted.store(true, Relaxed);
                 return Next::Over;
             }
             if intended_ns > now {
@@ -99,6 +103,7 @@ impl Shared {
 
     pub(super) fn is_over(&self, now: u64) -> bool {
         self.stopped.load(Relaxed)
+            || self.exhausted.load(Relaxed)
             || now >= self.end_ns
             || self.next.load(Relaxed) >= self.limit.load(Relaxed)
     }
