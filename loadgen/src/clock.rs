@@ -13,6 +13,11 @@ pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// Nanoseconds since 1970.
+pub fn unix_ns() -> u64 {
+    read(libc::CLOCK_REALTIME)
+}
+
 /// A span of nanoseconds as seconds.
 #[expect(clippy::cast_precision_loss, reason = "a report needs seven digits, not nineteen")]
 pub fn seconds(ns: u64) -> f64 {

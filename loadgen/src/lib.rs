@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod loopback;
 pub mod message;
 pub mod nameserver;
+pub mod quantity;
 pub mod report;
 pub mod run;
 pub mod sink;

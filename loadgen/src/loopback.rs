@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::sink::SinkHost;
@@ -11,6 +12,9 @@ const PORTS_TRIED_MAX: usize = 32;
 
 /// How many hosts fit in the lower two octets of one `127.x`.
 pub const HOSTS_MAX: usize = 250 * 250;
+
+/// Source addresses that can be told apart: 127.251 to 127.254, where no host is.
+pub const SOURCE_ADDRESSES_MAX: usize = 4 * HOSTS_MAX;
 
 /// Refuses every address that is not on the loopback: load must not leave the machine.
 pub fn require_loopback(address: SocketAddr) -> io::Result<()> {
@@ -43,6 +47,29 @@ pub fn loopback_hosts(count: usize) -> io::Result<Vec<SinkHost>> {
 /// `count` hosts from 127.0.0.1 upwards, all on `port`.
 pub fn hosts_at_port(count: usize, port: u16) -> Vec<SinkHost> {
     hosts_on(0, port, count.min(HOSTS_MAX))
+}
+
+/// The `index`-th address to connect from.
+pub(crate) fn source_address(index: usize) -> IpAddr {
+    let second = u8::try_from(251 + index / HOSTS_MAX % 4).unwrap_or(251);
+    host_address(second, index % HOSTS_MAX)
+}
+
+/// Takes the plainest congestion control, where the system lets us: one that paces its sends
+/// (BBR) would put timers of its own between the messages of a loopback that has no congestion.
+pub(crate) fn send_unpaced(socket: &impl AsRawFd) {
+    let name = b"reno";
+    // SAFETY: the descriptor is open, and the name outlives the call. A refusal leaves the
+    // congestion control of the system in force.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_CONGESTION,
+            name.as_ptr().cast(),
+            libc::socklen_t::try_from(name.len()).unwrap_or(0),
+        );
+    }
 }
 
 /// Raises the soft limit of open files to the hard one.

@@ -20,6 +20,9 @@ struct Arguments {
 enum Command {
     /// Submit marked messages, and tell what was acknowledged and how long it took.
     Source(Box<cli::source::Arguments>),
+    /// Submit to a target and take what it delivers, in one process: latencies from end to end, the
+    /// queue of the target, and the verdict of both ledgers.
+    Run(Box<cli::run::Arguments>),
     /// Take the mail of one or many hosts, check it, and tell what arrived.
     Sink(cli::sink::Arguments),
     /// Answer MX and address questions for made-up domains.
@@ -34,6 +37,7 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         Command::Source(arguments) => cli::source::run(&arguments),
+        Command::Run(arguments) => cli::run::run(&arguments),
         Command::Sink(arguments) => cli::sink::run(&arguments),
         Command::Nameserver(arguments) => cli::nameserver::run(&arguments),
         Command::Compare(arguments) => cli::compare::run(&arguments),

@@ -5,10 +5,23 @@
 //! RUN/run.hlog   latencies, one interval a second and phase: HdrHistogram interval log, V2, tagged
 //! ```
 
+pub(crate) mod arrivals;
+pub(crate) mod board;
 pub mod manifest;
 pub mod read;
+pub(crate) mod recorder;
 
+mod account;
+mod collector;
+mod conduct;
+mod honesty;
+mod intervals;
+mod machine;
+mod threshold;
+
+pub use conduct::{Assignment, Findings, Moment, conduct};
 pub use manifest::Manifest;
+pub use threshold::Threshold;
 
 /// The name of the manifest in the folder of a run.
 pub const MANIFEST_FILE: &str = "run.json";

@@ -17,6 +17,17 @@ impl Seeded {
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         choose(self.next(), bound)
     }
+
+    /// A number above 0 and up to 1.
+    pub(crate) fn unit(&mut self) -> f64 {
+        unit(self.next())
+    }
+
+    /// A draw of the normal distribution (Box and Muller).
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * self.unit().ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
 }
 
 /// Spreads a number over all 64 bits.
@@ -25,6 +36,12 @@ pub(crate) fn mix(number: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
+}
+
+/// Maps a spread number to one above 0 and up to 1.
+#[expect(clippy::cast_precision_loss, reason = "53 bits are kept on purpose")]
+pub(crate) fn unit(number: u64) -> f64 {
+    ((number >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
 /// Maps a spread number to `0..bound`.

@@ -28,6 +28,9 @@ use std::thread::JoinHandle;
 use crossbeam::channel::{self, Sender};
 use mio::Waker;
 
+use crate::run::arrivals::Arrivals;
+use crate::run::board::Board;
+use crate::run::recorder::{Inbox, Side};
 use crate::{clock, loopback};
 
 pub use behaviour::{Behaviour, Stage};
@@ -62,6 +65,24 @@ struct SinkThread {
 impl Sink {
     /// Binds every host, then starts the threads.
     pub fn start(plan: SinkPlan) -> io::Result<Self> {
+        Self::start_with(plan, || None)
+    }
+
+    /// The same for a run that is recorded.
+    pub(crate) fn start_recorded(
+        plan: SinkPlan,
+        board: &Arc<Board>,
+        inbox: &mut Inbox,
+    ) -> io::Result<Self> {
+        Self::start_with(plan, || {
+            Some(Arrivals::new(inbox.recorder(Side::Sink), Arc::clone(board)))
+        })
+    }
+
+    fn start_with(
+        plan: SinkPlan,
+        mut arrivals: impl FnMut() -> Option<Arrivals>,
+    ) -> io::Result<Self> {
         loopback::raise_open_files();
         for host in &plan.hosts {
             loopback::require_loopback(host.address)?;
@@ -75,7 +96,11 @@ impl Sink {
         for thread in 0..count {
             let (orders, inbox) = channel::unbounded();
             let clerk = Clerk::new(&plan, &counters, faces.clone());
-            drivers.push((orders, Driver::new(&plan, thread, count, clerk, inbox)?));
+            let mut driver = Driver::new(&plan, thread, count, clerk, inbox)?;
+            if let Some(arrivals) = arrivals() {
+                driver.record(arrivals);
+            }
+            drivers.push((orders, driver));
         }
         let mut threads = Vec::new();
         for (index, (orders, driver)) in drivers.into_iter().enumerate() {
@@ -126,6 +151,14 @@ impl Sink {
             }
         }
         Ok(maxima)
+    }
+
+    /// Asks the threads of a recorded run to hand over what they have.
+    pub(crate) fn hand_over(&self) {
+        for thread in &self.threads {
+            // A thread that already ended handed over all.
+            thread.order(Order::HandOver).ok();
+        }
     }
 
     /// What has come so far, per host and in all.

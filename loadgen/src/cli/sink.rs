@@ -1,6 +1,6 @@
 //! `loadgen sink`: flags to a plan, a run until a signal or silence, a report.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,8 +18,9 @@ use serde::de::value::{Error as NameError, StrDeserializer};
 /// Hosts shown in a report: the busiest first.
 const HOSTS_SHOWN_MAX: usize = 40;
 
+/// The hosts of a sink, and what they do.
 #[derive(Args)]
-pub(crate) struct Arguments {
+pub(crate) struct HostFlags {
     /// Addresses to listen on, with commas between them; the loopback only.
     #[arg(long, value_name = "ADDR,...", value_delimiter = ',', required_unless_present = "hosts")]
     listen: Vec<SocketAddr>,
@@ -29,14 +30,12 @@ pub(crate) struct Arguments {
     /// The port of all hosts; 0 finds one that is free, on addresses of this process's own.
     #[arg(long, default_value_t = 2525)]
     port: u16,
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
     /// What all hosts do: accept, throttle, throttle-mail, refuse, tempfail-rcpt, reject-rcpt, tempfail-data,
     /// reject-data, greylist, close-after-dot, silent, slow=MILLISECONDS, cap=CONNECTIONS.
     #[arg(long, default_value = "accept", conflicts_with = "personalities")]
     behaviour: Behaviour,
     /// Who behaves how, in a TOML file, for worlds of many hosts and recipient domains.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["latency", "refuse", "limit", "tls", "caps"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["latency", "refuse", "limit", "host_tls", "caps"])]
     personalities: Option<PathBuf>,
     /// Hold replies back: `dot=lognormal(80ms, 0.6)`, for banner, ehlo, mail, rcpt, data, dot, other
     /// or all; may be given again.
@@ -49,27 +48,35 @@ pub(crate) struct Arguments {
     /// client apart; may be given again.
     #[arg(long, value_name = "[client:]STAGE=RATE", value_parser = limit)]
     limit: Vec<Limit>,
-    /// How STARTTLS goes: none, valid, self-signed, expired, wrong-name, tls12, unavailable, cut,
-    /// injected.
+    /// How STARTTLS goes at the hosts: none, valid, self-signed, expired, wrong-name, tls12, unavailable,
+    /// cut, injected.
     #[arg(long, value_name = "KIND", value_parser = named::<TlsKind>)]
-    tls: Option<TlsKind>,
+    host_tls: Option<TlsKind>,
     /// Write the certificate that signs those of the hosts to this file.
     #[arg(long, value_name = "FILE")]
-    tls_authority: Option<PathBuf>,
+    host_tls_authority: Option<PathBuf>,
     /// What the client shall keep without being told; ends with 1 if it does not: `connections=5`,
     /// `connects=2/s`, `messages=10/s burst 20`, `messages-per-connection=20`; may be given again.
     #[arg(long = "cap", value_name = "WHAT=BOUND")]
     caps: Vec<String>,
-    /// Decides every chance; overrides the one of the file.
+    /// Decides every chance at the hosts; overrides the one of the file.
     #[arg(long)]
-    seed: Option<u64>,
-    /// Count messages of this run only; without it, of the first run seen.
-    #[arg(long)]
-    run: Option<u64>,
+    host_seed: Option<u64>,
     #[arg(long)]
     no_pipelining: bool,
     #[arg(long)]
     no_chunking: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    hosts: HostFlags,
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Count messages of this run only; without it, of the first run seen.
+    #[arg(long)]
+    run: Option<u64>,
     /// End after so many seconds without a message (once one has come).
     #[arg(long, value_name = "SECONDS")]
     until_idle: Option<f64>,
@@ -83,14 +90,12 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let idle_max = arguments.until_idle.map(Duration::try_from_secs_f64).transpose()?;
-    let sink = Sink::start(arguments.plan()?)?;
-    if let Some(path) = &arguments.tls_authority {
-        super::create(path)?.write_all(sink.authority_pem().as_bytes())?;
-    }
+    let sink = Sink::start(arguments.hosts.plan(arguments.threads, arguments.run)?)?;
+    arguments.hosts.prepare(&sink)?;
     let addresses: Vec<_> = sink.hosts().iter().map(|host| host.address.to_string()).collect();
     println!("{}", addresses.join(","));
     // Whoever started this waits for the line.
-    std::io::stdout().flush()?;
+    io::stdout().flush()?;
     super::wait_until(|| {
         idle_max.is_some_and(|max| sink.progress().idle_for.is_some_and(|idle| idle >= max))
     })?;
@@ -106,8 +111,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Arguments {
-    fn plan(&self) -> anyhow::Result<SinkPlan> {
+impl HostFlags {
+    pub(crate) fn plan(&self, threads: usize, run: Option<u64>) -> anyhow::Result<SinkPlan> {
         let hosts = match self.hosts {
             Some(count) if self.port == 0 => loopback::loopback_hosts(count)?,
             Some(count) => loopback::hosts_at_port(count, self.port),
@@ -119,7 +124,15 @@ impl Arguments {
             ..Capabilities::default()
         };
         let world = self.world()?;
-        Ok(SinkPlan { hosts, threads: self.threads, capabilities, world, run: self.run })
+        Ok(SinkPlan { hosts, threads, capabilities, world, run })
+    }
+
+    /// Tells whoever asks whom to trust.
+    pub(crate) fn prepare(&self, sink: &Sink) -> io::Result<()> {
+        match &self.host_tls_authority {
+            Some(path) => std::fs::write(path, sink.authority_pem()),
+            None => Ok(()),
+        }
     }
 
     fn world(&self) -> anyhow::Result<World> {
@@ -127,7 +140,7 @@ impl Arguments {
             Some(path) => World::read(path).map_err(anyhow::Error::msg)?,
             None => World::of(self.personality()?),
         };
-        world.seed = self.seed.unwrap_or(world.seed);
+        world.seed = self.host_seed.unwrap_or(world.seed);
         Ok(world)
     }
 
@@ -139,7 +152,7 @@ impl Arguments {
         }
         traits.refusals.extend(self.refuse.iter().cloned());
         traits.limits.extend(self.limit.iter().cloned());
-        traits.tls.kind = self.tls.unwrap_or_default();
+        traits.tls.kind = self.host_tls.unwrap_or_default();
         for text in &self.caps {
             set_cap(&mut traits, text).map_err(anyhow::Error::msg)?;
         }

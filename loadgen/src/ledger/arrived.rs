@@ -27,15 +27,18 @@ pub struct ArrivalLedger {
 }
 
 impl ArrivalLedger {
-    pub fn record(&mut self, sequence: u64, index: usize) {
+    /// Notes an arrival; says whether it is the first.
+    pub fn record(&mut self, sequence: u64, index: usize) -> bool {
         let count = self.counts.at(sequence, index);
         *count = count.saturating_add(1);
+        *count == 1
     }
 
-    /// Notes that a report names this recipient as not reached.
-    pub fn record_bounce(&mut self, sequence: u64, index: usize) {
+    /// Notes that a report names this recipient as not reached; says whether it is the first.
+    pub fn record_bounce(&mut self, sequence: u64, index: usize) -> bool {
         let count = self.bounces.at(sequence, index);
         *count = count.saturating_add(1);
+        *count == 1
     }
 
     /// How many reports named this recipient.

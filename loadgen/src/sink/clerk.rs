@@ -47,14 +47,23 @@ impl Clerk {
     }
 
     /// Writes a message that was taken into the ledger.
-    pub(super) fn enter(&mut self, host: usize, message: &Inspection, to: &[Addressee], now: u64) {
+    pub(super) fn enter(
+        &mut self,
+        host: usize,
+        message: &Inspection,
+        to: &[Addressee],
+        mail_ns: u64,
+        now: u64,
+    ) {
         self.hosts[host].count_message(to.len() as u64, now);
         match message.finish(&self.marks) {
             Finding::Unmarked => {
                 self.records.ledger.unmarked += 1;
+                let mut concluded = 0;
                 for (sequence, index) in message.reported() {
-                    self.records.ledger.record_bounce(sequence, index);
+                    concluded += u64::from(self.records.ledger.record_bounce(sequence, index));
                 }
+                self.conclude(concluded);
             }
             Finding::Corrupted(reason) => {
                 let bytes = message.bytes();
@@ -68,6 +77,9 @@ impl Clerk {
             }
             Finding::Intact(token) => {
                 self.records.end_to_end.saturating_record(now.saturating_sub(token.sent_ns));
+                if let Some(arrivals) = &mut self.records.arrivals {
+                    arrivals.record(&token, mail_ns, now);
+                }
                 self.enter_recipients(to);
                 self.check_envelope(&token, to);
             }
@@ -75,9 +87,17 @@ impl Clerk {
     }
 
     fn enter_recipients(&mut self, to: &[Addressee]) {
+        let mut concluded = 0;
         for (sequence, index) in to.iter().flatten() {
-            self.records.ledger.record(*sequence, *index);
+            concluded += u64::from(self.records.ledger.record(*sequence, *index));
             self.records.repeats.record(*sequence, *index);
+        }
+        self.conclude(concluded);
+    }
+
+    fn conclude(&self, recipients: u64) {
+        if let Some(arrivals) = &self.records.arrivals {
+            arrivals.conclude(recipients);
         }
     }
 

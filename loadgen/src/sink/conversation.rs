@@ -28,6 +28,8 @@ pub(super) struct Conversation {
     rest: Vec<u8>,
     is_secured: bool,
     has_sender: bool,
+    /// When the transaction began.
+    mail_ns: u64,
     recipients: Vec<Addressee>,
     /// Domains with a personality that this transaction has a recipient in.
     domains: Vec<usize>,
@@ -83,6 +85,7 @@ impl Conversation {
             rest: Vec::new(),
             is_secured: false,
             has_sender: false,
+            mail_ns: 0,
             recipients: Vec::new(),
             domains: Vec::new(),
             reader: TextReader::new(true),
@@ -233,6 +236,7 @@ impl Conversation {
             return self.reply(clerk, at, now, 530, "5.7.0 Must issue a STARTTLS command first");
         }
         self.case.messages += 1;
+        self.mail_ns = now;
         if !face.is_plain || !clerk.faces.domains.faces.is_empty() {
             self.case.sender = hash(sender);
         }
@@ -416,7 +420,7 @@ impl Conversation {
         } else if size_max > 0 && self.inspection.bytes() > size_max {
             self.reply(clerk, Some(at), now, 552, "5.3.4 too large");
         } else {
-            clerk.enter(self.case.host, &self.inspection, &self.recipients, now);
+            clerk.enter(self.case.host, &self.inspection, &self.recipients, self.mail_ns, now);
             self.reply(clerk, Some(at), now, 250, "2.0.0 taken");
         }
         self.reset();

@@ -23,6 +23,8 @@ use super::wire::Wire;
 use super::{SinkHost, SinkPlan};
 use crate::alarm::Alarm;
 use crate::clock::{self, SECOND_NS};
+use crate::loopback;
+use crate::run::arrivals::Arrivals;
 
 const ALARM: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -49,6 +51,8 @@ pub(super) enum Order {
     MarkRun {
         done: Sender<Vec<(usize, u64)>>,
     },
+    /// Hand over what was recorded in the second that ended.
+    HandOver,
     Stop,
 }
 
@@ -121,6 +125,11 @@ impl Driver {
         Ok(driver)
     }
 
+    /// Records what arrives for the run that this process measures.
+    pub(super) fn record(&mut self, arrivals: Arrivals) {
+        self.clerk.records.arrivals = Some(arrivals);
+    }
+
     pub(super) fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
@@ -141,6 +150,9 @@ impl Driver {
         }
         for (_, connection) in std::mem::take(&mut self.connections) {
             self.clerk.closing(connection.conversation.host());
+        }
+        if let Some(arrivals) = self.clerk.records.arrivals.take() {
+            arrivals.recorder.finish();
         }
         Ok(self.clerk.finish(clock::thread_cpu_ns()))
     }
@@ -369,6 +381,11 @@ impl Driver {
                     let mark = |door: &Door| (door.host, hosts[door.host].mark_run());
                     done.send(self.doors.iter().map(mark).collect()).ok();
                 }
+                Order::HandOver => {
+                    if let Some(arrivals) = &mut self.clerk.records.arrivals {
+                        arrivals.recorder.hand_over();
+                    }
+                }
                 Order::Stop => self.stopping = true,
             }
         }
@@ -416,6 +433,7 @@ fn listen(address: SocketAddr, window: Option<NonZeroU32>) -> io::Result<TcpList
     if let Some(window) = window {
         socket.set_recv_buffer_size(bytes(window))?;
     }
+    loopback::send_unpaced(&socket);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -12,6 +12,7 @@ use super::standing::Standing;
 use crate::clock;
 use crate::latency::{self, Quantiles};
 use crate::ledger::{ArrivalLedger, Repeats};
+use crate::run::arrivals::Arrivals;
 
 /// Caps told in a report: enough to see who does not keep them.
 const CAPS_TOLD_MAX: usize = 1000;
@@ -160,6 +161,8 @@ pub(super) struct ThreadReport {
     pub(super) end_to_end: Histogram<u64>,
     pub(super) cpu_ns: u64,
     pub(super) standings: Vec<Standing>,
+    /// In a run that is recorded.
+    pub(super) arrivals: Option<Arrivals>,
     failures: Vec<String>,
 }
 
@@ -171,6 +174,7 @@ impl ThreadReport {
             end_to_end: latency::histogram(),
             cpu_ns: 0,
             standings: Vec::new(),
+            arrivals: None,
             failures: Vec::new(),
         }
     }

@@ -1,15 +1,15 @@
 //! The event loop of one source thread: sockets in and out, sessions and the schedule in between.
 
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
-use super::SourcePlan;
+use super::channel::Channel;
 use super::desk::{Desk, add};
-use super::feed::Shared;
+use super::dial::{self, Dialer};
 use super::report::ThreadReport;
 use super::session::{Session, Standing};
 use crate::alarm::Alarm;
@@ -34,6 +34,7 @@ pub(super) struct Driver {
     waker: Arc<Waker>,
     alarm: Alarm,
     desk: Desk,
+    dialer: Dialer,
     seats: Vec<Seat>,
     /// Seats whose session waits for the schedule.
     idle: Vec<usize>,
@@ -53,7 +54,7 @@ struct Seat {
 
 enum Link {
     Connecting { stream: TcpStream, since_ns: u64 },
-    Open { stream: TcpStream, session: Box<Session> },
+    Open { channel: Channel, session: Box<Session> },
     Waiting { until_ns: u64 },
     Closed,
 }
@@ -68,11 +69,7 @@ enum End {
 }
 
 impl Driver {
-    pub(super) fn new(
-        plan: &Arc<SourcePlan>,
-        shared: &Arc<Shared>,
-        seat_count: usize,
-    ) -> io::Result<Self> {
+    pub(super) fn new(desk: Desk, dialer: Dialer, seat_count: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let alarm = Alarm::new(poll.registry(), ALARM)?;
@@ -81,7 +78,8 @@ impl Driver {
             poll,
             waker,
             alarm,
-            desk: Desk::new(plan, shared)?,
+            desk,
+            dialer,
             seats: (0..seat_count).map(waiting).collect(),
             idle: Vec::with_capacity(seat_count),
             waiting: (0..seat_count).collect(),
@@ -100,6 +98,7 @@ impl Driver {
         let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
         loop {
             self.serve_clock(clock::now_ns())?;
+            self.desk.end_turn(self.idle.len());
             if self.open_seats == 0 {
                 break;
             }
@@ -115,8 +114,7 @@ impl Driver {
                 }
             }
         }
-        self.desk.records.cpu_ns = clock::thread_cpu_ns();
-        Ok(self.desk.records)
+        Ok(self.desk.records.close())
     }
 
     /// Does what is due: connects, messages of the schedule, deadlines; then sets the alarm.
@@ -157,20 +155,13 @@ impl Driver {
             self.close(index);
             return;
         }
-        match self.open_stream(index) {
+        match self.dialer.dial(self.poll.registry(), Token(index)) {
             Ok(stream) => self.seats[index].link = Link::Connecting { stream, since_ns: now },
             Err(error) => {
                 self.desk.records.note_error(&format!("(connect: {error})"));
                 self.end(index, End::Failed, now);
             }
         }
-    }
-
-    fn open_stream(&self, index: usize) -> io::Result<TcpStream> {
-        let mut stream = TcpStream::connect(self.desk.plan.to)?;
-        let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(index), both)?;
-        Ok(stream)
     }
 
     /// Gives messages that are due to idle sessions; says when the next is due.
@@ -181,7 +172,7 @@ impl Driver {
             session.proceed(now, &mut self.desk);
             let standing = session.standing();
             self.settle_turn(index, now);
-            if let Standing::Idle { until_ns } = standing {
+            if let Standing::Idle { until_ns, .. } = standing {
                 return until_ns.min(self.desk.shared.end_ns());
             }
         }
@@ -222,13 +213,13 @@ impl Driver {
         else {
             return;
         };
-        match connected(&stream) {
+        match dial::connected(&stream) {
             Ok(true) => {
                 self.desk.records.record(super::Phase::Connect, now.saturating_sub(since_ns));
                 add(&self.desk.shared.counters.connections);
                 let mut session = Box::new(Session::new());
                 session.handle_connected(now);
-                self.seats[index].link = Link::Open { stream, session };
+                self.seats[index].link = Link::Open { channel: Channel::plain(stream), session };
             }
             Ok(false) => self.seats[index].link = Link::Connecting { stream, since_ns },
             Err(error) => {
@@ -242,9 +233,13 @@ impl Driver {
     /// end of the stream was announced with it.
     fn receive(&mut self, index: usize, announced_end: bool, now: u64) {
         let seat = &mut self.seats[index];
-        let Link::Open { stream, session } = &mut seat.link else { return };
+        let Link::Open { channel, session } = &mut seat.link else { return };
         loop {
-            match stream.read(&mut self.scratch[..]) {
+            let received = channel.receive(&mut self.scratch[..]);
+            if session.standing() == Standing::Securing && channel.is_secured() {
+                session.handle_secured(now, &mut self.desk);
+            }
+            match received {
                 Ok(0) => break,
                 Ok(count) => {
                     session.handle_bytes(&self.scratch[..count], now, &mut self.desk);
@@ -252,7 +247,7 @@ impl Driver {
                     if session.has_begun() {
                         seat.failures = 0;
                     }
-                    if count < READ_BYTES && !announced_end {
+                    if count < READ_BYTES && !announced_end && channel.is_plain() {
                         return;
                     }
                 }
@@ -275,8 +270,12 @@ impl Driver {
     /// After a turn of a session: sends its flight, and closes or parks it as it stands.
     fn settle_turn(&mut self, index: usize, now: u64) {
         let seat = &mut self.seats[index];
-        let Link::Open { stream, session } = &mut seat.link else { return };
-        let flushed = session.out.flush(stream);
+        let Link::Open { channel, session } = &mut seat.link else { return };
+        let mut flushed = Ok(());
+        if session.standing() == Standing::Securing && channel.is_plain() {
+            flushed = channel.secure(&self.dialer.tls);
+        }
+        flushed = flushed.and_then(|()| channel.flush(&mut session.out));
         match session.standing() {
             Standing::Done => self.end(index, End::Orderly, now),
             Standing::Broken => self.end(index, End::Lost, now),
@@ -325,17 +324,6 @@ impl Driver {
     fn close(&mut self, index: usize) {
         self.seats[index].link = Link::Closed;
         self.open_seats -= 1;
-    }
-}
-
-fn connected(stream: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
-    }
-    match stream.peer_addr() {
-        Ok(_) => stream.set_nodelay(true).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
     }
 }
 

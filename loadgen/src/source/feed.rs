@@ -1,7 +1,8 @@
 //! Which message is next, and when: one schedule shared by all threads of a source.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use super::schedule::{Schedule, Timetable};
 use super::{SourcePlan, SourceProgress};
 use crate::clock::{self, SECOND_NS};
 
@@ -13,11 +14,17 @@ pub(super) struct Shared {
     start_ns: u64,
     end_ns: u64,
     first_sequence: u64,
-    nanos_per_message: Option<f64>,
+    schedule: Option<Schedule>,
     next: AtomicU64,
     limit: AtomicU64,
     stopped: AtomicBool,
+    /// The schedule has no message any more, though its time may not be over.
+    exhausted: AtomicBool,
     stopped_at: AtomicU64,
+    /// Seconds that are over: a thread that sees the number change hands over what it recorded.
+    seconds: AtomicU32,
+    /// By thread: sessions that wait for the schedule.
+    free: Vec<AtomicUsize>,
     pub(super) counters: Counters,
 }
 
@@ -41,33 +48,52 @@ pub(super) enum Next {
 
 impl Shared {
     pub(super) fn new(plan: &SourcePlan, start_ns: u64) -> Self {
-        let span_ns = plan.duration.map_or(u64::MAX, clock::nanos);
+        let schedule = plan.open_loop();
+        // A schedule with an end of its own ends the run, unless the plan says more.
+        let own_span = schedule.and_then(|s| s.span()).filter(|_| plan.messages.is_none());
+        let span_ns = plan.duration.or(own_span).map_or(u64::MAX, clock::nanos);
         Self {
             start_ns,
             end_ns: start_ns.saturating_add(span_ns),
             first_sequence: plan.first_sequence,
-            nanos_per_message: plan.rate.map(|rate| 1e9 / rate),
+            schedule,
             next: AtomicU64::new(0),
             limit: AtomicU64::new(plan.messages.unwrap_or(u64::MAX)),
             stopped: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
             stopped_at: AtomicU64::new(u64::MAX),
+            seconds: AtomicU32::new(0),
+            free: (0..plan.thread_count()).map(|_| AtomicUsize::new(0)).collect(),
             counters: Counters::default(),
         }
     }
 
+    /// The walk of one thread through the schedule, if there is one.
+    pub(super) fn timetable(&self, seed: u64) -> Option<Timetable> {
+        self.schedule.map(|schedule| Timetable::new(schedule, seed))
+    }
+
     /// Takes the next message if its time has come.
-    pub(super) fn take(&self, now: u64) -> Next {
+    pub(super) fn take(&self, timetable: &mut Option<Timetable>, now: u64) -> Next {
         loop {
             let index = self.next.load(Relaxed);
             if self.is_over(now) {
                 return Next::Over;
             }
-            let intended_ns = match self.due(index) {
-                Some(due) if due >= self.end_ns => return Next::Over,
-                Some(due) if due > now => return Next::NotBefore(due),
-                Some(due) => due,
+            let intended_ns = match timetable {
                 None => now,
+                Some(timetable) => match timetable.offset_ns(index) {
+                    None => u64::MAX,
+                    Some(offset) => self.start_ns.saturating_add(offset),
+                },
             };
+            if intended_ns >= self.end_ns {
+                self.exhausted.store(true, Relaxed);
+                return Next::Over;
+            }
+            if intended_ns > now {
+                return Next::NotBefore(intended_ns);
+            }
             let taken = self.next.compare_exchange_weak(index, index + 1, Relaxed, Relaxed);
             if taken.is_ok() {
                 return Next::Message { sequence: self.first_sequence + index, intended_ns };
@@ -77,6 +103,7 @@ impl Shared {
 
     pub(super) fn is_over(&self, now: u64) -> bool {
         self.stopped.load(Relaxed)
+            || self.exhausted.load(Relaxed)
             || now >= self.end_ns
             || self.next.load(Relaxed) >= self.limit.load(Relaxed)
     }
@@ -119,14 +146,22 @@ impl Shared {
         }
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a schedule of years keeps its microseconds in a double"
-    )]
-    fn due(&self, index: u64) -> Option<u64> {
-        let after = (index as f64 * self.nanos_per_message?) as u64;
-        Some(self.start_ns.saturating_add(after))
+    /// Asks the threads to hand over what they recorded.
+    pub(super) fn end_second(&self) {
+        self.seconds.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn seconds(&self) -> u32 {
+        self.seconds.load(Relaxed)
+    }
+
+    /// Notes how many sessions of a thread wait for the schedule.
+    pub(super) fn note_free(&self, thread: usize, sessions: usize) {
+        self.free[thread].store(sessions, Relaxed);
+    }
+
+    /// Says whether a session waited for the schedule when its thread last looked.
+    pub(super) fn is_session_free(&self) -> bool {
+        self.free.iter().any(|sessions| sessions.load(Relaxed) > 0)
     }
 }

@@ -36,11 +36,13 @@ impl<'a> Reply<'a> {
         (200..300).contains(&self.code)
     }
 
-    /// Says whether a line of an EHLO reply names `keyword`.
-    pub(super) fn offers(&self, keyword: &[u8]) -> bool {
+    /// Says whether a line of an EHLO reply names `keyword`, with `parameter` if one is wanted.
+    pub(super) fn offers(&self, keyword: &[u8], parameter: Option<&[u8]>) -> bool {
         self.text.split(|byte| *byte == b'\n').any(|line| {
-            let word = line.get(4..).unwrap_or(&[]).trim_ascii_end();
-            word.eq_ignore_ascii_case(keyword)
+            let mut words = line.get(4..).unwrap_or(&[]).trim_ascii().split(|byte| *byte == b' ');
+            words.next().is_some_and(|word| word.eq_ignore_ascii_case(keyword))
+                && parameter
+                    .is_none_or(|wanted| words.any(|word| word.eq_ignore_ascii_case(wanted)))
         })
     }
 
@@ -72,5 +74,14 @@ mod tests {
         check("250-one\r\n250 two\r\n", Ok(Some((250, 18))));
         check("250-one\r\n", Ok(None));
         check("abc\r\n", Err(NotAReply));
+    }
+
+    #[test]
+    fn offers_are_found_with_their_parameters() {
+        let text = b"250-a.test\r\n250-SIZE 1000\r\n250-auth LOGIN plain\r\n250 CHUNKING\r\n";
+        let reply = Reply::take(text).unwrap().unwrap();
+        assert!(reply.offers(b"CHUNKING", None) && reply.offers(b"SIZE", None));
+        assert!(reply.offers(b"AUTH", Some(b"PLAIN")) && !reply.offers(b"AUTH", Some(b"XOAUTH2")));
+        assert!(!reply.offers(b"PIPELINING", None));
     }
 }

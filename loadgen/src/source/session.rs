@@ -2,17 +2,20 @@
 
 use std::collections::VecDeque;
 
+use super::Phase;
 use super::desk::{Desk, Offer};
 use super::feed::Next;
+use super::greeting::Offers;
 use super::reply::Reply;
-use super::report::Phase;
 use crate::outgoing::Outgoing;
 
 /// What the next reply answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
+pub(super) enum Expected {
     Banner,
     Ehlo,
+    StartTls,
+    Auth,
     Mail,
     Rcpt(usize),
     Data,
@@ -27,7 +30,9 @@ pub(super) enum Standing {
     /// Waits for replies.
     Busy,
     /// Has nothing to send before this instant.
-    Idle { until_ns: u64 },
+    Idle { since_ns: u64, until_ns: u64 },
+    /// Was told to go on with TLS.
+    Securing,
     /// Said QUIT, and was answered.
     Done,
     /// The server closed the session or broke the protocol.
@@ -36,15 +41,17 @@ pub(super) enum Standing {
 
 pub(super) struct Session {
     pub(super) out: Outgoing,
-    standing: Standing,
+    pub(super) standing: Standing,
     expected: VecDeque<Expected>,
     /// The start of a reply whose end is still to come.
-    rest: Vec<u8>,
-    flight_ns: u64,
-    pipelining: bool,
+    pub(super) rest: Vec<u8>,
+    pub(super) flight_ns: u64,
+    pub(super) offers: Offers,
     begun: u64,
-    /// Between MAIL and 354.
+    /// Between MAIL and 354, or, where all goes in one flight, the reply to its chunk.
     envelope: Option<Offer>,
+    /// Whether the text went out with the envelope.
+    text_with_envelope: bool,
     /// Between the final dot and its reply.
     text: Option<Offer>,
 }
@@ -57,9 +64,10 @@ impl Session {
             expected: VecDeque::with_capacity(8),
             rest: Vec::new(),
             flight_ns: 0,
-            pipelining: false,
+            offers: Offers::default(),
             begun: 0,
             envelope: None,
+            text_with_envelope: false,
             text: None,
         }
     }
@@ -85,17 +93,22 @@ impl Session {
 
     /// Begins the next message if there is one; ends the session if there will be none.
     pub(super) fn proceed(&mut self, now: u64, desk: &mut Desk) {
-        if !self.expected.is_empty() || matches!(self.standing, Standing::Done | Standing::Broken) {
-            return;
-        }
+        let free_ns = match self.standing {
+            _ if !self.expected.is_empty() => return,
+            Standing::Done | Standing::Broken | Standing::Securing => return,
+            Standing::Idle { since_ns, .. } => since_ns,
+            Standing::Busy => now,
+        };
         self.standing = Standing::Busy;
         if self.has_had_its_share(desk) {
             self.quit(now);
             return;
         }
-        match desk.take(now) {
+        match desk.take(free_ns, now) {
             Ok(offer) => self.begin(offer, now, desk),
-            Err(Next::NotBefore(until_ns)) => self.standing = Standing::Idle { until_ns },
+            Err(Next::NotBefore(until_ns)) => {
+                self.standing = Standing::Idle { since_ns: free_ns, until_ns };
+            }
             Err(_) => self.quit(now),
         }
     }
@@ -106,7 +119,7 @@ impl Session {
             desk.give_up(&offer, true);
         }
         if let Some(offer) = self.envelope.take() {
-            desk.give_up(&offer, false);
+            desk.give_up(&offer, self.text_with_envelope);
         }
     }
 
@@ -126,12 +139,13 @@ impl Session {
 
     /// Since when a reply is awaited.
     pub(super) fn waiting_since(&self) -> Option<u64> {
-        (!self.expected.is_empty()).then_some(self.flight_ns)
+        let waits = !self.expected.is_empty() || self.standing == Standing::Securing;
+        waits.then_some(self.flight_ns)
     }
 
     fn handle_replies(&mut self, bytes: &[u8], now: u64, desk: &mut Desk) -> usize {
         let mut used = 0;
-        while self.standing != Standing::Broken {
+        while !matches!(self.standing, Standing::Broken | Standing::Securing) {
             match Reply::take(&bytes[used..]) {
                 Ok(Some(reply)) => {
                     used += reply.text.len();
@@ -163,11 +177,14 @@ impl Session {
             desk.records.record(phase, now.saturating_sub(self.flight_ns));
         }
         match expected {
-            Expected::Banner => self.handle_banner(welcome, now, desk),
-            Expected::Ehlo => self.handle_ehlo(reply, desk),
+            Expected::Banner => self.handle_banner(reply, now, desk),
+            Expected::Ehlo => self.handle_ehlo(reply, now, desk),
+            Expected::StartTls => self.handle_starttls(welcome),
+            Expected::Auth => self.handle_auth(welcome),
             Expected::Mail => self.handle_mail(reply.code, now, desk),
             Expected::Rcpt(index) => self.handle_rcpt(index, reply.code, now, desk),
             Expected::Data => self.handle_data(reply.code, now, desk),
+            Expected::Dot if self.text_with_envelope => self.handle_chunk(reply.code, now, desk),
             Expected::Dot => self.handle_dot(reply.code, now, desk),
             Expected::Rset => {}
             Expected::Quit => self.standing = Standing::Done,
@@ -177,33 +194,13 @@ impl Session {
         }
     }
 
-    fn handle_banner(&mut self, welcome: bool, now: u64, desk: &Desk) {
-        if !welcome {
-            self.standing = Standing::Broken;
-            return;
-        }
-        let out = self.out.buffer();
-        out.extend_from_slice(b"EHLO ");
-        out.extend_from_slice(desk.plan.helo.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        self.expect(Expected::Ehlo, now);
-    }
-
-    fn handle_ehlo(&mut self, reply: &Reply<'_>, desk: &Desk) {
-        if !reply.is_positive() {
-            self.standing = Standing::Broken;
-            return;
-        }
-        self.pipelining = desk.plan.pipelining && reply.offers(b"PIPELINING");
-    }
-
     fn handle_mail(&mut self, code: u16, now: u64, desk: &mut Desk) {
         let Some(offer) = self.envelope else { return };
         if code != 250 {
             // A pipelined RCPT and DATA are still answered, but decide nothing more.
             desk.settle(&offer, code, now);
             self.envelope = None;
-        } else if !self.pipelining {
+        } else if !self.offers.pipelining {
             self.send_rcpt(&offer, 0, now, desk);
         }
     }
@@ -216,14 +213,16 @@ impl Session {
             desk.turn_away(&mut offer, index, code);
         }
         self.envelope = Some(offer);
-        if self.pipelining {
+        if self.offers.pipelining {
             return;
         }
-        if index + 1 < desk.plan.recipients_per_message {
+        if index + 1 < offer.recipients {
             self.send_rcpt(&offer, index + 1, now, desk);
         } else if offer.accepted == 0 {
             self.envelope = None;
             self.send(b"RSET\r\n", Expected::Rset, now);
+        } else if self.offers.chunking {
+            self.send_chunk(&offer, now, desk);
         } else {
             self.send(b"DATA\r\n", Expected::Data, now);
         }
@@ -249,14 +248,32 @@ impl Session {
         }
     }
 
+    /// The end of a message that went in one flight, or whose text went as a chunk.
+    fn handle_chunk(&mut self, code: u16, now: u64, desk: &mut Desk) {
+        self.text_with_envelope = false;
+        if let Some(offer) = self.envelope.take().filter(|offer| offer.accepted != 0) {
+            desk.settle(&offer, code, now);
+        }
+        if !(200..300).contains(&code) {
+            // What a server keeps of a transaction after a refused chunk is its secret (RFC 3030 2).
+            self.send(b"RSET\r\n", Expected::Rset, now);
+        }
+    }
+
+    fn send_chunk(&mut self, offer: &Offer, now: u64, desk: &Desk) {
+        desk.write_chunk(self.out.buffer(), offer);
+        self.text_with_envelope = true;
+        self.expect(Expected::Dot, now);
+    }
+
     /// Sends the text and, in a pipelined session, the next envelope with it.
     fn send_text(&mut self, offer: Offer, now: u64, desk: &mut Desk) {
         desk.write_text(self.out.buffer(), &offer);
         self.text = Some(offer);
         self.expect(Expected::Dot, now);
-        if self.pipelining
+        if self.offers.pipelining
             && !self.has_had_its_share(desk)
-            && let Ok(next) = desk.take(now)
+            && let Ok(next) = desk.take(now, now)
         {
             self.begin(next, now, desk);
         }
@@ -267,10 +284,15 @@ impl Session {
         self.envelope = Some(offer);
         desk.write_mail(self.out.buffer());
         self.expect(Expected::Mail, now);
-        if self.pipelining {
-            for index in 0..desk.plan.recipients_per_message {
-                self.send_rcpt(&offer, index, now, desk);
-            }
+        if !self.offers.pipelining {
+            return;
+        }
+        for index in 0..offer.recipients {
+            self.send_rcpt(&offer, index, now, desk);
+        }
+        if self.offers.chunking {
+            self.send_chunk(&offer, now, desk);
+        } else {
             self.send(b"DATA\r\n", Expected::Data, now);
         }
     }
@@ -284,12 +306,12 @@ impl Session {
         self.send(b"QUIT\r\n", Expected::Quit, now);
     }
 
-    fn send(&mut self, command: &[u8], answer: Expected, now: u64) {
+    pub(super) fn send(&mut self, command: &[u8], answer: Expected, now: u64) {
         self.out.buffer().extend_from_slice(command);
         self.expect(answer, now);
     }
 
-    fn expect(&mut self, answer: Expected, now: u64) {
+    pub(super) fn expect(&mut self, answer: Expected, now: u64) {
         self.flight_ns = now;
         self.expected.push_back(answer);
     }
@@ -304,11 +326,12 @@ impl Expected {
         match self {
             Self::Banner => Some(Phase::Banner),
             Self::Ehlo => Some(Phase::Ehlo),
+            Self::Auth => Some(Phase::Auth),
             Self::Mail => Some(Phase::Mail),
             Self::Rcpt(_) => Some(Phase::Rcpt),
             Self::Data => Some(Phase::Data),
             Self::Dot => Some(Phase::Dot),
-            Self::Rset | Self::Quit => None,
+            Self::StartTls | Self::Rset | Self::Quit => None,
         }
     }
 }
