@@ -152,6 +152,12 @@ bugs! {
     BulkFirst,
     /// The last reply that a report quotes may be one to another message.
     ReplyOfAnother,
+    /// Who asks why mail waits is told of no hold of its tenant or campaign.
+    HoldNotExplained,
+    /// Who asks is told the limit that sites have by default.
+    DefaultLimitExplained,
+    /// A message that was over by the time its record was read is told as waiting.
+    FinishedExplained,
 }
 
 /// Whether this bug is on.
