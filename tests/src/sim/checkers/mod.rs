@@ -24,7 +24,7 @@ mod state_kept;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_engine::base::cell::Cell;
+use postrider_engine::base::cell::{Cell, DayKey};
 use postrider_engine::model::admin::{MessageFound, PartFound, SiteReport, Waiting};
 use postrider_engine::model::hold::Scope;
 use postrider_engine::model::message::MessageId;
@@ -126,6 +126,13 @@ pub enum Seen<'a> {
         in_order: bool,
         /// Nothing kept it from writing what it had to.
         is_disk_good: bool,
+    },
+    /// A day of a source in its warm-up, as it was counted to the end of a run that ended in order,
+    /// and as the disk has it.
+    DayEnded {
+        key: &'a DayKey,
+        counted: u32,
+        kept: Option<u32>,
     },
     /// What recovery finds on the disk: at a restart, or if the power went now.
     Recovered {
