@@ -38,6 +38,10 @@ pub(super) use learned::Learned;
 /// A quiet path must be cheap: a million of them fit into a hundred megabytes.
 const _: () = assert!(size_of::<Control>() <= 96);
 
+/// A connection that fails so soon was refused: a far host needs a fraction of it, and one that is silent
+/// half a minute.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
 /// What an attempt said about the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -346,7 +350,7 @@ impl Control {
 
     /// The site answers as sites do.
     fn hear_answer(&mut self, now: Mono) {
-        if matches!(self.breaker.door(), Door::Probing { cause: Trouble::Unreachable, .. }) {
+        if matches!(self.breaker.door(), Door::Probing { cause, .. } if cause.is_absence()) {
             self.pace.handle_return(now);
         }
         self.breaker.handle_answer();
@@ -459,7 +463,9 @@ impl Control {
         if self.breaker.door() == Door::Open {
             self.window.cut(now, (seen, first), load, settings);
         }
-        self.breaker.handle_trouble(now, (Trouble::Unreachable, width), jitter, settings);
+        let is_refused = seen.stage == Stage::Connect && now.since(seen.started) <= AT_ONCE;
+        let cause = if is_refused { Trouble::Refused } else { Trouble::Unreachable };
+        self.breaker.handle_trouble(now, (cause, width), jitter, settings);
         if first_closing(&self.breaker) {
             // Half of what there was: the row of failures has cut it once.
             self.window.restart(settings.floor, self.window.width());
