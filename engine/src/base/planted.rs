@@ -152,6 +152,14 @@ bugs! {
     BulkFirst,
     /// The last reply that a report quotes may be one to another message.
     ReplyOfAnother,
+    /// At a stop a day is written with all of the part that is begun.
+    DayRoundedAtStop,
+    /// Who asks why mail waits is told of no hold of its tenant or campaign.
+    HoldNotExplained,
+    /// Who asks is told the limit that sites have by default.
+    DefaultLimitExplained,
+    /// A message that was over by the time its record was read is told as waiting.
+    FinishedExplained,
 }
 
 /// Whether this bug is on.

@@ -14,6 +14,7 @@ use super::order::Blocked;
 use super::path::Path;
 use super::site::Site;
 use crate::base::map::Map;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::admin::{
     Amounts, Binding, Door, FlowLine, HOLDS_TOLD_MAX, HoldLine, PATHS_MAX, PathReport, QueueReport,
@@ -217,6 +218,9 @@ impl Scheduler {
             return self.tenant_binding(branch.tenant());
         }
         if leaf.blocked != Blocked::Held && branch.blocked != Blocked::Held {
+            return None;
+        }
+        if planted(Bug::HoldNotExplained) {
             return None;
         }
         let (tenant, campaign) = (course.flow.tenant.clone(), course.flow.campaign.clone());

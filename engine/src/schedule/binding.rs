@@ -9,9 +9,10 @@ use super::path::Path;
 use super::site::Site;
 use crate::base::cell::{Cell, CellKey};
 use crate::base::gcra::Rate;
+use crate::base::planted::{Bug, planted};
 use crate::base::time::{Mono, Now};
 use crate::model::admin::Binding;
-use crate::model::settings::Origin;
+use crate::model::settings::{Origin, SiteSettings};
 
 /// What sets limits that nobody configured.
 const CONTROL_LOOP: &str = "the control loop";
@@ -59,6 +60,9 @@ impl Scheduler {
             }
             Hindrance::Rate { until: at, bound } => {
                 Binding { until_seconds: until(at), ..self.bound_binding(site, path, bound, None) }
+            }
+            Hindrance::Connections { bound, .. } if planted(Bug::DefaultLimitExplained) => {
+                self.bound_binding(site, path, bound, Some(SiteSettings::default().connections))
             }
             Hindrance::Connections { limit, bound } => {
                 self.bound_binding(site, path, bound, Some(*limit))

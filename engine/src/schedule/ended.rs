@@ -39,6 +39,9 @@ impl Scheduler {
         self.rest_if_unused(now, (number, path));
         self.note_if_empty(now, number);
         self.dispatch(now, number);
+        if self.stopping && self.leases.len() == 0 {
+            self.write_days(now);
+        }
     }
 
     /// A path without a connection and without mail that could go needs no estimates of how busy it is,

@@ -36,7 +36,7 @@ impl Scheduler {
         for (phase, took) in
             took.into_iter().filter_map(|(phase, took)| Some((phase, took.duration()?)))
         {
-            control.handle_latency(phase, took, load);
+            control.handle_latency(now.mono, phase, took, load);
         }
     }
 
@@ -57,7 +57,7 @@ impl Scheduler {
         };
         site.ready > site.cancelled.ready
             && site.trunks.iter().any(is_wanted)
-            && self.held(site, path.source).is_none()
+            && self.hold_on(site, path.source).is_none()
             && path.effects.stop(now.mono).is_none()
             && self.is_below_day(now, path).is_ok()
     }

@@ -2,7 +2,10 @@
 //! ten messages and for ten million.
 
 use std::collections::BTreeSet;
+use std::hash::Hash;
 use std::time::Duration;
+
+use hashbrown::Equivalent;
 
 use super::Scheduler;
 use super::limits::Hindrance;
@@ -10,7 +13,7 @@ use super::order::Blocked;
 use super::site::Site;
 use crate::base::map::Map;
 use crate::base::time::{Mono, Now};
-use crate::model::hold::{Hold, Scope};
+use crate::model::hold::{Hold, Scope, ScopeName};
 
 /// Holds at once. Beyond, the operator is told no; a rule's hold replaces nothing and is not taken.
 pub const HOLDS_MAX: usize = 10_000;
@@ -36,10 +39,18 @@ pub(super) struct Holds {
 
 impl Holds {
     pub(super) fn get(&self, scope: &Scope) -> Option<&Hold> {
+        self.named(scope)
+    }
+
+    /// By a name alone: asked for each parcel, so nothing is copied for it.
+    fn named<Q>(&self, name: &Q) -> Option<&Hold>
+    where
+        Q: Hash + Equivalent<Scope> + ?Sized,
+    {
         if self.by_scope.is_empty() {
             return None;
         }
-        self.by_scope.get(scope).map(|held| &held.hold)
+        self.by_scope.get(name).map(|held| &held.hold)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -171,25 +182,32 @@ impl Scheduler {
         }
         let (branch, campaign) = {
             let leaf = &self.order.leaves[leaf as usize];
-            (leaf.branch, leaf.campaign().into())
+            (leaf.branch, leaf.campaign())
         };
-        let tenant: Box<str> = self.order.branches[branch as usize].tenant().into();
-        if self.holds.get(&Scope::Tenant(tenant.clone())).is_some() {
+        let tenant = self.order.branches[branch as usize].tenant();
+        let is_tenant_held = self.holds.named(&ScopeName::Tenant(tenant)).is_some();
+        let campaign = ScopeName::Campaign { tenant, campaign };
+        let is_campaign_held = self.holds.named(&campaign).is_some();
+        if is_tenant_held {
             self.order.block_branch(branch, Blocked::Held);
         }
-        if self.holds.get(&Scope::Campaign { tenant, campaign }).is_some() {
+        if is_campaign_held {
             self.order.block_leaf(leaf, Blocked::Held);
         }
     }
 
     /// What an operator or a rule holds of a site, or of a source.
     pub(super) fn held(&self, site: &Site, source: u16) -> Option<Hindrance> {
+        let hold = self.hold_on(site, source)?;
+        Some(Hindrance::Held { by: hold.by.clone(), until: hold.until })
+    }
+
+    pub(super) fn hold_on(&self, site: &Site, source: u16) -> Option<&Hold> {
         if self.holds.is_empty() {
             return None;
         }
-        let source = &self.roster.source_at(source).name;
-        let scopes = [Scope::Site(site.key().name().into()), Scope::Source((**source).into())];
-        let hold = scopes.iter().find_map(|scope| self.holds.get(scope))?;
-        Some(Hindrance::Held { by: hold.by.clone(), until: hold.until })
+        let source = ScopeName::Source(&self.roster.source_at(source).name);
+        let scopes = [ScopeName::Site(site.key().name()), source];
+        scopes.iter().find_map(|scope| self.holds.named(scope))
     }
 }

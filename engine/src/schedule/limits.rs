@@ -91,7 +91,7 @@ impl Scheduler {
             Door::Closed { until, cause: Trouble::Throttled } => {
                 Err(Hindrance::Throttled { until })
             }
-            Door::Closed { until, cause: Trouble::Unreachable } => {
+            Door::Closed { until, cause: Trouble::Unreachable | Trouble::Refused } => {
                 Err(Hindrance::Unreachable { until })
             }
             Door::Closed { until, cause: Trouble::Local } => Err(Hindrance::Local { until }),

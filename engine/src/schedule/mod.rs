@@ -95,6 +95,7 @@ pub use hold::HOLDS_MAX;
 pub use limits::Hindrance;
 pub use pacing::Bound;
 pub use restored::{cancel_key, hold_key, owner};
+pub use warm_up::kept_day;
 
 /// The sites one shard owns, and every delivery that waits for them.
 pub struct Scheduler {
@@ -300,6 +301,7 @@ impl Scheduler {
             self.answer_askers(now, number);
             self.actions.extend(self.sites[number].lent().map(Action::Report));
         }
+        self.write_days(now);
     }
 
     /// Lets everything happen that is due. After a stop nothing is: what waits stays in the spool.

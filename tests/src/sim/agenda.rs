@@ -46,6 +46,10 @@ pub enum Due {
     Hold { run: u32, shard: usize, hold: usize },
     /// A shard is told of an operator's order.
     Order { run: u32, shard: usize, order: usize },
+    /// An operator asks something.
+    Ask,
+    /// His question reaches a shard.
+    Asked { run: u32, shard: usize, question: usize },
     /// Something goes wrong, or is done to the engine.
     Fault(Fault),
     /// The engine starts again.

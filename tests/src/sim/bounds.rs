@@ -21,6 +21,9 @@ pub const BYTES_FROM: u64 = 1_000_000;
 /// Seeds below have no source in its warm-up.
 pub const WARM_UP_FROM: u64 = 400_000;
 
+/// Seeds below have no warm-up day of so many messages that more than one is written down at once.
+pub const LONG_DAYS_FROM: u64 = 5_000_000;
+
 /// What hosts say to a whole message only while there is trouble.
 const TROUBLE: [&str; 2] = ["not now", "not this"];
 /// What they say on good days as well.
@@ -147,6 +150,9 @@ impl Bounds {
         if seed >= WARM_UP_FROM {
             bounds.draw_warm_ups(&mut Chance::new(seed, Stream::WarmUp), trouble_for);
         }
+        if seed >= LONG_DAYS_FROM {
+            bounds.lengthen_days(&mut Chance::new(seed, Stream::LongDays));
+        }
         if seed >= BYTES_FROM {
             bounds.draw_bytes(&mut Chance::new(seed, Stream::Bytes));
         }
@@ -175,6 +181,13 @@ impl Bounds {
         }
         if self.sources.iter().any(|source| source.warm_up.is_some()) {
             self.midnight = Some(chance.between(1, trouble_for));
+        }
+    }
+
+    fn lengthen_days(&mut self, chance: &mut Chance) {
+        for curve in self.sources.iter_mut().filter_map(|source| source.warm_up.as_mut()) {
+            let times = *chance.pick(&[1, 1, 40]);
+            curve.days.iter_mut().for_each(|most| *most *= times);
         }
     }
 

@@ -33,6 +33,11 @@ pub enum Stream {
     WarmUp,
     /// Whether the hosts of a site have little in common.
     Uneven,
+    /// What operators ask, and when.
+    Asking,
+    AskingCourse,
+    /// Which warm-up days hold many messages.
+    LongDays,
 }
 
 /// One stream of chance.

@@ -63,6 +63,7 @@ fn options() -> Options {
         is_crowd: false,
         tells_whom: false,
         orders: 0,
+        questions: 0,
     }
 }
 

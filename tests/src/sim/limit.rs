@@ -23,13 +23,19 @@ impl Limit {
         self.changes.push((at, limit));
     }
 
+    /// All that have been in force since then.
+    #[must_use]
+    pub fn since(&self, oldest: u64) -> Vec<u32> {
+        let ends = self.changes.iter().skip(1).map(|(since, _)| *since).chain([u64::MAX]);
+        let lasting = self.changes.iter().zip(ends).filter(|(_, end)| *end >= oldest);
+        lasting.map(|((_, limit), _)| *limit).collect()
+    }
+
     /// The largest under which a permit may have been given that is used now.
     #[must_use]
     pub fn at(&self, now: u64) -> u32 {
         let oldest = now.saturating_sub(PERMIT_AGE_MAX);
-        let ends = self.changes.iter().skip(1).map(|(since, _)| *since).chain([u64::MAX]);
-        let lasting = self.changes.iter().zip(ends).filter(|(_, end)| *end >= oldest);
-        lasting.map(|((_, limit), _)| *limit).max().unwrap_or(0)
+        self.since(oldest).into_iter().max().unwrap_or(0)
     }
 }
 

@@ -9,6 +9,7 @@
 //! everything acknowledged must be delivered or reported, and the world come to rest.
 
 pub mod agenda;
+pub mod asking;
 pub mod bounds;
 pub mod chance;
 pub mod checkers;

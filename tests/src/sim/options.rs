@@ -37,6 +37,8 @@ pub struct Options {
     pub tells_whom: bool,
     /// Of operators.
     pub orders: u64,
+    /// Of operators.
+    pub questions: u64,
 }
 
 /// Seeds below have no later troubles, so that they stay the worlds they were when recorded.
@@ -199,6 +201,7 @@ impl Options {
             is_crowd: false,
             tells_whom: seed >= TELLING_FROM,
             orders: super::orders::draw(seed),
+            questions: super::asking::draw(seed),
         };
         options.bounds = Bounds::draw(seed, options.groups.len(), options.trouble_for);
         options.later =

@@ -38,6 +38,8 @@ pub enum Course {
 #[derive(Debug)]
 pub struct Order {
     pub run: u32,
+    /// When it was given.
+    pub at: u64,
     pub steer: Steer,
     pub course: Course,
 }

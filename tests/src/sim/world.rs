@@ -1,6 +1,7 @@
 //! The world of one seed: the engine in the middle, everything else around it, one step at a time.
 
 mod around;
+mod asking;
 mod binding;
 mod fate;
 mod inside;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use postrider_engine::report::counters::Counters;
 
 use super::agenda::{Agenda, Due, Fault};
+use super::asking::Asking;
 use super::bounds::Bounds;
 use super::chance::{Chance, Stream};
 use super::checkers::{Checkers, Figures, Seen, Violation};
@@ -77,6 +79,7 @@ pub struct World {
     bounds_since: u64,
     holds: Vec<(Scope, Hold)>,
     orders: Orders,
+    asking: Asking,
     /// Whether the turn that is taken was told of what was decided in an earlier one.
     is_late_turn: bool,
     /// Resets, by which messages begin at hosts without pipelining: when they were decided.
@@ -144,6 +147,7 @@ impl World {
             bounds_since: 0,
             holds: Vec::new(),
             orders: Orders::new(seed),
+            asking: Asking::new(seed),
             is_late_turn: false,
             resets: BTreeMap::new(),
             opened: BTreeMap::new(),
@@ -199,6 +203,7 @@ impl World {
         self.plan_faults(begin);
         self.plan_later(begin);
         self.plan_orders(begin);
+        self.plan_asking(begin);
     }
 
     /// Lets a client send a mail.
@@ -345,6 +350,11 @@ impl World {
             }
             Due::Order { run, shard, order } => {
                 self.order_arrives(run, shard, order);
+                Ok(())
+            }
+            Due::Ask => self.ask_something(),
+            Due::Asked { run, shard, question } => {
+                self.question_arrives(run, shard, question);
                 Ok(())
             }
             Due::Fault(fault) => self.fault(fault),
@@ -499,6 +509,8 @@ fn kind(due: &Due) -> &'static str {
         Due::Settings { .. } => "settings",
         Due::Hold { .. } => "hold",
         Due::Order { .. } => "order",
+        Due::Ask => "ask",
+        Due::Asked { .. } => "asked",
         Due::Fault(_) => "fault",
         Due::Start => "start",
         Due::Calm => "calm",

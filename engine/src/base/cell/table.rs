@@ -149,6 +149,13 @@ impl CellTable {
         cells.days.get(key).map(Arc::clone)
     }
 
+    /// Every day there is, in an order that is the same in every run.
+    #[must_use]
+    pub fn days(&self) -> Vec<Arc<Day>> {
+        let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.days.values().map(Arc::clone).collect()
+    }
+
     /// Every cell there is, for reports and for the simulator's checks.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Cell>> {

@@ -11,7 +11,7 @@ use super::ControlSettings;
 use crate::base::time::Mono;
 
 /// Closings in a row beyond this change nothing: the longest wait was reached before.
-pub(super) const CLOSINGS_MAX: u8 = 48;
+pub(super) const CLOSINGS_MAX: u8 = 64;
 /// Probes of a path that cannot be reached, for its first hour: mail waits no longer for a site that
 /// is back, and thirty connections an hour are nothing to one that is not. They are fewer than those
 /// of a sender that tries five at once every five minutes.
@@ -19,6 +19,18 @@ const PROBE_WAIT_SOON: Duration = Duration::from_secs(2 * 60);
 /// Closings that fill this hour, even where jitter makes all waits short. Then waits double again:
 /// some sites never come back.
 const SOON_CLOSINGS: u8 = 40;
+/// Waits of a path that refuses at once, each below a number of closings: such a host is mostly being
+/// started again, and each refusal costs it a packet. In the first two minutes it is found back after no
+/// longer than it was away, then after a quarter of that; the rest of the hour is as for any other. An
+/// hour takes some fifty connections.
+const REFUSED_WAITS: [(u8, Duration); 4] = [
+    (2, Duration::from_secs(10)),
+    (4, Duration::from_secs(20)),
+    (13, Duration::from_secs(30)),
+    (28, Duration::from_secs(60)),
+];
+/// Closings of a path that refuses which fill the hour.
+const REFUSED_SOON_CLOSINGS: u8 = 56;
 /// A wait that was doubled so often is beyond every longest wait.
 const DOUBLINGS_MAX: u8 = 24;
 /// A wait up to this is over soon: bodies of mail that waits for it are worth their memory.
@@ -35,8 +47,17 @@ pub(in crate::schedule) enum Trouble {
     Throttled,
     /// It could not be reached, or answered nothing that counts.
     Unreachable,
+    /// The same, and it said so at once.
+    Refused,
     /// Not its fault: this machine could not.
     Local,
+}
+
+impl Trouble {
+    /// Whether the site was not there at all.
+    pub(super) fn is_absence(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Refused)
+    }
 }
 
 /// What a path lets through.
@@ -178,7 +199,17 @@ fn wait(cause: Trouble, closings: u8, settings: &ControlSettings) -> Duration {
             let max = settings.probe_wait_max.min(with_room(settings.retry_last));
             probe_wait(first, closings.min(CLOSINGS_MAX)).min(max)
         }
+        Trouble::Refused => {
+            let unreachable = wait(Trouble::Unreachable, closings, settings);
+            refused_wait(closings.min(CLOSINGS_MAX)).min(unreachable)
+        }
     }
+}
+
+fn refused_wait(closings: u8) -> Duration {
+    let soon = REFUSED_WAITS.iter().find(|(below, _)| closings < *below);
+    let soon = soon.map_or(PROBE_WAIT_SOON, |(_, wait)| *wait);
+    soon.saturating_mul(1 << closings.saturating_sub(REFUSED_SOON_CLOSINGS))
 }
 
 /// Each wait comes twice before it doubles: a site is found half as late, seen from how long it was
@@ -275,6 +306,31 @@ mod tests {
             assert!(*wait <= 30_000 || wait * 2 <= gone + wait, "half of the time it was away");
             gone += wait;
         }
+    }
+
+    #[test]
+    fn a_site_that_refuses_at_once_is_knocked_at_sooner_and_not_much_more_often() {
+        let settings = ControlSettings::default();
+        let refused = waits(Trouble::Refused, &settings, 64);
+        let mut gone = 0;
+        for wait in &refused[..56] {
+            let share = if gone < 120_000 { gone } else { gone / 4 };
+            assert!(*wait <= share.clamp(10_000, 120_000), "{wait} ms after {gone} ms");
+            gone += wait;
+        }
+        assert!(gone * 8 / 10 >= 3_600_000, "jitter takes a fifth at most: {gone}");
+        let within = |end: u64| {
+            let ends = refused.iter().scan(0, |at, wait| {
+                *at += wait;
+                Some(*at)
+            });
+            ends.filter(|at| *at <= end).count()
+        };
+        assert_eq!([5, 20, 60].map(|minutes| within(minutes * 60_000)), [12, 27, 47]);
+        assert_eq!(
+            refused[56..],
+            [120_000, 240_000, 480_000, 960_000, 1_800_000, 1_800_000, 1_800_000, 1_800_000]
+        );
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub(super) use learned::Learned;
 /// A quiet path must be cheap: a million of them fit into a hundred megabytes.
 const _: () = assert!(size_of::<Control>() <= 96);
 
+/// A connection that fails so soon was refused: a far host needs a fraction of it, and one that is silent
+/// half a minute.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
 /// What an attempt said about the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -272,12 +276,14 @@ impl Control {
 
     /// How long a phase took. Each greeting must be told: the window grows no further than new
     /// connections are greeted. A path with one connection is not slowed down by itself.
-    pub(super) fn handle_latency(&mut self, phase: Phase, took: Duration, load: Load) {
+    pub(super) fn handle_latency(&mut self, now: Mono, phase: Phase, took: Duration, load: Load) {
         if phase == Phase::Greeting {
             self.window.handle_greeting();
         }
         if load.busy >= 2 || self.latency.is_some() {
-            let latency = self.latency.get_or_insert_default();
+            let kept = self.window.kept;
+            let resume = || Box::new(Latency::resume(now, kept));
+            let latency = self.latency.get_or_insert_with(resume);
             latency.record(phase, took);
             let width = self.window.width();
             if phase == Phase::Dot && load.busy.saturating_add(1) >= width {
@@ -288,7 +294,15 @@ impl Control {
 
     /// The path has nothing to do.
     pub(super) fn handle_rest(&mut self, now: Mono) {
-        self.latency = None;
+        if let Some(latency) = self.latency.take() {
+            let (kept, advice) = latency.rest(now, self.window.width());
+            self.window.kept = kept;
+            match advice {
+                Some(Advice::Try(width)) => self.window.take(width),
+                Some(Advice::Settle(width)) => self.window.settle(now, width),
+                None => {}
+            }
+        }
         self.pace.restart_sample(now);
     }
 
@@ -336,7 +350,7 @@ impl Control {
 
     /// The site answers as sites do.
     fn hear_answer(&mut self, now: Mono) {
-        if matches!(self.breaker.door(), Door::Probing { cause: Trouble::Unreachable, .. }) {
+        if matches!(self.breaker.door(), Door::Probing { cause, .. } if cause.is_absence()) {
             self.pace.handle_return(now);
         }
         self.breaker.handle_answer();
@@ -449,7 +463,9 @@ impl Control {
         if self.breaker.door() == Door::Open {
             self.window.cut(now, (seen, first), load, settings);
         }
-        self.breaker.handle_trouble(now, (Trouble::Unreachable, width), jitter, settings);
+        let is_refused = seen.stage == Stage::Connect && now.since(seen.started) <= AT_ONCE;
+        let cause = if is_refused { Trouble::Refused } else { Trouble::Unreachable };
+        self.breaker.handle_trouble(now, (cause, width), jitter, settings);
         if first_closing(&self.breaker) {
             // Half of what there was: the row of failures has cut it once.
             self.window.restart(settings.floor, self.window.width());

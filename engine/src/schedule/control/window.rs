@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::latency::GRADIENT_NONE;
+use super::throughput::Kept;
 use super::{ControlSettings, Load, Seen, Signal, Stage};
 use crate::base::time::Mono;
 
@@ -46,6 +47,8 @@ pub(super) struct Window {
     /// Steps of growth that no greeting of a new connection has confirmed yet.
     unproven: u16,
     patience: u8,
+    /// What trials of widths left when the path went to rest.
+    pub(super) kept: Kept,
 }
 
 /// How a window grew.
@@ -66,6 +69,7 @@ impl Window {
             turned: Mono(0),
             unproven: 0,
             patience: 0,
+            kept: Kept::default(),
         }
     }
 

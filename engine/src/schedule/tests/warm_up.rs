@@ -290,6 +290,31 @@ fn a_restart_goes_on_with_the_day_and_never_passes_its_cap() {
 }
 
 #[test]
+fn a_stop_in_order_writes_what_was_sent_and_not_all_of_the_part_that_is_begun() {
+    let sources = [("new", curve(&[100, 200], Overflow::Pool))];
+    let mut world = world_of(&sources);
+    let written = |world: &mut World| {
+        let value = world.days_written().pop().map(|item| item.value);
+        value.map(|value| u32::from_le_bytes(value[8..12].try_into().unwrap()))
+    };
+    world.send_some(12);
+    assert_eq!(world.sent_by("new"), 12);
+    assert_eq!(written(&mut world), Some(15), "a twentieth of the day ahead");
+    world.send_some(2);
+    assert!(world.connections.iter().any(|one| !one.work.is_empty()), "two are under way");
+    world.scheduler.handle_stop(world.now);
+    world.carry_out();
+    assert_eq!(written(&mut world), Some(14), "those under way may have been sent");
+    let mut kept = None;
+    while !world.connections.is_empty() {
+        // What was given out is cut off before it was sent.
+        world.end(0, LeaseEnd::Finished);
+        kept = written(&mut world).or(kept);
+    }
+    assert_eq!(kept, Some(12));
+}
+
+#[test]
 fn what_is_left_of_a_source_that_needs_no_warm_up_any_more_is_forgotten() {
     let mut world = world_of(&[("new", curve(&[3], Overflow::Pool))]);
     world.send_some(3);

@@ -7,6 +7,7 @@
 //! Little-endian.
 
 use crate::base::cell::{DATE_MAX, DayCount, DayKey, Receiver, STEP_MAX, Tally};
+use crate::model::state::{StateItem, Topic};
 
 const VERSION: u8 = 1;
 const VALUE_BYTES: usize = 20;
@@ -22,6 +23,15 @@ pub(super) enum KeptError {
     Version(u8),
     #[error("a warm-up count with a value out of its range")]
     Range,
+}
+
+/// The count that a kept item is, for who reads a spool without an engine.
+#[must_use]
+pub fn kept_day(item: &StateItem) -> Option<(DayKey, DayCount)> {
+    if item.topic != Topic::WarmUp || item.is_forgotten() {
+        return None;
+    }
+    Some((decode_key(&item.key)?, decode(&item.value).ok()?.0))
 }
 
 pub(super) fn encode_key(key: &DayKey) -> Box<[u8]> {

@@ -24,6 +24,8 @@ use crate::model::note::{Attempt, Cause, Class, Complaint, Done, RecipientResult
 use crate::model::settings::{Overflow, WarmUp};
 use curve::{cap_of, date_of, end_of};
 
+pub use kept::kept_day;
+
 /// The date in whose day a message is counted, if it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted(Option<u32>);

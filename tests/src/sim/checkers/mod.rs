@@ -5,6 +5,7 @@ mod days_kept;
 mod durable_first;
 mod even_shares;
 mod expiry_kept;
+mod explained;
 mod flow_kept;
 mod limits_kept;
 mod memory_bounds;
@@ -23,13 +24,14 @@ mod state_kept;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_engine::base::cell::Cell;
+use postrider_engine::base::cell::{Cell, DayKey};
+use postrider_engine::model::admin::{MessageFound, PartFound, SiteReport, Waiting};
 use postrider_engine::model::hold::Scope;
 use postrider_engine::model::message::MessageId;
 use postrider_engine::model::settings::Rate;
 use postrider_engine::shard::Fact;
 
-use super::bounds::{Key, Of, Rule};
+use super::bounds::{Key, Of, Rule, Site};
 use super::ledger::{Ledger, Spooled, Taking};
 use super::orders::Order;
 
@@ -75,6 +77,16 @@ pub enum Seen<'a> {
     },
     OrderEnded {
         order: &'a Order,
+        at: u64,
+    },
+    /// An operator was told something.
+    Explained {
+        of: &'a Explained<'a>,
+        at: u64,
+        quiet: u64,
+        is_stopping: bool,
+        /// Nobody steps the wall clock in this world.
+        is_wall_steady: bool,
     },
     /// New settings are under way to the shards.
     Rebound,
@@ -114,6 +126,13 @@ pub enum Seen<'a> {
         in_order: bool,
         /// Nothing kept it from writing what it had to.
         is_disk_good: bool,
+    },
+    /// A day of a source in its warm-up, as it was counted to the end of a run that ended in order,
+    /// and as the disk has it.
+    DayEnded {
+        key: &'a DayKey,
+        counted: u32,
+        kept: Option<u32>,
     },
     /// What recovery finds on the disk: at a restart, or if the power went now.
     Recovered {
@@ -203,6 +222,49 @@ pub struct DayInForce {
     pub days: Vec<u32>,
 }
 
+/// What an operator was told, and what the world knows of it at that moment.
+#[derive(Debug)]
+pub enum Explained<'a> {
+    Message(OfMessage<'a>),
+    Part(OfPart<'a>),
+    /// A site, by its owner; and what limited its connections lately.
+    Site {
+        site: usize,
+        report: &'a SiteReport,
+        connections: Vec<u32>,
+    },
+    /// A list of so many, where no more than `most` were wanted.
+    Sites {
+        told: usize,
+        most: usize,
+    },
+}
+
+/// An acknowledged message, after all shards have answered.
+#[derive(Debug)]
+pub struct OfMessage<'a> {
+    pub id: MessageId,
+    /// Whether the disk held it when that was asked.
+    pub was_live: bool,
+    /// As the disk has it now.
+    pub stored: Option<&'a Spooled>,
+    /// `None`: no shard knows it.
+    pub found: Option<&'a MessageFound>,
+}
+
+/// What a part of a message waits for, as the owner of its site has it.
+#[derive(Debug)]
+pub struct OfPart<'a> {
+    pub found: &'a MessageFound,
+    pub part: &'a PartFound,
+    pub waiting: &'a Waiting,
+    /// The site, if it is a known one.
+    pub site: Option<usize>,
+    /// What limited its connections lately, and what else binds it.
+    pub connections: Vec<u32>,
+    pub bounds: Vec<Site>,
+}
+
 /// What can be counted of a running engine.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -269,6 +331,7 @@ impl Checkers {
             Box::new(even_shares::EvenShares::default()),
             Box::new(replies_kept::RepliesKept::default()),
             Box::new(only_damaged_aside::OnlyDamagedAside::default()),
+            Box::new(explained::IsExplained::default()),
             Box::new(state_kept::StateKept::default()),
             Box::new(memory_bounds::MemoryBounds::default()),
         ])

@@ -90,7 +90,7 @@ impl Checker for NoMailLost {
                 }
                 Kind::Unknown => {}
             },
-            Seen::Ordered { order } | Seen::OrderEnded { order } => self.cancelled(order),
+            Seen::Ordered { order } | Seen::OrderEnded { order, .. } => self.cancelled(order),
             Seen::Ended { .. } => self.open.clear(),
             Seen::Told { fact, about } => self.told(ledger, fact, about),
             Seen::Rotten { messages, about, .. } => {

@@ -109,7 +109,7 @@ impl Checker for StateKept {
                 }
             }
             Seen::Ordered { order } => self.ordered(order),
-            Seen::OrderEnded { order } => self.ended(order),
+            Seen::OrderEnded { order, .. } => self.ended(order),
             Seen::Recovered { is_restart: true, run, .. } => {
                 self.run = *run;
                 self.judged += self.cancelled.len() as u64;

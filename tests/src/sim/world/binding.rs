@@ -26,7 +26,7 @@ const ON_ITS_WAY_MAX: u64 = 100 * MS;
 const HOLD_TAKES: u64 = 40 * MS;
 
 /// When all shards know new settings, and have done what the old ones asked for.
-const RELOAD_TAKES: u64 = SECOND;
+pub(super) const RELOAD_TAKES: u64 = SECOND;
 
 impl World {
     /// The way of a connection to a host.

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use postrider_engine::base::cell::{DayCount, DayKey};
 use postrider_engine::base::time::Mono;
+use postrider_engine::schedule::kept_day;
 use postrider_engine::shard::Event;
 use postrider_engine::spool::recovery::Finding;
 
 use super::{World, wrong};
 use crate::sim::agenda::{Due, Fault};
 use crate::sim::checkers::{Seen, Violation};
-use crate::sim::clock::{MINUTE, MS, SECOND};
+use crate::sim::clock::{DAY, MINUTE, MS, SECOND};
 use crate::sim::engine::Engine;
 use crate::sim::net::Word;
 use crate::sim::spooled;
@@ -71,6 +73,7 @@ impl World {
         for core in &engine.cores {
             self.counters.add(&core.shard.counters());
         }
+        let days = self.days_of(&engine);
         drop(engine.cores);
         if engine.budget.used() > 0 {
             let what = format!("{} bytes of records outlive their shards", engine.budget.used());
@@ -91,9 +94,31 @@ impl World {
         self.quiet.run_ends();
         self.void_orders()?;
         self.see(&Seen::Ended { in_order, is_disk_good })?;
+        if in_order && is_disk_good {
+            self.look_at_days(&days)?;
+        }
         self.look_at_disk()?;
         let pause = self.fault_chance.skewed(MS, 2 * MINUTE);
         self.agenda.add(at + pause, Due::Start);
+        Ok(())
+    }
+
+    /// What the present date has counted of sources in their warm-up.
+    fn days_of(&self, engine: &Engine) -> Vec<(DayKey, DayCount)> {
+        let since = self.clock.of_mono(engine.started.mono);
+        let today = (engine.started.wall.0 + self.clock.at.saturating_sub(since)) / DAY;
+        let all = engine.cells.days().into_iter().map(|day| (day.key().clone(), day.count()));
+        all.filter(|(_, count)| u64::from(count.date) == today && count.sent > 0).collect()
+    }
+
+    /// Whether the disk has them as they are.
+    fn look_at_days(&mut self, days: &[(DayKey, DayCount)]) -> Result<(), Violation> {
+        let Ok(found) = spooled::recover(&self.disk.files, 1) else { return Ok(()) };
+        let kept: Vec<_> = found.states.iter().filter_map(kept_day).collect();
+        for (key, counted) in days {
+            let kept = kept.iter().find(|(other, _)| other == key).map(|(_, count)| count.sent);
+            self.see(&Seen::DayEnded { key, counted: counted.sent, kept })?;
+        }
         Ok(())
     }
 

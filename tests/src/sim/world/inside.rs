@@ -217,7 +217,7 @@ impl World {
             }
             Effect::Resolve { question, what } => self.ask(shard, question, *what),
             Effect::Tell { to, note } => self.send_note(shard, to, note),
-            Effect::Answer { asked, answer } => return self.order_answered(asked, &answer),
+            Effect::Answer { asked, answer } => return self.answer_comes(asked, *answer),
             Effect::Report(fact) => return self.reported(&fact),
             Effect::Stopped => {
                 if let Some(engine) = &mut self.engine {

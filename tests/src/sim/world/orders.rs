@@ -48,7 +48,8 @@ impl World {
         self.trace.say(self.clock.at, || format!("order {order}: {verb:?} {reach} {lasts:?}"));
         let reason = Box::default();
         let steer = Steer { verb, reach: reach.clone(), dry_run: false, order, lasts, reason };
-        self.orders.given.push(Order { run, steer, course: Course::Given { answered: 0 } });
+        let at = self.clock.at;
+        self.orders.given.push(Order { run, at, steer, course: Course::Given { answered: 0 } });
         for shard in 0..shards {
             let soon = self.clock.at + self.orders.chance.skewed(1, 20 * MS);
             self.agenda.add(soon, Due::Order { run, shard, order: number });
@@ -99,8 +100,9 @@ impl World {
             let reach = reach.clone();
             self.orders.held.retain(|held| *held != reach);
         }
-        let Self { checkers, ledger, orders, .. } = self;
-        checkers.see(ledger, &Seen::OrderEnded { order: &orders.given[number] })
+        let Self { checkers, ledger, orders, clock, .. } = self;
+        let (order, at) = (&orders.given[number], clock.at);
+        checkers.see(ledger, &Seen::OrderEnded { order, at })
     }
 
     /// The run is over: what was not answered by then never will be.
