@@ -2,7 +2,7 @@
 //!
 //! A page is one file, shows everything without a script, and takes nothing from the network. What it
 //! quotes (replies, banners, commands) is hostile and goes through the templates' escaping, or, into a
-//! picture, through [`words::printable`].
+//! picture, through `words::printable`.
 
 pub mod compare;
 pub mod measured;

@@ -104,6 +104,15 @@ fn a_run_leaves_every_message_in_its_manifest_and_in_its_log() {
 }
 
 #[test]
+fn a_run_that_reached_nobody_measured_nothing() {
+    let (assignment, _) = assignment(|plan| plan.messages = Some(10));
+    let manifest = play(assignment, Behaviour::Refuse).manifest;
+    assert_eq!(manifest.totals.offered, 0);
+    let invalid = &manifest.honesty.invalid;
+    assert!(invalid.iter().any(|reason| reason.contains("no message was offered")), "{invalid:?}");
+}
+
+#[test]
 fn a_sweep_ends_at_the_knee_and_marks_it() {
     // Two sessions of four 5 ms replies a message: 100 a second at the most.
     let (mut assignment, _) = assignment(|plan| {

@@ -125,6 +125,9 @@ fn honesty(is_open_loop: bool, seen: &Seen<'_>) -> Honesty {
     let (source, sink) = (seen.collector.loads(Side::Source), seen.collector.loads(Side::Sink));
     let slip = seen.collector.total.get(Phase::Slip);
     let mut honesty = honesty::judge(is_open_loop, slip, &seen.pauses, [&source, &sink]);
+    if seen.source.sent.offered == 0 {
+        honesty.invalid.push("no message was offered: nothing was measured".to_owned());
+    }
     if let Some((sink, _)) = seen.sink {
         honesty.invalid.extend(sink.failures.iter().cloned());
     }
