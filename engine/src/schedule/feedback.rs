@@ -36,7 +36,7 @@ impl Scheduler {
         for (phase, took) in
             took.into_iter().filter_map(|(phase, took)| Some((phase, took.duration()?)))
         {
-            control.handle_latency(now.mono, phase, took, load);
+            control.handle_latency(phase, took, load);
         }
     }
 

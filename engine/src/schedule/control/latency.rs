@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::throughput::{Advice, Kept, Throughput};
+use super::throughput::{Advice, Throughput};
 use crate::base::time::Mono;
 
 /// Replies a median is taken of: odd, and few enough to follow a change within a second or two.
@@ -48,15 +48,6 @@ pub(in crate::schedule) struct Reading {
 }
 
 impl Latency {
-    pub(super) fn resume(now: Mono, kept: Kept) -> Self {
-        Self { throughput: Throughput::resume(now, kept), ..Self::default() }
-    }
-
-    /// What is worth keeping over a rest, and the width to rest at where one is on trial.
-    pub(super) fn rest(&self, now: Mono, width: u32) -> (Kept, Option<Advice>) {
-        self.throughput.rest(now, width)
-    }
-
     pub(super) fn record(&mut self, phase: Phase, took: Duration) {
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
         match phase {

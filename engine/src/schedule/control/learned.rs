@@ -87,7 +87,8 @@ impl Learned {
     /// What is left of it at `now`: each idle day brings it half way to a fresh start.
     #[must_use]
     pub(in crate::schedule) fn aged(self, now: Wall, start_window: u32) -> Self {
-        let halves = halves_in(now.since(self.as_of));
+        let halves = now.since(self.as_of).as_secs() / HALF_LIFE.as_secs();
+        let halves = u32::try_from(halves).unwrap_or(HALVES_MAX).min(HALVES_MAX);
         let towards = |value: u32, start: u32| {
             let (above, below) = (value.saturating_sub(start), start.saturating_sub(value));
             start + (above >> halves) - (below >> halves)
@@ -101,12 +102,6 @@ impl Learned {
             as_of: self.as_of,
         }
     }
-}
-
-/// How often what was learned is halved in a time without mail.
-pub(super) fn halves_in(idle: Duration) -> u32 {
-    let halves = idle.as_secs() / HALF_LIFE.as_secs();
-    u32::try_from(halves).unwrap_or(HALVES_MAX).min(HALVES_MAX)
 }
 
 #[cfg(test)]

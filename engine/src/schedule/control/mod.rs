@@ -276,14 +276,12 @@ impl Control {
 
     /// How long a phase took. Each greeting must be told: the window grows no further than new
     /// connections are greeted. A path with one connection is not slowed down by itself.
-    pub(super) fn handle_latency(&mut self, now: Mono, phase: Phase, took: Duration, load: Load) {
+    pub(super) fn handle_latency(&mut self, phase: Phase, took: Duration, load: Load) {
         if phase == Phase::Greeting {
             self.window.handle_greeting();
         }
         if load.busy >= 2 || self.latency.is_some() {
-            let kept = self.window.kept;
-            let resume = || Box::new(Latency::resume(now, kept));
-            let latency = self.latency.get_or_insert_with(resume);
+            let latency = self.latency.get_or_insert_default();
             latency.record(phase, took);
             let width = self.window.width();
             if phase == Phase::Dot && load.busy.saturating_add(1) >= width {
@@ -294,15 +292,7 @@ impl Control {
 
     /// The path has nothing to do.
     pub(super) fn handle_rest(&mut self, now: Mono) {
-        if let Some(latency) = self.latency.take() {
-            let (kept, advice) = latency.rest(now, self.window.width());
-            self.window.kept = kept;
-            match advice {
-                Some(Advice::Try(width)) => self.window.take(width),
-                Some(Advice::Settle(width)) => self.window.settle(now, width),
-                None => {}
-            }
-        }
+        self.latency = None;
         self.pace.restart_sample(now);
     }
 

@@ -230,7 +230,7 @@ impl World {
         if signal == Signal::Delivered {
             self.idle.insert(id);
             let took = Duration::from_nanos(self.now - started);
-            self.control.handle_latency(Mono(self.now), Phase::Greeting, took, self.load());
+            self.control.handle_latency(Phase::Greeting, took, self.load());
             return;
         }
         self.connections.remove(&id);
@@ -246,7 +246,7 @@ impl World {
         self.receiver.serving -= u32::from(signal == Signal::Delivered);
         if signal == Signal::Delivered {
             let took = Duration::from_nanos(self.now - started);
-            self.control.handle_latency(Mono(self.now), Phase::Dot, took, load);
+            self.control.handle_latency(Phase::Dot, took, load);
         }
         let connection = self.connections.get_mut(&id).unwrap();
         connection.carried += 1;
@@ -585,49 +585,6 @@ fn a_path_at_rest_holds_no_estimators() {
     assert!(world.control.latency.is_some());
     world.control.handle_rest(Mono(world.now));
     assert!(world.control.explain().latency.is_none());
-}
-
-/// What becomes of the window in a burst of mail after a rest: the widths it takes, each once.
-fn widths_of_burst(world: &mut World, lasts: u64) -> Vec<u32> {
-    let from = world.now;
-    world.run_to(from + lasts);
-    let of_burst = world.changes.iter().filter(|(at, _)| *at > from);
-    let width = |change: &Change| match change.what {
-        What::Window { new, .. } => Some(new),
-        _ => None,
-    };
-    of_burst.filter_map(|(_, change)| width(change)).collect()
-}
-
-#[test]
-fn the_best_width_is_known_after_a_rest_and_measured_before_it_grows() {
-    let mut world = World::new(Receiver { knee: 7, power: 2, ..Receiver::new() });
-    world.run_to(40 * MINUTE);
-    let best = world.control.explain().window;
-    assert!((6..=9).contains(&best), "{best}");
-    world.control.handle_rest(Mono(world.now));
-    world.control.handle_rest(Mono(world.now));
-    let rested = world.control.explain().window;
-    let widths = widths_of_burst(&mut world, 2 * SECOND);
-    assert!(widths.is_empty(), "rested at {rested}, then {widths:?}");
-    assert!(world.control.latency.as_ref().is_some_and(|one| one.is_measuring()));
-}
-
-#[test]
-fn a_width_on_trial_is_taken_back_when_the_path_rests() {
-    let mut world = World::new(Receiver { knee: 7, power: 2, ..Receiver::new() });
-    let mut rests = 0;
-    for _ in 0..1200 {
-        world.run_to(world.now + SECOND);
-        let Some(latency) = &world.control.latency else { continue };
-        let (now, width) = (Mono(world.now), world.control.width());
-        if let (_, Some(Advice::Try(from))) = latency.rest(now, width) {
-            rests += 1;
-            world.control.handle_rest(now);
-            assert_eq!(world.control.explain().window, from);
-        }
-    }
-    assert!(rests > 0, "nothing was ever on trial");
 }
 
 /// In how many seconds a thousand paths are tried again that failed at one moment, and how many in

@@ -10,11 +10,6 @@
 //! Settled --------a probe-------> Widening --more, or taken back------------> Settled
 //! ```
 
-use std::time::Duration;
-
-use super::learned::halves_in;
-use crate::base::time::Mono;
-
 /// Replies that measure a width. Where they vary by a third of their mean, two such means differ by a
 /// fortieth by chance: a fifth of what an eighth of the connections is worth, where all are worth it.
 const SPAN: u32 = 256;
@@ -64,33 +59,6 @@ enum Trial {
     Widening { from: u32, rate: u64 },
 }
 
-/// What is left of it while the path rests: four bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
-    /// Whether the width it rests at is the best.
-    is_settled: bool,
-    failed: u8,
-    /// Since when, in hours.
-    since: u16,
-}
-
-impl Kept {
-    /// What is believed of it now: a best width for a day, which is measured again in any case.
-    fn aged(self, now: Mono) -> Self {
-        let halves =
-            halves_in(Duration::from_secs(3600) * u32::from(hour(now).saturating_sub(self.since)));
-        Self {
-            is_settled: self.is_settled && halves == 0,
-            failed: self.failed.checked_shr(halves).unwrap_or(0),
-            ..self
-        }
-    }
-}
-
-fn hour(now: Mono) -> u16 {
-    u16::try_from(now.since(Mono(0)).as_secs() / 3600).unwrap_or(u16::MAX)
-}
-
 /// What the window should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advice {
@@ -116,27 +84,6 @@ impl Throughput {
         let longest = if median == 0 { u32::MAX } else { median.saturating_mul(HELD_APART) };
         self.replies += 1;
         self.micros += u64::from(micros.clamp(1, longest));
-    }
-
-    /// As after a rest: nothing is measured yet.
-    pub(super) fn resume(now: Mono, kept: Kept) -> Self {
-        let Kept { is_settled, failed, .. } = kept.aged(now);
-        let trial = if is_settled { Trial::Settled } else { Trial::Free };
-        Self { failed, trial, ..Self::default() }
-    }
-
-    /// What is worth keeping over a rest at `width`, and the width to take where this one is on trial:
-    /// the one it is compared with, for nothing is known against that.
-    pub(super) fn rest(&self, now: Mono, width: u32) -> (Kept, Option<Advice>) {
-        let (is_settled, advice) = match self.trial {
-            Trial::Settled => (true, None),
-            _ if width != self.width => (false, None),
-            Trial::Free => (false, None),
-            Trial::Narrowing { from, .. } => (false, Some(Advice::Try(from))),
-            Trial::Descending { from, .. } => (true, Some(Advice::Settle(from))),
-            Trial::Widening { from, .. } => (true, Some(Advice::Try(from))),
-        };
-        (Kept { is_settled, failed: self.failed, since: hour(now) }, advice)
     }
 
     /// Whether a width is on trial, or the best one not measured yet.
@@ -319,31 +266,6 @@ mod tests {
         site.advice(10, 1);
         assert_eq!(site.advice(5, 3), None);
         assert!(!site.throughput.is_measuring());
-    }
-
-    #[test]
-    fn a_rest_keeps_the_best_width_for_a_day_and_how_often_trials_failed_for_longer() {
-        let mut site = Site::new(tarpit, 300);
-        site.advice(10, 1);
-        site.advice(8, 1);
-        let (kept, advice) = site.throughput.rest(Mono(0), 7);
-        assert_eq!(advice, Some(Advice::Settle(8)), "seven were on trial");
-        let day = |days: u64| Mono(0).plus(Duration::from_secs(days * 24 * 3600));
-        assert!(Throughput::resume(day(0), kept).is_measuring(), "eight is the best, it seems");
-        assert!(!Throughput::resume(day(1), kept).is_measuring());
-        assert_eq!(site.throughput.rest(Mono(0), 3).1, None, "others have cut it since");
-        let mut slow = Site::new(|_| 900, 300);
-        for spans in [1, 2, 4, 8] {
-            slow.advice(20, spans + 1);
-            slow.advice(17, 1);
-        }
-        let (kept, _) = slow.throughput.rest(Mono(0), 20);
-        for (days, spans) in [(0, 16), (1, 4), (2, 2), (3, 1)] {
-            let throughput = Throughput::resume(day(days), kept);
-            let mut again = Site { throughput, ..Site::new(|_| 900, 300) };
-            assert_eq!(again.advice(20, spans - 1), None, "after {days} days");
-            assert_eq!(again.advice(20, 1), Some(Advice::Try(17)), "after {days} days");
-        }
     }
 
     #[test]

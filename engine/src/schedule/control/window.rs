@@ -12,7 +12,6 @@
 use std::time::Duration;
 
 use super::latency::GRADIENT_NONE;
-use super::throughput::Kept;
 use super::{ControlSettings, Load, Seen, Signal, Stage};
 use crate::base::time::Mono;
 
@@ -47,8 +46,6 @@ pub(super) struct Window {
     /// Steps of growth that no greeting of a new connection has confirmed yet.
     unproven: u16,
     patience: u8,
-    /// What trials of widths left when the path went to rest.
-    pub(super) kept: Kept,
 }
 
 /// How a window grew.
@@ -69,7 +66,6 @@ impl Window {
             turned: Mono(0),
             unproven: 0,
             patience: 0,
-            kept: Kept::default(),
         }
     }
 
