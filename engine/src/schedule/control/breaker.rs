@@ -190,8 +190,7 @@ fn wait(cause: Trouble, closings: u8, settings: &ControlSettings) -> Duration {
     match cause {
         Trouble::Local => settings.local_wait,
         Trouble::Throttled => {
-            let wait =
-                settings.throttle_wait_first.saturating_mul(1 << closings.min(DOUBLINGS_MAX));
+            let wait = doubled(settings.throttle_wait_first, closings);
             wait.min(settings.throttle_wait_max)
         }
         Trouble::Unreachable => {
@@ -209,14 +208,18 @@ fn wait(cause: Trouble, closings: u8, settings: &ControlSettings) -> Duration {
 fn refused_wait(closings: u8) -> Duration {
     let soon = REFUSED_WAITS.iter().find(|(below, _)| closings < *below);
     let soon = soon.map_or(PROBE_WAIT_SOON, |(_, wait)| *wait);
-    soon.saturating_mul(1 << closings.saturating_sub(REFUSED_SOON_CLOSINGS))
+    doubled(soon, closings.saturating_sub(REFUSED_SOON_CLOSINGS))
 }
 
 /// Each wait comes twice before it doubles: a site is found half as late, seen from how long it was
 /// away, as it would be with each wait once.
 fn probe_wait(first: Duration, closings: u8) -> Duration {
-    let soon = first.saturating_mul(1 << (closings / 2)).min(PROBE_WAIT_SOON);
-    soon.saturating_mul(1 << closings.saturating_sub(SOON_CLOSINGS))
+    let soon = doubled(first, closings / 2).min(PROBE_WAIT_SOON);
+    doubled(soon, closings.saturating_sub(SOON_CLOSINGS))
+}
+
+fn doubled(wait: Duration, times: u8) -> Duration {
+    wait.saturating_mul(1 << times.min(DOUBLINGS_MAX))
 }
 
 /// A bound, less what the jitter may add: messages that retry sooner than we probe would wait for
@@ -305,6 +308,16 @@ mod tests {
         for wait in &waits[..8] {
             assert!(*wait <= 30_000 || wait * 2 <= gone + wait, "half of the time it was away");
             gone += wait;
+        }
+    }
+
+    #[test]
+    fn waits_never_become_shorter_however_often_the_door_closed() {
+        let settings = ControlSettings::default();
+        for cause in [Trouble::Throttled, Trouble::Unreachable, Trouble::Refused, Trouble::Local] {
+            let waits: Vec<_> =
+                (0..=u8::MAX).map(|closings| wait(cause, closings, &settings)).collect();
+            assert!(waits.is_sorted(), "{cause:?}: {waits:?}");
         }
     }
 
