@@ -146,25 +146,57 @@ pub fn plan(scans: Vec<SegmentScan>, shards: u16) -> Recovered {
     plan.recovered
 }
 
-/// Where the newest record of each message lies, and all older ones.
+/// Which record of a message holds, and which others there are.
 #[derive(Default)]
 struct Newest {
-    at: Map<MessageId, (SegmentSeq, usize)>,
+    /// Of messages that may have several records, or one that was refused: where the one that holds lies.
+    /// All others, nearly all, have one record, in the segment they were accepted in.
+    contested: Map<MessageId, Option<(SegmentSeq, usize)>>,
     /// Segments with an older record of the same message, of which there are few.
     older: Map<MessageId, Vec<SegmentSeq>>,
     /// Segments with a later record that does not count.
     shadows: Map<MessageId, Vec<SegmentSeq>>,
 }
 
+impl Newest {
+    fn holds(&self, id: MessageId, segment: SegmentSeq, index: usize) -> bool {
+        self.contested.get(&id).is_none_or(|at| *at == Some((segment, index)))
+    }
+
+    /// The segment of the record that holds, if it may be another than that of its acceptance.
+    fn elsewhere(&self, id: MessageId) -> Option<SegmentSeq> {
+        let at = self.contested.get(&id).copied().flatten();
+        at.map(|(segment, _)| segment)
+    }
+}
+
 /// All outcomes, those of one message together, in the order in which they were written.
 struct Outcomes(Vec<(SegmentSeq, ScannedOutcome)>);
 
-impl Outcomes {
-    fn of(&self, id: MessageId) -> &[(SegmentSeq, ScannedOutcome)] {
-        let start = self.0.partition_point(|(_, outcome)| outcome.message < id);
-        let rest = &self.0[start..];
+/// Finds the outcomes of one message after the other, as a rule in their order: then without a search.
+struct OutcomeFinder<'a> {
+    outcomes: &'a [(SegmentSeq, ScannedOutcome)],
+    /// Behind those found last.
+    next: usize,
+}
+
+impl<'a> OutcomeFinder<'a> {
+    fn of(&mut self, id: MessageId) -> &'a [(SegmentSeq, ScannedOutcome)] {
+        let message = |at: usize| self.outcomes.get(at).map(|(_, outcome)| outcome.message);
+        let is_behind = self.next == 0 || message(self.next - 1).is_some_and(|last| last < id);
+        if !is_behind || message(self.next).is_some_and(|next| next < id) {
+            self.next = self.outcomes.partition_point(|(_, outcome)| outcome.message < id);
+        }
+        let rest = &self.outcomes[self.next..];
         let count = rest.iter().take_while(|(_, outcome)| outcome.message == id).count();
+        self.next += count;
         &rest[..count]
+    }
+}
+
+impl Outcomes {
+    fn finder(&self) -> OutcomeFinder<'_> {
+        OutcomeFinder { outcomes: &self.0, next: 0 }
     }
 
     fn by_message(&self) -> impl Iterator<Item = &[(SegmentSeq, ScannedOutcome)]> {
@@ -250,20 +282,19 @@ impl Plan {
     /// knows of, so it holds only if it is all there is: then the older record was recycled, which is
     /// done only when the copy is known to be on disk.
     fn gather_messages(&mut self) -> Newest {
-        let mut newest = Newest::default();
-        newest.at.reserve(self.segments.values().map(|scan| scan.messages.len()).sum());
+        let mut newest = Newest { contested: self.contested(), ..Newest::default() };
         let mut refers = Vec::new();
-        for (sequence, scan) in &mut self.segments {
-            scan.messages.sort_by_key(|message| message.place.offset);
+        for (sequence, scan) in &self.segments {
             for (index, message) in scan.messages.iter().enumerate() {
+                let Some(at) = newest.contested.get_mut(&message.id) else { continue };
                 if is_void(&self.void_from, message) {
                     continue;
                 }
-                if message.trust == Trust::Doubtful && newest.at.contains_key(&message.id) {
+                if message.trust == Trust::Doubtful && at.is_some() {
                     newest.shadows.entry(message.id).or_default().push(*sequence);
                     continue;
                 }
-                if let Some((older, _)) = newest.at.insert(message.id, (*sequence, index)) {
+                if let Some((older, _)) = at.replace((*sequence, index)) {
                     newest.older.entry(message.id).or_default().push(older);
                     refers.push((*sequence, older));
                 }
@@ -273,6 +304,25 @@ impl Plan {
             self.refer(holder, other);
         }
         newest
+    }
+
+    /// Messages with a record that was refused, or that lies elsewhere than where it was accepted, or
+    /// with several in one segment. Puts the records of each segment in order.
+    fn contested(&mut self) -> Map<MessageId, Option<(SegmentSeq, usize)>> {
+        let mut contested = Map::default();
+        for (sequence, scan) in &mut self.segments {
+            scan.messages.sort_by_key(|message| message.place.offset);
+            let mut highest = None;
+            for message in &scan.messages {
+                let is_first = highest < Some(message.id);
+                highest = highest.max(Some(message.id));
+                let is_at_home = message.id.segment() == *sequence && is_first;
+                if !is_at_home || is_void(&self.void_from, message) {
+                    contested.insert(message.id, None);
+                }
+            }
+        }
+        contested
     }
 
     fn refer_outcomes(&mut self, outcomes: &Outcomes, newest: &Newest) {
@@ -285,7 +335,7 @@ impl Plan {
         };
         for entries in outcomes.by_message() {
             let Some((_, ScannedOutcome { message: id, .. })) = entries.first() else { continue };
-            let place = newest.at.get(id).map(|(segment, _)| *segment);
+            let place = newest.elsewhere(*id);
             let older = newest.older.get(id).map_or(&[][..], |older| older);
             let shadows = newest.shadows.get(id).map_or(&[][..], |shadows| shadows);
             for (holder, _) in entries {
@@ -390,15 +440,17 @@ impl Plan {
     }
 
     fn settle_messages(&mut self, outcomes: &Outcomes, newest: &Newest) {
-        self.recovered.deliveries.reserve_exact(newest.at.len());
+        let records = self.segments.values().map(|scan| scan.messages.len()).sum();
+        self.recovered.deliveries.reserve_exact(records);
         self.reserve_shards();
+        let mut outcomes = outcomes.finder();
         let sequences: Vec<SegmentSeq> = self.segments.keys().copied().collect();
         for sequence in sequences {
             let Some(scan) = self.segments.get_mut(&sequence) else { continue };
             let (file, messages) = (scan.file, std::mem::take(&mut scan.messages));
             let home = self.homes.get(&sequence).copied().unwrap_or_default();
             for (index, message) in messages.into_iter().enumerate() {
-                if newest.at.get(&message.id) == Some(&(sequence, index)) {
+                if newest.holds(message.id, sequence, index) {
                     let entries = outcomes.of(message.id);
                     let shadows = newest.shadows.get(&message.id).cloned().unwrap_or_default();
                     self.settle_message(file, home, message, entries, shadows);
@@ -629,5 +681,39 @@ fn delivery(
             record: None,
         },
         due: run.due,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::replies::Spot;
+    use super::*;
+
+    fn outcome(number: u16, nth: usize) -> (SegmentSeq, ScannedOutcome) {
+        let spot = Spot::new(64 * (1 + u32::try_from(nth).unwrap()), 64).unwrap();
+        let result = EntryResult::Delivered;
+        let message = MessageId::new(SegmentSeq(1), number.into());
+        (SegmentSeq(1), ScannedOutcome { spot, message, first: 0, count: 1, attempts: 1, result })
+    }
+
+    proptest! {
+        #[test]
+        fn outcomes_are_found_in_whatever_order_they_are_asked_for(
+            mut written in prop::collection::vec(0u16..20, 0..40),
+            asked in prop::collection::vec(0u16..20, 0..60),
+        ) {
+            written.sort_unstable();
+            let all: Vec<_> = written.iter().enumerate().map(|(nth, of)| outcome(*of, nth)).collect();
+            let outcomes = Outcomes(all);
+            let mut finder = outcomes.finder();
+            for number in asked {
+                let expected = written.iter().filter(|of| **of == number).count();
+                let found = finder.of(MessageId::new(SegmentSeq(1), number.into()));
+                prop_assert_eq!(found.len(), expected);
+                prop_assert!(found.iter().all(|(_, one)| one.message == MessageId::new(SegmentSeq(1), number.into())));
+            }
+        }
     }
 }
