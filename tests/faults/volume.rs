@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use postrider_tests::wait;
@@ -27,16 +27,27 @@ pub(crate) enum Cut {
     NoLogFlush = 2,
 }
 
+/// The image below a server's folder.
+const DISK: &str = "disk";
+
 /// A file system in an image file, mounted on a folder.
 pub(crate) struct Volume {
     image: PathBuf,
     place: PathBuf,
     /// Unmounted after what lies in it.
-    below: Option<Tmpfs>,
+    below: Option<Below>,
 }
 
-/// A file system in memory.
-struct Tmpfs(PathBuf);
+/// Where the image lies, if not in the scratch folder.
+enum Below {
+    /// A file system in memory.
+    Tmpfs(PathBuf),
+    /// A disk in the memory of a server, as a file by FUSE.
+    Server { place: PathBuf, server: Child },
+}
+
+/// The longest wait for a server's disk.
+const SERVER_STARTS: Duration = Duration::from_secs(10);
 
 /// Mounts made from now on are seen by us and our children alone, and end with the last of us,
 /// however that is; a loop device is given back with its mount.
@@ -72,7 +83,7 @@ pub(crate) fn system(program: &str, arguments: &[&str]) -> Result<(), String> {
 }
 
 impl Volume {
-    /// Makes a sparse image, `mkfs` (a program and its options) in it, and mounts it on `place`.
+    /// Makes a sparse image unless there is one, `mkfs` (a program and its options) in it, and mounts it on `place`.
     pub(crate) fn make(
         image: PathBuf,
         bytes: u64,
@@ -80,8 +91,10 @@ impl Volume {
         place: PathBuf,
     ) -> Result<Self, String> {
         fs::create_dir_all(&place).map_err(|error| error.to_string())?;
-        let sized = File::create(&image).and_then(|file| file.set_len(bytes));
-        sized.map_err(|error| format!("{}: {error}", image.display()))?;
+        if !image.exists() {
+            let sized = File::create(&image).and_then(|file| file.set_len(bytes));
+            sized.map_err(|error| format!("{}: {error}", image.display()))?;
+        }
         let arguments: Vec<&str> = mkfs[1..].iter().copied().chain([text(&image)]).collect();
         system(mkfs[0], &arguments)?;
         let volume = Self { image, place, below: None };
@@ -97,8 +110,22 @@ impl Volume {
         mkfs: &[&str],
         place: PathBuf,
     ) -> Result<Self, String> {
-        let below = Tmpfs::mount(backing, tmpfs_bytes)?;
+        let below = Below::tmpfs(backing, tmpfs_bytes)?;
         let mut volume = Self::make(backing.join("image"), image_bytes, mkfs, place)?;
+        volume.below = Some(below);
+        Ok(volume)
+    }
+
+    /// The same, on a disk of nbdkit, of which every write fails with EIO while the file `trigger` is there.
+    pub(crate) fn make_on_nbdkit(
+        backing: &Path,
+        trigger: &Path,
+        bytes: u64,
+        mkfs: &[&str],
+        place: PathBuf,
+    ) -> Result<Self, String> {
+        let below = Below::nbdkit(backing, trigger, bytes)?;
+        let mut volume = Self::make(backing.join(DISK), bytes, mkfs, place)?;
         volume.below = Some(below);
         Ok(volume)
     }
@@ -149,17 +176,43 @@ impl Volume {
     }
 }
 
-impl Tmpfs {
-    fn mount(place: &Path, bytes: u64) -> Result<Self, String> {
+impl Below {
+    fn tmpfs(place: &Path, bytes: u64) -> Result<Self, String> {
         fs::create_dir_all(place).map_err(|error| error.to_string())?;
         system("mount", &["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs", text(place)])?;
-        Ok(Self(place.to_owned()))
+        Ok(Self::Tmpfs(place.to_owned()))
+    }
+
+    fn nbdkit(place: &Path, trigger: &Path, bytes: u64) -> Result<Self, String> {
+        fs::create_dir_all(place).map_err(|error| error.to_string())?;
+        let disk = place.join(DISK);
+        let server = Command::new("nbdfuse")
+            .arg(&disk)
+            .args(["[", "nbdkit", "--exit-with-parent", "--filter=error", "memory"])
+            .arg(bytes.to_string())
+            .args(["error=EIO", "error-pwrite-rate=100%"])
+            .arg(format!("error-file={}", text(trigger)))
+            .arg("]")
+            .spawn()
+            .map_err(|error| {
+                format!("nbdfuse (apt-get install nbdkit libnbd-bin fuse3): {error}")
+            })?;
+        let below = Self::Server { place: place.to_owned(), server };
+        let is_there = || disk.exists();
+        if wait::until(SERVER_STARTS, is_there) { Ok(below) } else { Err("nbdfuse shows no disk; is nbdkit installed?".to_owned()) }
     }
 }
 
-impl Drop for Tmpfs {
+impl Drop for Below {
     fn drop(&mut self) {
-        drop(system("umount", &["-l", text(&self.0)]));
+        match self {
+            Self::Tmpfs(place) => drop(system("umount", &["-l", text(place)])),
+            Self::Server { place, server } => {
+                drop(system("umount", &["-l", text(place)]));
+                drop(server.kill());
+                drop(server.wait());
+            }
+        }
     }
 }
 

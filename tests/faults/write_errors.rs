@@ -1,4 +1,5 @@
-//! A sparse image in a tmpfs that is too small for it: writes into segments that are there fail.
+//! A disk whose writes fail for a while: a sparse image in a tmpfs that is too small for it, or a server's
+//! disk that answers EIO.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -35,6 +36,40 @@ pub(crate) struct Flags {
     /// With a journal, which fails as well: the whole file system stops then
     #[arg(long)]
     journal: bool,
+    /// On a disk of nbdkit, of which all writes fail, in place of the full tmpfs
+    #[arg(long)]
+    nbdkit: bool,
+}
+
+/// What makes the disk fail: a file, for as long as it is there.
+enum Switch {
+    /// It takes the last room below the holes of the image.
+    Filler(PathBuf),
+    /// Its name is enough.
+    Trigger(PathBuf),
+}
+
+impl Switch {
+    /// Holds back writes where that is needed; gives the bytes of holes made.
+    fn prepare(&self, ground: &Ground) -> u64 {
+        let Self::Filler(path) = self else { return 0 };
+        ground.disk().freeze().unwrap();
+        let punched = punch_all(&ground.spool(), ground.disk().image());
+        fill(path);
+        punched
+    }
+
+    fn on(&self, ground: &Ground) {
+        match self {
+            Self::Filler(_) => ground.disk().thaw().unwrap(),
+            Self::Trigger(path) => drop(File::create(path).unwrap()),
+        }
+    }
+
+    fn off(&self) {
+        let (Self::Filler(path) | Self::Trigger(path)) = self;
+        fs::remove_file(path).unwrap();
+    }
 }
 
 /// What the rounds saw.
@@ -59,14 +94,26 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
     } else {
         &["mkfs.ext4", "-q", "-F", "-O", "^has_journal"]
     };
-    let made = Volume::make_on_tmpfs(&backing, TMPFS_BYTES, IMAGE_BYTES, mkfs, ground.spool());
+    let switch = if flags.nbdkit {
+        Switch::Trigger(ground.home.path().join("failing"))
+    } else {
+        Switch::Filler(backing.join("filler"))
+    };
+    let made = match &switch {
+        Switch::Filler(_) => {
+            Volume::make_on_tmpfs(&backing, TMPFS_BYTES, IMAGE_BYTES, mkfs, ground.spool())
+        }
+        Switch::Trigger(path) => {
+            Volume::make_on_nbdkit(&backing, path, IMAGE_BYTES, mkfs, ground.spool())
+        }
+    };
     match made {
         Ok(disk) => ground.put_spool_on(disk),
         Err(reason) => return End::Skipped(reason),
     }
     let mut figures = Figures::default();
     for _ in 0..flags.rounds {
-        fail_once(&mut ground, &backing.join("filler"), flags.journal, &mut figures);
+        fail_once(&mut ground, &switch, flags.journal, &mut figures);
     }
     let acknowledged = ground.acknowledged_count;
     let (verdict, _) = ground.judge();
@@ -79,7 +126,7 @@ pub(crate) fn run(common: &Common, flags: &Flags) -> End {
 }
 
 /// Load; the disk fails; it works again; the engine is killed.
-fn fail_once(ground: &mut Ground, filler: &Path, journal: bool, figures: &mut Figures) {
+fn fail_once(ground: &mut Ground, switch: &Switch, journal: bool, figures: &mut Figures) {
     let running = ground.start().running;
     let mut plan = ground.plan(running.address, 4_096);
     plan.rate = Some(RATE);
@@ -88,11 +135,9 @@ fn fail_once(ground: &mut Ground, filler: &Path, journal: bool, figures: &mut Fi
     expect_flow(&source, "at the start");
     let_pass(ground.moment(0, 300));
 
-    ground.disk().freeze().unwrap();
-    figures.punched.count(punch_all(&ground.spool(), ground.disk().image()));
-    fill(filler);
+    figures.punched.count(switch.prepare(ground));
     let before = source.progress();
-    ground.disk().thaw().unwrap();
+    switch.on(ground);
     let refuses = wait::until(PATIENCE, || source.progress().tempfailed > before.tempfailed);
     figures.note(refuses, "a disk that fails, and nobody was told");
     let_pass(FAILING);
@@ -100,7 +145,7 @@ fn fail_once(ground: &mut Ground, filler: &Path, journal: bool, figures: &mut Fi
     figures.acknowledged_while_failing.count(during.acknowledged - before.acknowledged);
     figures.refused.count(during.tempfailed - before.tempfailed);
 
-    fs::remove_file(filler).unwrap();
+    switch.off();
     if journal {
         // The file system has stopped: only another mount gets it back.
         return end_round(ground, running, source, figures, true);
