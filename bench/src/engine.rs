@@ -2,28 +2,43 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use postrider_loadgen::sink::SinkHost;
+use postrider_loadgen::source::Domains;
 use tempfile::TempDir;
 
 use crate::cpu;
+use crate::run::{Run, Scenario, Subject, measure};
 
-/// A running engine that relays everything to one next hop.
+/// What a benchmark may set; the rest is as it comes.
+#[derive(Clone, Copy)]
+pub(crate) struct Wiring<'a> {
+    /// As in the configuration: `auto` or a number.
+    pub(crate) shards: &'a str,
+    /// STARTTLS to next hops that offer it.
+    pub(crate) tls: bool,
+    /// Each domain goes to the host of its number; one host takes all.
+    pub(crate) domains: &'a Domains,
+    pub(crate) hosts: &'a [SinkHost],
+}
+
+/// A running engine that relays everything.
 pub(crate) struct Postrider {
     child: Child,
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
     _scratch: TempDir,
 }
 
 impl Postrider {
-    pub(crate) fn start(binary: &PathBuf, next_hop: SocketAddr, shards: &str) -> Result<Self> {
+    pub(crate) fn start(binary: &Path, wiring: &Wiring<'_>) -> Result<Self> {
         let scratch = TempDir::with_prefix("postrider-bench-")?;
         let config = scratch.path().join("postrider.toml");
-        std::fs::write(&config, settings(&scratch, next_hop, shards))?;
+        std::fs::write(&config, settings(&scratch, wiring))?;
         let mut child = Command::new(binary)
-            .args(["run", "-c"])
+            .args(["run", "--log", "warn", "-c"])
             .arg(&config)
             .stdout(Stdio::piped())
             .spawn()
@@ -32,12 +47,22 @@ impl Postrider {
         Ok(Self { child, address, _scratch: scratch })
     }
 
-    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Subject for Postrider {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn cpu_seconds(&self) -> Result<f64> {
         cpu::seconds_of_tree(self.child.id())
     }
 
     /// SIGTERM, and an exit code of 0.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    fn stop(mut self: Box<Self>) -> Result<()> {
         let pid = libc::pid_t::try_from(self.child.id())?;
         // SAFETY: a signal to our own child, which has not been waited for.
         unsafe { libc::kill(pid, libc::SIGTERM) };
@@ -57,10 +82,24 @@ impl Drop for Postrider {
     }
 }
 
+/// A whole run of the engine with so many shards.
+pub(crate) fn run(binary: &Path, shards: &str, tls: bool, scenario: &Scenario) -> Result<Run> {
+    measure(scenario, |hosts| {
+        let wiring = Wiring { shards, tls, domains: &scenario.domains, hosts };
+        Ok(Box::new(Postrider::start(binary, &wiring)?))
+    })
+}
+
+/// Names another binary to be measured, for comparisons of builds.
+const OTHER: &str = "POSTRIDER_BENCH_BINARY";
+
 /// Builds the release binary, which takes no time if it is up to date, and tells where it is.
 pub(crate) fn build() -> Result<PathBuf> {
+    if let Some(other) = std::env::var_os(OTHER) {
+        return Ok(other.into());
+    }
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "-p", "postrider"])
+        .args(["build", "--release", "--quiet", "--locked", "--bin", "postrider"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .status()
         .context("cannot run cargo")?;
@@ -80,7 +119,12 @@ fn first_listener(child: &mut Child) -> Result<SocketAddr> {
 }
 
 /// Durable, as it comes; only the waits are irrelevant here, since nothing is deferred.
-fn settings(scratch: &TempDir, next_hop: SocketAddr, shards: &str) -> String {
+fn settings(scratch: &TempDir, wiring: &Wiring<'_>) -> String {
+    let shards = match wiring.shards {
+        "auto" => "\"auto\"",
+        count => count,
+    };
+    let tls = if wiring.tls { "opportunistic" } else { "off" };
     format!(
         r#"
 hostname = "mta.bench.test"
@@ -92,14 +136,25 @@ path = "{}/spool"
 address = "127.0.0.1:0"
 relay_from = ["127.0.0.0/8"]
 [egress]
-tls = "off"
-[[route]]
-domain = "*"
-via = "{next_hop}"
+tls = "{tls}"
 [site.default]
 connections = 50
 messages_per_connection = 100000
-"#,
-        scratch.path().display()
+{}"#,
+        scratch.path().display(),
+        routes(wiring)
     )
+}
+
+fn routes(wiring: &Wiring<'_>) -> String {
+    let route = |domain: &str, host: &SinkHost| {
+        format!("[[route]]\ndomain = \"{domain}\"\nvia = \"{}\"\n", host.address)
+    };
+    match wiring.hosts {
+        [one] => route("*", one),
+        many => {
+            let pairs = wiring.domains.names().iter().zip(many);
+            pairs.map(|(domain, host)| route(domain, host)).collect()
+        }
+    }
 }

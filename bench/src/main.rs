@@ -3,18 +3,25 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints its answer")]
 
 mod backlog;
+mod counts;
 mod cpu;
 mod engine;
 mod figures;
+mod many_domains;
 mod memory;
+mod model;
 mod neighbour;
-mod postfix;
+mod pairs;
 mod relay;
 mod restart;
+mod rivals;
+mod run;
+mod scaling;
 mod started;
+mod tls;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(about = "How fast, and against whom: interleaved runs on this machine")]
@@ -33,13 +40,20 @@ enum Question {
     Backlog(backlog::Options),
     /// Providers that limit, greylist, tarpit and go away, in virtual time: against Postfix's algorithm.
     Neighbour(neighbour::Options),
-}
-
-/// What postrider is held against. Each is started privately in a scratch folder.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Rival {
-    /// Debian's package `postfix`, with the settings in `bench/postfix/`.
-    Postfix,
+    /// A thousand next hops against one.
+    ManyDomains(many_domains::Options),
+    /// STARTTLS to the next hop against clear.
+    Tls(tls::Options),
+    /// Two shards against one with a hot site; large bodies against no engine at all.
+    Scaling(scaling::Options),
+    /// CPU per message against the sum of its parts, which are measured beside it.
+    Model(model::Options),
+    /// What a relayed message costs in system calls, commits, bytes, allocations and instructions,
+    /// against `bench/budgets.toml`. Root, perf, valgrind.
+    Counts(counts::Options),
+    /// The core alone, relaying in memory: what `counts` runs under callgrind.
+    #[command(hide = true)]
+    CoreRelay(counts::CoreRelayOptions),
 }
 
 fn main() -> Result<()> {
@@ -48,5 +62,11 @@ fn main() -> Result<()> {
         Question::Restart(options) => restart::run(&options),
         Question::Backlog(options) => backlog::run(&options),
         Question::Neighbour(options) => neighbour::run(&options),
+        Question::ManyDomains(options) => many_domains::run(&options),
+        Question::Tls(options) => tls::run(&options),
+        Question::Scaling(options) => scaling::run(&options),
+        Question::Model(options) => model::run(&options),
+        Question::Counts(options) => counts::run(&options),
+        Question::CoreRelay(options) => counts::run_core(&options),
     }
 }

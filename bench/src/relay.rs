@@ -1,203 +1,104 @@
 //! The question of the relay: how many durable messages a second, at what cost, against whom.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use postrider_loadgen::clock;
-use postrider_loadgen::latency::Quantiles;
-use postrider_loadgen::ledger::compare;
-use postrider_loadgen::loopback::loopback_hosts;
-use postrider_loadgen::sink::{Sink, SinkPlan};
-use postrider_loadgen::source::{Domains, Phase, Source, SourcePlan};
 
-use crate::Rival;
-use crate::engine::{self, Postrider};
+use crate::engine;
 use crate::figures::Figures;
-use crate::postfix::Postfix;
+use crate::rivals::Rival;
+use crate::run::{Load, Run, Runs, Scenario, measure};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Also run this one, taking turns.
+    /// Also run these, taking turns.
+    #[arg(long, value_delimiter = ',')]
+    against: Vec<Rival>,
+    /// The program for `--against kumod`, which no distribution has.
     #[arg(long)]
-    against: Option<Rival>,
-    /// Runs of each.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Messages of one run of postrider.
-    #[arg(long, default_value_t = 100_000)]
-    messages: u64,
-    /// Messages of one run of the rival.
+    kumod: Option<PathBuf>,
+    #[command(flatten)]
+    load: Load,
+    /// Messages of one run of a rival.
     #[arg(long, default_value_t = 6_000)]
     rival_messages: u64,
-    /// Connections of the source.
-    #[arg(long, default_value_t = 50)]
-    sessions: usize,
-    /// Bytes of a message.
-    #[arg(long, default_value_t = 4096)]
-    size: usize,
     /// The source sends envelopes in one flight.
     #[arg(long)]
     pipelining: bool,
-    /// Shards, as in the configuration: "auto" or a number.
-    #[arg(long, default_value = "auto")]
-    shards: String,
-    /// Fail unless the median ratio of the end-to-end rates is at least this.
+    /// Fail unless the median ratio of the end-to-end rates is at least this, against each.
     #[arg(long)]
     require: Option<f64>,
 }
 
-/// One run: what went through, how fast, at what cost.
-struct Run {
-    rate: f64,
-    cpu_per_1000: f64,
-    dot_p99_ms: f64,
-}
-
-/// The runs of one engine.
-#[derive(Default)]
-struct Runs {
+/// What the rounds have shown of one rival.
+struct Compared {
+    rival: Rival,
+    runs: Runs,
+    /// Our rate by theirs, pair by pair.
     rates: Figures,
+    /// Their CPU per message by ours, pair by pair.
     cpu: Figures,
-    dot_p99: Figures,
 }
-
-impl Runs {
-    fn add(&mut self, run: &Run) {
-        self.rates.push(run.rate);
-        self.cpu.push(run.cpu_per_1000);
-        self.dot_p99.push(run.dot_p99_ms);
-    }
-}
-
-/// Longest wait for mail that does not come.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let binary = engine::build()?;
-    let (mut ours, mut theirs, mut ratios) = (Runs::default(), Runs::default(), Figures::default());
-    for round in 1..=options.rounds {
-        let rival = options.against.map(|rival| run_rival(rival, options)).transpose()?;
+    let mut ours = Runs::default();
+    let mut compared: Vec<_> = options.against.iter().copied().map(Compared::new).collect();
+    for round in 1..=options.load.rounds {
         let own = run_own(&binary, options)?;
-        println!("round {round}: postrider {:.0} messages/s", own.rate);
-        if let Some(rival) = rival {
-            println!("round {round}: rival     {:.0} messages/s", rival.rate);
-            ratios.push(own.rate / rival.rate);
-            theirs.add(&rival);
-        }
+        println!("round {round}: {:12} {:.0} messages/s", "postrider", own.rate);
         ours.add(&own);
+        for one in &mut compared {
+            let rival = run_rival(one.rival, options)?;
+            println!("round {round}: {:12} {:.0} messages/s", one.rival.name(), rival.rate);
+            one.add(&own, &rival);
+        }
     }
-    print(options, &ours, &theirs, &ratios)?;
-    judge(options, &ratios)
+    print(options, &ours, &compared)?;
+    compared.iter().try_for_each(|one| one.judge(options.require))
 }
 
-fn run_own(binary: &PathBuf, options: &Options) -> Result<Run> {
-    measure(options, options.messages, |next_hop| {
-        let shards = match options.shards.as_str() {
-            "auto" => "\"auto\"",
-            number => number,
-        };
-        let engine = Postrider::start(binary, next_hop, shards)?;
-        let address = engine.address;
-        Ok((Engine::Postrider(engine), address))
-    })
+impl Compared {
+    fn new(rival: Rival) -> Self {
+        let (rates, cpu) = (Figures::default(), Figures::default());
+        Self { rival, runs: Runs::default(), rates, cpu }
+    }
+
+    fn add(&mut self, own: &Run, rival: &Run) {
+        self.runs.add(rival);
+        self.rates.push(own.rate / rival.rate);
+        self.cpu.push(rival.cpu_ms / own.cpu_ms);
+    }
+
+    fn judge(&self, require: Option<f64>) -> Result<()> {
+        let (median, name) = (self.rates.median(), self.rival.name());
+        match require {
+            Some(least) if median.total_cmp(&least).is_lt() => {
+                bail!("the median ratio {median:.1} to {name} is below the required {least}")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn scenario(options: &Options, messages: u64) -> Scenario {
+    Scenario { messages, pipelining: options.pipelining, ..options.load.relay() }
+}
+
+fn run_own(binary: &Path, options: &Options) -> Result<Run> {
+    let scenario = scenario(options, options.load.messages);
+    engine::run(binary, &options.load.shards, false, &scenario)
 }
 
 fn run_rival(rival: Rival, options: &Options) -> Result<Run> {
-    measure(options, options.rival_messages, |next_hop| match rival {
-        Rival::Postfix => {
-            let engine = Postfix::start(next_hop)?;
-            let address = engine.address;
-            Ok((Engine::Postfix(engine), address))
-        }
-    })
+    let scenario = scenario(options, options.rival_messages);
+    measure(&scenario, |hosts| rival.start(hosts[0].address, options.kumod.as_deref()))
 }
 
-/// Whatever is measured.
-enum Engine {
-    Postrider(Postrider),
-    Postfix(Postfix),
-}
-
-impl Engine {
-    fn cpu_seconds(&self) -> Result<f64> {
-        match self {
-            Self::Postrider(engine) => engine.cpu_seconds(),
-            Self::Postfix(engine) => engine.cpu_seconds(),
-        }
-    }
-
-    fn stop(self) -> Result<()> {
-        match self {
-            Self::Postrider(engine) => engine.stop(),
-            Self::Postfix(_) => Ok(()),
-        }
-    }
-}
-
-/// Source, engine and sink on the same cores; the clock runs to the last arrival.
-fn measure(
-    options: &Options,
-    messages: u64,
-    start: impl FnOnce(SocketAddr) -> Result<(Engine, SocketAddr)>,
-) -> Result<Run> {
-    let hosts = loopback_hosts(1)?;
-    let next_hop = hosts[0].address;
-    let sink = Sink::start(SinkPlan::new(hosts))?;
-    let (engine, address) = start(next_hop)?;
-    let cpu_before = engine.cpu_seconds()?;
-    let started = clock::now_ns();
-    let source = Source::start(plan(options, address, messages)?)?;
-    let ended = wait_for_all(&source, &sink)?;
-    let cpu = engine.cpu_seconds()? - cpu_before;
-    let source = source.join();
-    engine.stop()?;
-    let sink = sink.stop();
-    let verdict = compare(&source.acknowledged, &sink.arrivals);
-    if !verdict.is_clean() || verdict.delivered != messages {
-        bail!("the run does not count:\n{verdict}");
-    }
-    Ok(Run {
-        rate: per(messages, clock::seconds(ended - started)),
-        cpu_per_1000: cpu * 1000.0 / count(messages),
-        dot_p99_ms: Quantiles::of(source.phase(Phase::Dot)).p99_ms,
-    })
-}
-
-fn plan(options: &Options, to: SocketAddr, messages: u64) -> Result<SourcePlan> {
-    let mut plan = SourcePlan::new(to, Domains::one("example.test"));
-    plan.messages = Some(messages);
-    plan.sessions = options.sessions;
-    plan.size = options.size;
-    plan.pipelining = options.pipelining;
-    Ok(plan)
-}
-
-/// When the last message arrived.
-fn wait_for_all(source: &Source, sink: &Sink) -> Result<u64> {
-    let mut last_change = clock::now_ns();
-    let mut seen = 0;
-    loop {
-        pause();
-        let (sent, arrived) = (source.progress(), sink.progress());
-        if source.is_finished() && arrived.recipients >= sent.acknowledged {
-            let idle = arrived.idle_for.unwrap_or_default();
-            return Ok(clock::now_ns().saturating_sub(clock::nanos(idle)));
-        }
-        if arrived.recipients != seen {
-            (seen, last_change) = (arrived.recipients, clock::now_ns());
-        }
-        if clock::now_ns() - last_change > clock::nanos(SILENCE_MAX) {
-            bail!("{seen} of {} messages arrived, then none any more", sent.acknowledged);
-        }
-    }
-}
-
-fn print(options: &Options, ours: &Runs, theirs: &Runs, ratios: &Figures) -> Result<()> {
-    println!("\n{}", setting(options)?);
+fn print(options: &Options, ours: &Runs, compared: &[Compared]) -> Result<()> {
+    println!("\n{}", setting(options));
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header([
         "min / median / max",
@@ -206,58 +107,32 @@ fn print(options: &Options, ours: &Runs, theirs: &Runs, ratios: &Figures) -> Res
         "dot to 250, p99 ms",
     ]);
     let mut row = |name: &str, runs: &Runs| {
-        table.add_row([
-            name.to_owned(),
-            runs.rates.show(0),
-            runs.cpu.show(3),
-            runs.dot_p99.show(1),
-        ]);
+        let figures = [runs.rates.show(0), runs.cpu_ms.show(3), runs.dot_p99_ms.show(1)];
+        table.add_row([name.to_owned()].into_iter().chain(figures));
     };
     row("postrider", ours);
-    if options.against.is_some() {
-        row("postfix", theirs);
+    for one in compared {
+        row(one.rival.name(), &one.runs);
     }
     println!("{table}");
-    if options.against.is_some() {
-        let cpu = theirs.cpu.median() / ours.cpu.median();
-        println!("ratio of the rates, pair by pair: {}", ratios.show(1));
-        println!("ratio of CPU per message (medians): 1/{cpu:.1}");
+    for one in compared {
+        let version = one.rival.version(options.kumod.as_deref())?;
+        println!("against {} {version}, pair by pair:", one.rival.name());
+        println!("  rate, ours by theirs: {}", one.rates.show(1));
+        println!("  CPU per message, theirs by ours: {}", one.cpu.show(1));
     }
     Ok(())
 }
 
-fn setting(options: &Options) -> Result<String> {
-    let Options { sessions, size, messages, rival_messages, rounds, .. } = options;
+fn setting(options: &Options) -> String {
+    let Load { sessions, size, messages, rounds, .. } = &options.load;
     let kind = if options.pipelining { "pipelining" } else { "no pipelining" };
     let mut text = format!(
         "relay: {size} bytes, {sessions} sessions, {kind}, one next hop, {rounds} rounds, \
-         {messages} messages a round, every message synced before 250"
+         {messages} messages a round, postrider's synced before 250"
     );
-    if options.against.is_some() {
-        text += &format!("; Postfix {} with {rival_messages}", Postfix::version()?);
+    if !options.against.is_empty() {
+        text += &format!("; {} a round of each rival", options.rival_messages);
     }
-    Ok(text)
-}
-
-fn judge(options: &Options, ratios: &Figures) -> Result<()> {
-    match options.require {
-        Some(least) if ratios.median().total_cmp(&least).is_lt() => {
-            bail!("the median ratio {:.1} is below the required {least}", ratios.median())
-        }
-        _ => Ok(()),
-    }
-}
-
-fn per(messages: u64, seconds: f64) -> f64 {
-    count(messages) / seconds
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
-fn count(messages: u64) -> f64 {
-    messages as f64
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark looks at running threads now and then")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(10));
+    text
 }

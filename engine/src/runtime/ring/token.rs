@@ -87,6 +87,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn commits_have_the_number_that_the_benchmarks_count() {
+        assert_eq!(Token::new(Op::Commit, 0).encode(), 0x0700_0000_0000_0000);
+    }
+
+    #[test]
     fn a_token_survives_the_kernel() {
         for (number, op) in (1u8..).zip(Op::ALL) {
             assert_eq!(op as u8, number);

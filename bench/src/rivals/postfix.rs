@@ -1,7 +1,7 @@
-//! A private Postfix in a scratch folder, with the tuned settings of `bench/postfix/`.
+//! A private Postfix in a scratch folder, with the tuned settings of `bench/peers/postfix/`.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -10,15 +10,18 @@ use anyhow::{Context as _, Result, bail};
 use postrider_loadgen::clock;
 use tempfile::TempDir;
 
+use super::private::{free_port, open_to_all, wait_for};
 use crate::cpu;
+use crate::run::{Subject, pause};
 
-/// How long it may take to answer its port.
-const START_MAX: Duration = Duration::from_secs(20);
+/// How long its daemons may take to leave.
+const STOP_MAX: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A running Postfix that relays everything to one next hop.
 pub(crate) struct Postfix {
     scratch: TempDir,
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Postfix {
@@ -32,12 +35,8 @@ impl Postfix {
         lay_out(scratch.path(), port, next_hop)?;
         let postfix = Self { scratch, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) };
         postfix.command("start")?;
-        postfix.wait_for_port()?;
+        wait_for(postfix.address, || postfix.master_pid().is_ok())?;
         Ok(postfix)
-    }
-
-    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
-        cpu::seconds_of_tree(self.master_pid()?)
     }
 
     pub(crate) fn version() -> Result<String> {
@@ -50,21 +49,24 @@ impl Postfix {
         fs::read_to_string(&path)?.trim().parse().context("master.pid does not read")
     }
 
-    fn wait_for_port(&self) -> Result<()> {
-        let start = clock::now_ns();
-        while clock::now_ns() - start < clock::nanos(START_MAX) {
-            if TcpStream::connect(self.address).is_ok() && self.master_pid().is_ok() {
-                return Ok(());
-            }
-            pause();
-        }
-        bail!("postfix does not answer on {}", self.address)
-    }
-
     fn command(&self, verb: &str) -> Result<()> {
         let config = self.scratch.path().join("etc");
         let output = Command::new("postfix").arg("-c").arg(config).arg(verb).output()?;
         if output.status.success() { Ok(()) } else { bail!("postfix {verb}: {}", words(&output)) }
+    }
+}
+
+impl Subject for Postfix {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn cpu_seconds(&self) -> Result<f64> {
+        cpu::seconds_of_tree(self.master_pid()?)
+    }
+
+    fn stop(self: Box<Self>) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -76,9 +78,9 @@ impl Drop for Postfix {
         // Its daemons leave their folder a moment after `abort` has returned.
         let start = clock::now_ns();
         while self.master_pid().is_ok_and(is_alive)
-            && clock::now_ns() - start < clock::nanos(START_MAX)
+            && clock::now_ns() - start < clock::nanos(STOP_MAX)
         {
-            pause();
+            pause(LOOK_AGAIN);
         }
     }
 }
@@ -102,20 +104,13 @@ fn lay_out(scratch: &Path, port: u16, next_hop: SocketAddr) -> Result<()> {
         next_hop.ip(),
         next_hop.port()
     );
-    fs::write(etc.join("main.cf"), format!("{}{own}", include_str!("../postfix/main.cf")))?;
-    let master = include_str!("../postfix/master.cf").replace("@PORT@", &port.to_string());
+    fs::write(
+        etc.join("main.cf"),
+        format!("{}{own}", include_str!("../../peers/postfix/main.cf")),
+    )?;
+    let master = include_str!("../../peers/postfix/master.cf").replace("@PORT@", &port.to_string());
     fs::write(etc.join("master.cf"), master)?;
     Ok(())
-}
-
-/// Its daemons run as another user and must reach their queue.
-fn open_to_all(folder: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Ok(fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -128,9 +123,4 @@ fn words(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark waits for another program")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(50));
 }
