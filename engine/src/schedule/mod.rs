@@ -286,7 +286,7 @@ impl Scheduler {
         self.reload_cells(now);
         self.change_pools(now);
         for number in numbers {
-            self.repace(number);
+            self.renew_pace(number);
             self.trim(number);
             self.dispatch(now, number);
         }

@@ -51,6 +51,14 @@ impl Scheduler {
         }
     }
 
+    /// New settings for a site that holds mail of no domain: those of the domain that brought it.
+    pub(super) fn renew_pace(&mut self, number: u32) {
+        let site = &mut self.sites[number];
+        let policy = self.policies.of(&site.domain, site.provider.as_deref());
+        site.pace = self.policies[policy].pace();
+        self.repace(number);
+    }
+
     /// Works the settings of a site out of those of its domains; without any, it keeps what it had.
     pub(super) fn repace(&mut self, number: u32) {
         let site = &mut self.sites[number];

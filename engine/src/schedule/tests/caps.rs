@@ -384,6 +384,18 @@ fn a_connection_without_mail_counts_under_a_cap_that_a_reload_brings() {
 }
 
 #[test]
+fn a_reload_also_counts_for_a_site_that_holds_no_mail() {
+    let mut world = World::new(1, SiteSettings { connections: 1, ..settings() });
+    world.send("a.example", 0, 1);
+    world.deliver(0);
+    assert_eq!(world.scheduler.counts().queued, 0);
+    world.settings.sites.default.connections = 2;
+    world.scheduler.handle_settings(world.now, &world.settings);
+    let report = world.scheduler.describe_site(world.now, "mx.example").unwrap();
+    assert_eq!(report.connections_max, 2);
+}
+
+#[test]
 fn a_lease_that_connects_again_takes_a_token_of_the_connection_rate() {
     let connection_rate = Some(Rate::per_second(1, 2));
     let mut world = World::new(1, SiteSettings { connection_rate, ..settings() });
