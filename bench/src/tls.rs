@@ -19,8 +19,9 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let binary = engine::build()?;
-    let pairs =
-        Pairs::take(options.load.rounds, ["clear", "TLS out"], |side| run_side(&binary, options, side))?;
+    let pairs = Pairs::take(options.load.rounds, ["clear", "TLS out"], |side| {
+        run_side(&binary, options, side)
+    })?;
     let Load { messages, sessions, size, .. } = &options.load;
     println!(
         "\ntls: STARTTLS required by the next hop against none offered, {messages} messages of \

@@ -199,7 +199,11 @@ impl Below {
             })?;
         let below = Self::Server { place: place.to_owned(), server };
         let is_there = || disk.exists();
-        if wait::until(SERVER_STARTS, is_there) { Ok(below) } else { Err("nbdfuse shows no disk; is nbdkit installed?".to_owned()) }
+        if wait::until(SERVER_STARTS, is_there) {
+            Ok(below)
+        } else {
+            Err("nbdfuse shows no disk; is nbdkit installed?".to_owned())
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use super::disk::Disk;
 use super::engine::{Engine, slots_max, trusts};
 use super::host::{Host, Mark, Talk};
 use super::ledger::Ledger;
-use super::limit::Limit;
+use super::limit::{Limit, PERMIT_AGE_MAX};
 use super::names::Names;
 use super::net::{Far, Link, LinkId, Net, Word};
 use super::options::{Faults, HostPlan, Manners, Options, Size};
@@ -92,6 +92,8 @@ pub struct World {
     counters: Counters,
     /// When the faults ended.
     calm_since: Option<u64>,
+    /// Since when nothing moved, after that.
+    resting_since: Option<u64>,
     look_every: u64,
     /// Something was set aside that the next start will try again.
     is_something_aside: bool,
@@ -154,6 +156,7 @@ impl World {
             first_date: 0,
             counters: Counters::default(),
             calm_since: None,
+            resting_since: None,
             look_every: 10 * SECOND,
             is_something_aside: false,
             is_rotten: false,
@@ -433,7 +436,9 @@ impl World {
     /// Whether the world has come to rest; if not, looks again later.
     fn look_for_rest(&mut self) -> Result<(), Violation> {
         let Some(calm_since) = self.calm_since else { return Ok(()) };
-        if self.release_all()? && self.is_resting()? {
+        let is_resting = self.release_all()? && self.is_resting()?;
+        self.resting_since = is_resting.then(|| self.resting_since.unwrap_or(self.clock.at));
+        if is_resting && !self.may_keep_permits() {
             self.is_over = true;
             let mut figures = self.figures(0).unwrap_or_default();
             figures.is_at_rest = true;
@@ -449,6 +454,14 @@ impl World {
         self.look_every = (self.look_every * 5 / 4).min(30 * MINUTE);
         self.agenda.add(self.clock.at + self.look_every, Due::Look);
         Ok(())
+    }
+
+    /// Whether a session may still hold permits though its last connection is gone: a host that never
+    /// answered may count that one for a while.
+    fn may_keep_permits(&self) -> bool {
+        let (Some(engine), Some(since)) = (&self.engine, self.resting_since) else { return false };
+        let in_use = engine.cells.all().iter().any(|cell| cell.permits().in_use() > 0);
+        in_use && self.clock.at < since + PERMIT_AGE_MAX
     }
 
     fn is_resting(&self) -> Result<bool, Violation> {
