@@ -21,7 +21,7 @@ use crate::model::admin::{
     Reach, SiteLine, SiteList, SiteReport, Waiting, Wanted,
 };
 use crate::model::flow::MailClass;
-use crate::model::hold::Scope;
+use crate::model::hold::{Hold, Scope};
 
 /// Leases looked through for one delivery: a fraction of a millisecond. With more, a delivery that is
 /// on a connection is told as one that is ready.
@@ -225,8 +225,10 @@ impl Scheduler {
         }
         let (tenant, campaign) = (course.flow.tenant.clone(), course.flow.campaign.clone());
         let scopes = [Scope::Tenant(tenant.clone()), Scope::Campaign { tenant, campaign }];
-        let (scope, hold) =
-            scopes.iter().find_map(|scope| Some((scope, self.holds.get(scope)?)))?;
+        // A stop lets no hold end, but one that is over is not what mail waits for.
+        let is_on = |hold: &&Hold| hold.until.is_none_or(|until| until > now.mono);
+        let hold_of = |scope| self.holds.get(scope).filter(is_on).map(|hold| (scope, hold));
+        let (scope, hold) = scopes.iter().find_map(hold_of)?;
         let hindrance = Hindrance::Held { by: hold.by.clone(), until: hold.until };
         let site = &self.sites[course.site];
         let mut binding = self.binding(now, site, None, &hindrance);

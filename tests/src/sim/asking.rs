@@ -5,6 +5,7 @@ use postrider_engine::model::admin::{MessageFound, PartFound};
 use postrider_engine::model::message::MessageId;
 
 use super::chance::{Chance, Stream};
+use super::ledger::Spooled;
 
 /// Seeds below have no questions, so that they stay the worlds they were when recorded.
 pub const ASKING_FROM: u64 = 5_000_000;
@@ -47,6 +48,8 @@ pub struct Question {
     /// Of a message: whether a shard said that it has not read its spool yet.
     pub is_not_yet: bool,
     pub found: Option<Box<MessageFound>>,
+    /// What the disk held of it when that was said.
+    pub stored: Option<Spooled>,
 }
 
 /// All of a world.

@@ -73,7 +73,7 @@ pub struct Taking {
 }
 
 /// A live message as recovery sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Spooled {
     pub id: MessageId,
     pub sender: String,
@@ -84,7 +84,7 @@ pub struct Spooled {
     pub reports: Vec<String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pending {
     pub address: String,
     pub attempts: u16,

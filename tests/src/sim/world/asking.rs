@@ -64,7 +64,8 @@ impl World {
         let number = self.asking.asked.len();
         self.trace.say(self.clock.at, || format!("question {number}: {what:?}"));
         let (run, open) = (self.run, shards.len());
-        let question = Question { run, what, open, was_live, is_not_yet: false, found: None };
+        let (is_not_yet, found, stored) = (false, None, None);
+        let question = Question { run, what, open, was_live, is_not_yet, found, stored };
         self.asking.asked.push(question);
         for shard in shards {
             let soon = self.clock.at + self.asking.chance.skewed(MS, 20 * MS);
@@ -103,11 +104,17 @@ impl World {
         };
         self.trace.say(self.clock.at, || format!("question {number} is answered: {answer:?}"));
         let number = usize::try_from(number).unwrap_or(usize::MAX);
+        let stored = match &answer {
+            Answer::Message(Some(found)) => self.stored(found.message),
+            _ => None,
+        };
         let question = &mut self.asking.asked[number];
         question.open -= 1;
         let what = question.what.clone();
         match (answer, what) {
-            (Answer::Message(Some(found)), _) => question.found = Some(found),
+            (Answer::Message(Some(found)), _) => {
+                (question.found, question.stored) = (Some(found), stored);
+            }
             (Answer::NotYet, _) => question.is_not_yet = true,
             (Answer::Site(reports), What::Site(site)) => {
                 for report in &reports {
@@ -134,7 +141,7 @@ impl World {
             return Ok(());
         }
         let (id, found, was_live) = (*id, question.found.clone(), question.was_live);
-        let stored = self.stored(id);
+        let stored = question.stored.clone();
         let of = OfMessage { id, was_live, stored: stored.as_ref(), found: found.as_deref() };
         self.see(&self.explained(&Explained::Message(of)))?;
         let Some(found) = found else { return Ok(()) };
