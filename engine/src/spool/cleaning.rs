@@ -27,7 +27,7 @@ use super::group::Batch;
 use super::ledger::{Phase, Segment};
 use super::message::{self, ChunkRef, MessageParts, MessageView, PendingRun};
 use super::outcomes::entry_bytes;
-use super::policy::{Growth, Usage, wants_cleaning};
+use super::policy::{Credit, Growth, Usage, wants_cleaning};
 use super::reclaim::Preparing;
 use super::record::{Kind, RECORD_HEADER_BYTES, RecordHeader, padded_record_bytes};
 use super::replies::{self, ReplyPlace};
@@ -92,6 +92,7 @@ pub(super) struct Cleaning {
     copying: Map<MessageId, SegmentSeq>,
     /// How often a record with replies could not be read; only of those that could not.
     replies_refused: Map<ReplyPlace, u8>,
+    credit: Credit,
     /// Segments that were gone through in vain, and when to look again.
     barren: Vec<(SegmentSeq, Mono)>,
     /// Since when a message cannot be read; only of those that could not.
@@ -184,6 +185,16 @@ impl Cleaning {
 }
 
 impl Spool {
+    /// Mail has come, or was found: see [`Credit`].
+    pub(super) fn pay_for_live(&mut self, bytes: u64) {
+        self.cleaning.credit.earn_live(bytes, self.used_bytes);
+    }
+
+    /// Mail is over.
+    pub(super) fn pay_for_dead(&mut self, bytes: u64) {
+        self.cleaning.credit.earn_dead(bytes, self.used_bytes);
+    }
+
     /// Reads no more: for an orderly stop. Copies already made still are written.
     pub fn stop_cleaning(&mut self) {
         self.cleaning.stage = Stage::Stopped;
@@ -295,6 +306,7 @@ impl Spool {
             live_bytes: self.live_bytes,
             spares: self.spares.len() + coming,
             growth: if self.is_growth_refused() { Growth::Refused } else { Growth::Possible },
+            credit: self.cleaning.credit,
         };
         if !wants_cleaning(&usage) {
             return None;
@@ -483,6 +495,7 @@ impl Spool {
         };
         match self.append_piece(now, piece, self.copy_need(place.segment)) {
             Ok(chunk) => {
+                self.cleaning.credit.spend(u64::from(chunk.bytes));
                 moving.new.push(chunk);
                 self.move_on(now, moving);
             }
@@ -537,6 +550,7 @@ impl Spool {
         segment.refer(&[old.segment]);
         self.cleaning.copying.insert(id, tag.sequence);
         self.cleaning.in_flight_bytes += place.bytes as usize;
+        self.cleaning.credit.spend(u64::from(place.bytes));
         if planted(Bug::CopyCountsEarly) {
             self.move_live(id, place, chunks);
         }

@@ -315,6 +315,7 @@ impl Spool {
         active.footer.add_message(id, place, now.wall, &parts);
         self.index.insert(id, place, parts.recipients, parts.chunks);
         self.add_live(place);
+        self.pay_for_live(u64::from(place.bytes));
         if planted(Bug::PiecesFreedEarly) {
             self.drop_chunks(parts.chunks);
         }
@@ -327,6 +328,7 @@ impl Spool {
     /// # Errors
     /// If the message is to be refused.
     pub fn append_chunk(&mut self, now: Now, bytes: &[u8]) -> Result<ChunkRef, SpoolFull> {
+        self.pay_for_live(bytes.len() as u64);
         self.append_piece(now, bytes, Need::Mail)
     }
 

@@ -10,6 +10,9 @@
 //!   byte written is a copy, and no more than twice what is live is in use, but for the slack.
 //! - On a full disk only copying makes room. Up to seven eighths it still gives more than it takes;
 //!   beyond that the spool is full with mail, and mail is refused.
+//! - Copying may give less than the shares promise, as where the rest of a segment is too short for the
+//!   next piece of a body: then what was copied would be copied again, and so on for ever. So on a full
+//!   disk it is paid for by mail that comes and mail that is over.
 //!
 //! So, per shard, files ≤ 2 × live bytes + `SLACK_SEGMENTS`, as long as the disk copies as fast
 //! as mail comes in; files once made are kept as spares.
@@ -35,6 +38,7 @@ pub(super) struct Usage {
     pub(super) live_bytes: u64,
     pub(super) spares: usize,
     pub(super) growth: Growth,
+    pub(super) credit: Credit,
 }
 
 /// Whether new files can be made.
@@ -45,11 +49,38 @@ pub(super) enum Growth {
     Refused,
 }
 
+/// Bytes that may be copied on a full disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Credit(u64);
+
+impl Credit {
+    /// A byte that is over pays for so many: at a live share of seven eighths, each that comes free
+    /// takes seven copies.
+    const PER_DEAD_BYTE: u64 = 8;
+    /// Two rounds over all that is in use are saved up at most.
+    const ROUNDS_MAX: u64 = 2;
+
+    /// Of mail that comes, or was found by a start.
+    pub(super) fn earn_live(&mut self, bytes: u64, used_bytes: u64) {
+        self.0 = (self.0 + bytes).min(used_bytes.saturating_mul(Self::ROUNDS_MAX));
+    }
+
+    /// Of mail that is over.
+    pub(super) fn earn_dead(&mut self, bytes: u64, used_bytes: u64) {
+        self.earn_live(bytes.saturating_mul(Self::PER_DEAD_BYTE), used_bytes);
+    }
+
+    pub(super) fn spend(&mut self, bytes: u64) {
+        self.0 = self.0.saturating_sub(bytes);
+    }
+}
+
 /// Whether the oldest segment is to be cleaned now.
 pub(super) fn wants_cleaning(usage: &Usage) -> bool {
     let is_short = usage.growth == Growth::Refused && usage.spares < super::SPARES_MIN;
     if is_short {
-        return usage.live_bytes.saturating_mul(8) < usage.bytes.saturating_mul(7);
+        return usage.live_bytes.saturating_mul(8) < usage.bytes.saturating_mul(7)
+            && usage.credit > Credit::default();
     }
     usage.spares < SPARES_ENOUGH
         && usage.segments > IN_USE_UNTROUBLED
@@ -63,7 +94,7 @@ mod tests {
     fn wants(segments: usize, live_of_64: u64, spares: usize, growth: Growth) -> bool {
         let bytes = 64 * segments as u64;
         let live_bytes = live_of_64 * segments as u64;
-        wants_cleaning(&Usage { segments, bytes, live_bytes, spares, growth })
+        wants_cleaning(&Usage { segments, bytes, live_bytes, spares, growth, credit: Credit(1) })
     }
 
     #[test]
@@ -79,5 +110,25 @@ mod tests {
         assert!(wants(3, 55, 2, Growth::Refused));
         assert!(!wants(3, 56, 2, Growth::Refused));
         assert!(!wants(3, 55, 3, Growth::Refused), "there is room");
+    }
+
+    #[test]
+    fn on_a_full_disk_what_is_copied_must_have_been_paid_for() {
+        let (mut credit, used) = (Credit::default(), 1000);
+        let wants = |credit, growth| {
+            let (segments, bytes, live_bytes) = (8, used, 400);
+            wants_cleaning(&Usage { segments, bytes, live_bytes, spares: 2, growth, credit })
+        };
+        assert!(!wants(credit, Growth::Refused));
+        assert!(wants(credit, Growth::Possible), "its bound is the share of what is live");
+        credit.earn_live(100, used);
+        credit.earn_dead(10, used);
+        credit.spend(179);
+        assert!(wants(credit, Growth::Refused));
+        credit.spend(1);
+        assert!(!wants(credit, Growth::Refused));
+        credit.earn_dead(1000, used);
+        credit.spend(2 * used);
+        assert!(!wants(credit, Growth::Refused), "no more than two rounds are saved up");
     }
 }

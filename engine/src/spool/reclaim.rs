@@ -191,6 +191,8 @@ impl Spool {
     pub(super) fn drop_message(&mut self, id: MessageId) {
         self.cleaning.forget(id);
         let Some((place, chunks)) = self.index.remove(id) else { return };
+        let pieces: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+        self.pay_for_dead(u64::from(place.bytes) + pieces);
         self.drop_chunks(&chunks);
         self.remove_live(place);
     }
@@ -238,6 +240,7 @@ impl Spool {
         if let Some(states) = recovered.states {
             self.adopt_states(states);
         }
+        self.pay_for_live(self.used_bytes);
         self.reserve_index(&recovered.messages);
         self.adopting = recovered.messages.into_iter();
     }
