@@ -22,7 +22,7 @@ use crate::model::note::{Attempt, Done, Note, Opening};
 use crate::model::settings::Settings;
 use crate::spool::ChunkRef;
 use crate::spool::message::Part;
-use crate::spool::record::RECORD_HEADER_BYTES;
+use crate::spool::record::{RECORD_HEADER_BYTES, piece_bytes};
 use crate::wire::envelope::EnvelopeFlags;
 
 use super::storage::opened;
@@ -188,7 +188,7 @@ impl Shard {
         record: Option<RecordInMemory>,
         out: &mut Effects,
     ) {
-        let chunk = record.as_ref().map(|record| chunk_content(place, record));
+        let chunk = record.as_ref().and_then(chunk_content);
         self.sending.sessions[key].session.handle_chunk(now, place, chunk.as_ref());
         self.egress_orders(now, key, out);
     }
@@ -434,8 +434,10 @@ fn slice(record: &RecordInMemory, part: Part) -> Slice {
     Slice { block: Arc::clone(&record.block), at: record.at + part.at, bytes: part.bytes }
 }
 
-/// The piece of a body that a chunk record holds, behind its header.
-fn chunk_content(place: Place, record: &RecordInMemory) -> Slice {
-    let header = u32::try_from(RECORD_HEADER_BYTES).unwrap_or(0);
-    slice(record, Part { at: header, bytes: place.bytes.saturating_sub(header) })
+/// The piece of a body that a record holds. `None`: it is another record, as where the place asked for
+/// is so old that the spool no longer knows what lay there.
+fn chunk_content(record: &RecordInMemory) -> Option<Slice> {
+    let bytes = piece_bytes(&record.block.bytes()[record.at as usize..])?;
+    let at = u32::try_from(RECORD_HEADER_BYTES).unwrap_or(0);
+    Some(slice(record, Part { at, bytes }))
 }

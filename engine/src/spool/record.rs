@@ -166,6 +166,15 @@ impl RecordHeader {
     }
 }
 
+/// Bytes of the piece of a body that a record holds, which was checked when it was read; `None`: it
+/// holds none. The piece lies behind the header.
+#[must_use]
+pub fn piece_bytes(record: &[u8]) -> Option<u32> {
+    let header = RecordHeader::read_unchecked(record)?;
+    let is_whole = header.record_bytes() <= record.len() as u64;
+    (header.kind() == Some(Kind::Chunk) && is_whole).then_some(header.payload_bytes)
+}
+
 /// Bytes of a record in a commit: header, payload, padding.
 #[must_use]
 pub fn padded_record_bytes(payload_bytes: usize) -> usize {
@@ -361,6 +370,15 @@ mod tests {
         }
         assert_eq!(Kind::from_code(0), None);
         assert_eq!(Kind::from_code(9), None);
+    }
+
+    #[test]
+    fn only_a_whole_chunk_holds_a_piece() {
+        let chunk = record(Kind::Chunk, b"piece");
+        assert_eq!(piece_bytes(&chunk), Some(5));
+        assert_eq!(piece_bytes(&chunk[..68]), None);
+        assert_eq!(piece_bytes(&chunk[..20]), None);
+        assert_eq!(piece_bytes(&record(Kind::Message, b"piece")), None);
     }
 
     #[test]
