@@ -250,6 +250,7 @@ impl Scheduler {
 
     /// New settings: other caps, of other sites. What is open counts under those it falls under now.
     pub(super) fn reload_cells(&mut self, now: Now) {
+        self.renew_caps();
         self.reload_tenants(now);
         for number in self.sites.numbers() {
             self.reload_paths(now, number);
@@ -259,9 +260,19 @@ impl Scheduler {
         }
     }
 
+    /// Also of cells that nothing here counts under: the next site that does finds them as they are.
+    fn renew_caps(&mut self) {
+        for cell in self.cells.all() {
+            // The cap of an address is that of the site which connects.
+            if !matches!(cell.key(), CellKey::RemoteIp(_)) {
+                let cap = self.caps_of(cell.key()).and_then(|caps| caps.connections);
+                self.set_cap(&cell, cap);
+            }
+        }
+    }
+
     /// Looks the cells of tenants up, once for all of their mail.
     pub(super) fn reload_tenants(&mut self, now: Now) {
-        let mut capped = Vec::new();
         for tenant in self.roster.tenants() {
             let caps = &tenant.settings.caps;
             if *caps == Caps::default() {
@@ -270,11 +281,7 @@ impl Scheduler {
             let key = CellKey::Tenant(tenant.settings.name.clone());
             // Only names that come from the world can be too many.
             let Ok(cell) = self.cells.cell(&key, caps.connections, now.mono) else { continue };
-            capped.push((Arc::clone(&cell), caps.connections));
             tenant.cell = Some(cell);
-        }
-        for (cell, cap) in capped {
-            self.set_cap(&cell, cap);
         }
     }
 
@@ -290,10 +297,6 @@ impl Scheduler {
             let source = site.paths[path].source;
             let name = Arc::clone(&self.roster.source_at(source).name);
             let cells = self.cells_for(now, site.provider.as_deref(), &name);
-            for cell in &cells {
-                let cap = self.caps_of(cell.key()).and_then(|caps| caps.connections);
-                self.set_cap(cell, cap);
-            }
             self.sites[number].paths[path].cells = cells;
             self.sites[number].paths[path].day = self.day_for(now, number, source);
         }

@@ -383,6 +383,22 @@ fn a_connection_without_mail_counts_under_a_cap_that_a_reload_brings() {
     assert_eq!(in_use(&world, &CellKey::Provider("big".into())), Some(1));
 }
 
+/// Its cell is there, and no site is left that a reload could find it by.
+#[test]
+fn a_cap_that_a_reload_lowers_holds_for_sites_that_come_later() {
+    let [mut world, mut other] = owners(Caps { connections: Some(5), ..Caps::default() });
+    other.send_some(1);
+    world.settings.providers[0].caps.connections = Some(1);
+    world.scheduler.handle_settings(world.now, &world.settings);
+    world.send_some(20);
+    assert!(world.connections.is_empty(), "the one permit is in use");
+    other.deliver(0);
+    other.end(0, LeaseEnd::Finished);
+    let mut worlds = [world, other];
+    deliver_grants(&mut worlds);
+    assert_eq!(worlds[0].connections.len(), 1);
+}
+
 #[test]
 fn a_reload_also_counts_for_a_site_that_holds_no_mail() {
     let mut world = World::new(1, SiteSettings { connections: 1, ..settings() });

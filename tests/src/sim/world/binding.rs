@@ -155,7 +155,11 @@ impl World {
         self.clock.at.saturating_sub(on_its_way)
     }
 
+    /// Whose mail of this sender is. Of the null sender is mail of clients, and reports of all tenants.
     fn flow_of(&self, sender: &str) -> Option<(String, String)> {
+        if sender.is_empty() {
+            return None;
+        }
         let mail = &self.ledger.mails[self.mail_from(sender)?];
         let flow = mail.labels.flow.as_ref()?;
         Some(((*flow.tenant).to_owned(), (*flow.campaign).to_owned()))
