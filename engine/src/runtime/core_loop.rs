@@ -1,15 +1,16 @@
-//! The loop of one core: completions and notes in, one turn of the shard, effects out, sleep.
+//! The loop of one core: completions and notes in, one turn of the shard, effects out, rest.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use glommio::io::BufferedFile;
 use tokio::sync::oneshot;
 
 use super::clock;
 use super::disk::{NewSegment, SegmentRequests};
-use super::mesh::{Control, Mesh};
+use super::mesh::{Control, Mesh, Rest};
 use super::recovery::Share;
 use super::resolver::{Asked, Questions};
 use super::ring::{Core, Driver, FileMode};
@@ -27,6 +28,13 @@ const NOTES_PER_TURN_MAX: usize = 1024;
 /// With more than so many notes that other shards have not taken yet, no more of a backlog is taken up:
 /// all of it at once would fill the heaps with parcels among what stays.
 const NOTES_WAITING_MAX: usize = 4 * NOTES_PER_TURN_MAX;
+
+/// Turns one after the other without a system call, while each brings something: the core goes on with
+/// long work a little at a time. Then what is queued is submitted, and others get their turn.
+const TURNS_UNSUBMITTED_MAX: u32 = 16;
+/// So long after it last had something to do a shard dozes in its ring, which takes one system call;
+/// then it goes to sleep in the executor, which takes several and costs nothing while it lasts.
+const DOZE_MAX: Duration = Duration::from_millis(5);
 
 /// The ways from a shard to the threads beside it.
 #[derive(Clone)]
@@ -56,6 +64,8 @@ pub(super) struct CoreLoop {
     next_asked: u32,
     /// What is to be told of the start, as soon as it is true.
     taken_over: Option<Box<Fact>>,
+    /// When a turn last brought something.
+    busy_at: Mono,
     end: RunEnd,
 }
 
@@ -100,13 +110,14 @@ impl CoreLoop {
             asked: Map::default(),
             next_asked: 0,
             taken_over: None,
+            busy_at: Mono::default(),
             end: RunEnd::NotYet,
         }
     }
 
     /// Runs until told to exit; gives its last counts.
     pub(super) async fn run(mut self, wake: BufferedFile) -> std::io::Result<Counters> {
-        let mut is_open = false;
+        let (mut is_open, mut turns) = (false, 0);
         while self.end != RunEnd::Now {
             let now = clock::now();
             let worked = self.take_in(now)?;
@@ -118,10 +129,16 @@ impl CoreLoop {
                 self.driver.start_accepting();
                 self.services.mesh.say_ready(self.id);
             }
-            if worked || performed {
+            if !worked && !performed {
+                turns = 0;
+                self.rest(&wake, next).await?;
+                continue;
+            }
+            (turns, self.busy_at) = (turns + 1, now.mono);
+            if turns >= TURNS_UNSUBMITTED_MAX {
+                turns = 0;
+                self.driver.enter(now.mono)?;
                 glommio::yield_if_needed().await;
-            } else {
-                self.sleep(&wake, next).await?;
             }
         }
         Ok(self.counters())
@@ -304,26 +321,43 @@ impl CoreLoop {
             || self.outboxes.iter().any(|outbox| !outbox.is_empty())
     }
 
-    async fn sleep(&mut self, wake: &BufferedFile, next: Mono) -> std::io::Result<()> {
-        let next = if self.has_waiting_posts() {
-            next.min(clock::now().mono.plus(POST_AGAIN))
+    /// Rests until something happens or is due: lightly while there is work, else deeply.
+    async fn rest(&mut self, wake: &BufferedFile, next: Mono) -> std::io::Result<()> {
+        let now = clock::now().mono;
+        let next = if self.has_waiting_posts() { next.min(now.plus(POST_AGAIN)) } else { next };
+        let awake_until = self.busy_at.plus(DOZE_MAX);
+        if next <= now {
+            self.driver.enter(now)
+        } else if awake_until > now {
+            self.doze(now, next.min(awake_until))
         } else {
-            next
-        };
-        if next <= clock::now().mono || !self.services.mesh.fall_asleep(self.id) {
+            self.sleep(wake, next).await
+        }
+    }
+
+    fn doze(&mut self, now: Mono, until: Mono) -> std::io::Result<()> {
+        if self.services.mesh.lie_down(self.id, Rest::Dozing) {
+            self.driver.doze(now, until)?;
+            self.services.mesh.get_up(self.id);
+        }
+        Ok(())
+    }
+
+    async fn sleep(&mut self, wake: &BufferedFile, next: Mono) -> std::io::Result<()> {
+        if !self.services.mesh.lie_down(self.id, Rest::Asleep) {
             return Ok(());
         }
         self.driver.wake_at((next != Mono::NEVER).then_some(next));
         if self.driver.rest(clock::now().mono)? {
             wake.read_at(0, EVENTFD_BYTES).await?;
         }
-        self.services.mesh.awake(self.id);
+        self.services.mesh.get_up(self.id);
         Ok(())
     }
 }
 
 /// How soon a full mailbox or queue is tried again when nothing else happens.
-const POST_AGAIN: std::time::Duration = std::time::Duration::from_millis(1);
+const POST_AGAIN: Duration = Duration::from_millis(1);
 
 /// What one read of an eventfd takes.
 const EVENTFD_BYTES: usize = 8;

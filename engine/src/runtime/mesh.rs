@@ -1,8 +1,8 @@
-//! How shards and the other threads reach a shard: bounded mailboxes, and one eventfd that wakes it.
+//! How shards and the other threads reach a shard: bounded mailboxes, and the bell that ends its rest.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use crossbeam::queue::ArrayQueue;
@@ -47,6 +47,57 @@ pub(super) enum Control {
     Exit,
 }
 
+/// How a shard rests, and so what ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Rest {
+    Awake,
+    /// In its own ring, which watches [`Bell::call`].
+    Dozing,
+    /// In the executor, which reads [`Bell::wake`].
+    Asleep,
+}
+
+impl Rest {
+    fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Awake,
+            1 => Self::Dozing,
+            _ => Self::Asleep,
+        }
+    }
+}
+
+/// The eventfds that end the rest of a shard.
+///
+/// Two, as the kernel passes nothing on from one eventfd to another: a ring that watches an eventfd does
+/// not reliably signal its own when that one is written.
+pub(super) struct Bell {
+    /// Also signalled by the shard's ring.
+    pub(super) wake: OwnedFd,
+    pub(super) call: OwnedFd,
+}
+
+impl Bell {
+    pub(super) fn try_clone(&self) -> std::io::Result<Self> {
+        Ok(Self { wake: self.wake.try_clone()?, call: self.call.try_clone()? })
+    }
+
+    /// For who does not know how the shard rests.
+    pub(super) fn ring(&self) {
+        signal(&self.call);
+        signal(&self.wake);
+    }
+
+    fn end(&self, rest: Rest) {
+        match rest {
+            Rest::Awake => {}
+            Rest::Dozing => signal(&self.call),
+            Rest::Asleep => signal(&self.wake),
+        }
+    }
+}
+
 /// All mailboxes of a run.
 pub(super) struct Mesh {
     boxes: Box<[Mailbox]>,
@@ -55,9 +106,9 @@ pub(super) struct Mesh {
 struct Mailbox {
     notes: ArrayQueue<(ShardId, Note)>,
     control: (Sender<Control>, Receiver<Control>),
-    /// Whether the shard is about to sleep, or sleeps, and wants the eventfd written.
-    asleep: CachePadded<AtomicBool>,
-    wake: OwnedFd,
+    /// How the shard rests, or is about to.
+    rest: CachePadded<AtomicU8>,
+    bell: Bell,
     /// Whether the shard takes clients.
     ready: AtomicBool,
     /// Whether all it took over from an earlier run is scheduled again.
@@ -77,19 +128,19 @@ struct Ending {
 }
 
 impl Mesh {
-    /// One mailbox for each of these eventfds.
-    pub(super) fn new(wakes: Vec<OwnedFd>) -> Self {
-        let mailbox = |wake| Mailbox {
+    /// One mailbox for each of these bells.
+    pub(super) fn new(bells: Vec<Bell>) -> Self {
+        let mailbox = |bell| Mailbox {
             notes: ArrayQueue::new(MAILBOX_NOTES_MAX),
             control: bounded(CONTROL_MAX),
-            asleep: CachePadded::new(AtomicBool::new(false)),
-            wake,
+            rest: CachePadded::new(AtomicU8::new(Rest::Awake as u8)),
+            bell,
             ready: AtomicBool::new(false),
             taken_over: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             ending: CachePadded::default(),
         };
-        Self { boxes: wakes.into_iter().map(mailbox).collect() }
+        Self { boxes: bells.into_iter().map(mailbox).collect() }
     }
 
     pub(super) fn shards(&self) -> usize {
@@ -108,7 +159,7 @@ impl Mesh {
         let mailbox = self.of(to);
         mailbox.notes.push((from, note)).map_err(|(_, note)| note)?;
         self.of(from).ending.sent.fetch_add(1, Ordering::SeqCst);
-        mailbox.wake_if_asleep();
+        mailbox.rouse();
         Ok(())
     }
 
@@ -121,7 +172,7 @@ impl Mesh {
         }
         match mailbox.control.0.try_send(word) {
             Ok(()) => {
-                mailbox.wake();
+                mailbox.rouse();
                 Ok(())
             }
             Err(TrySendError::Full(word) | TrySendError::Disconnected(word)) => Err(word),
@@ -141,20 +192,20 @@ impl Mesh {
         self.of(shard).control.1.try_recv().ok()
     }
 
-    /// Announces sleep. False: something came in meanwhile, do not sleep.
-    pub(super) fn fall_asleep(&self, shard: ShardId) -> bool {
+    /// Announces a rest. False: something came in meanwhile, do not rest.
+    pub(super) fn lie_down(&self, shard: ShardId, rest: Rest) -> bool {
         let mailbox = self.of(shard);
-        // The writer pushes and then reads `asleep`; we write it and then look: one of us sees.
-        mailbox.asleep.store(true, Ordering::SeqCst);
+        // The writer pushes and then reads `rest`; we write it and then look: one of us sees.
+        mailbox.rest.store(rest as u8, Ordering::SeqCst);
         let nothing = mailbox.notes.is_empty() && mailbox.control.1.is_empty();
         if !nothing {
-            mailbox.asleep.store(false, Ordering::SeqCst);
+            self.get_up(shard);
         }
         nothing
     }
 
-    pub(super) fn awake(&self, shard: ShardId) {
-        self.of(shard).asleep.store(false, Ordering::SeqCst);
+    pub(super) fn get_up(&self, shard: ShardId) {
+        self.of(shard).rest.store(Rest::Awake as u8, Ordering::SeqCst);
     }
 
     pub(super) fn say_taken_over(&self, shard: ShardId) {
@@ -201,19 +252,15 @@ impl Mesh {
 }
 
 impl Mailbox {
-    fn wake_if_asleep(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        signal(&self.wake);
+    /// Ends the rest of the shard, after something was put in.
+    fn rouse(&self) {
+        let rest = self.rest.swap(Rest::Awake as u8, Ordering::SeqCst);
+        self.bell.end(Rest::from_number(rest));
     }
 }
 
 /// Adds one to an eventfd: whoever reads it wakes.
-pub(super) fn signal(eventfd: &OwnedFd) {
+fn signal(eventfd: &OwnedFd) {
     let one = 1u64.to_ne_bytes();
     // SAFETY: the descriptor is open as long as the borrow, and the buffer is 8 readable bytes. It
     // blocks only at a count of 2^64 - 2, and every read sets it to zero.
@@ -229,7 +276,24 @@ mod tests {
 
     fn eventfd() -> OwnedFd {
         // SAFETY: a fresh descriptor that nobody else owns.
-        unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) }
+        unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)) }
+    }
+
+    fn bell() -> Bell {
+        Bell { wake: eventfd(), call: eventfd() }
+    }
+
+    /// How often it was signalled since the last look.
+    fn count(eventfd: &OwnedFd) -> u64 {
+        let mut count = [0; 8];
+        // SAFETY: eight writable bytes; the descriptor does not block.
+        let read = unsafe { libc::read(eventfd.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+        if read == 8 { u64::from_ne_bytes(count) } else { 0 }
+    }
+
+    fn signalled(mesh: &Mesh) -> (u64, u64) {
+        let bell = &mesh.boxes[0].bell;
+        (count(&bell.wake), count(&bell.call))
     }
 
     fn note() -> Note {
@@ -237,19 +301,37 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_does_not_fall_asleep_over_a_note() {
-        let mesh = Mesh::new(vec![eventfd(), eventfd()]);
-        assert!(mesh.fall_asleep(ShardId(1)));
-        mesh.awake(ShardId(1));
-        mesh.post(ShardId(1), ShardId(0), note()).unwrap();
-        assert!(!mesh.fall_asleep(ShardId(1)));
-        assert!(mesh.take_note(ShardId(1)).is_some());
-        assert!(mesh.fall_asleep(ShardId(1)));
+    fn a_shard_does_not_rest_over_a_note() {
+        let mesh = Mesh::new(vec![bell(), bell()]);
+        for rest in [Rest::Dozing, Rest::Asleep] {
+            assert!(mesh.lie_down(ShardId(1), rest));
+            mesh.get_up(ShardId(1));
+            mesh.post(ShardId(1), ShardId(0), note()).unwrap();
+            assert!(!mesh.lie_down(ShardId(1), rest));
+            assert!(mesh.take_note(ShardId(1)).is_some());
+        }
+    }
+
+    #[test]
+    fn who_rests_is_roused_once_by_what_it_rests_on() {
+        let mesh = Mesh::new(vec![bell()]);
+        for (rest, expected) in
+            [(Rest::Awake, (0, 0)), (Rest::Dozing, (0, 1)), (Rest::Asleep, (1, 0))]
+        {
+            assert!(mesh.lie_down(ShardId(0), rest));
+            for _ in 0..3 {
+                mesh.post(ShardId(0), ShardId(0), note()).unwrap();
+            }
+            assert_eq!(signalled(&mesh), expected, "{rest:?}");
+            while mesh.take_note(ShardId(0)).is_some() {}
+        }
+        mesh.boxes[0].bell.ring();
+        assert_eq!(signalled(&mesh), (1, 1), "whatever it does");
     }
 
     #[test]
     fn the_end_waits_for_notes_under_way() {
-        let mesh = Mesh::new(vec![eventfd(), eventfd()]);
+        let mesh = Mesh::new(vec![bell(), bell()]);
         mesh.say_quiet(ShardId(0), true);
         mesh.say_quiet(ShardId(1), true);
         assert_eq!(mesh.settled(), Some(0));
@@ -263,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_full_mailbox_hands_the_note_back() {
-        let mesh = Mesh::new(vec![eventfd()]);
+        let mesh = Mesh::new(vec![bell()]);
         for _ in 0..MAILBOX_NOTES_MAX {
             mesh.post(ShardId(0), ShardId(0), note()).unwrap();
         }

@@ -18,11 +18,11 @@ use super::crypto::{CryptoThreads, Handshakes, threads_for};
 use super::disk::{SegmentMaker, SpoolFolder};
 use super::fixed::Fixed;
 use super::listen::{Listener, listen};
-use super::mesh::{self, Control, Mesh};
+use super::mesh::{Bell, Control, Mesh};
 use super::probe::{DESCRIPTORS_SPARE, Missing, Needs, probe};
 use super::recovery::{Recovery, Work, read_headers};
 use super::resolver::SOCKETS_MAX;
-use super::ring::{Driver, DriverOptions, FileMode};
+use super::ring::{Driver, DriverOptions, Eventfds, FileMode};
 use super::secure::ShardHandshakes;
 use super::tls::TlsClient;
 use crate::base::cell::{Budget, CellTable};
@@ -119,8 +119,8 @@ struct Birth {
     start: Now,
     services: Services,
     handshakes: Handshakes,
-    ring_wake: OwnedFd,
-    sleep_wake: OwnedFd,
+    /// For the ring and the sleep of the shard.
+    bell: Bell,
 }
 
 impl Engine {
@@ -140,8 +140,8 @@ impl Engine {
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(|listener| listener.address).collect();
         let fixed = Fixed::new(&mut settings, &addresses);
-        let wakes = Wakes::new(shards)?;
-        let mesh = Arc::new(Mesh::new(wakes.for_mesh));
+        let bells = bells(shards)?;
+        let mesh = Arc::new(Mesh::new(copies(&bells)?));
         let folder = Arc::new(folder);
         let segments = start_segments(&folder, &settings, &mesh)?;
         let control = start_control(&settings, &mesh)?;
@@ -153,7 +153,7 @@ impl Engine {
             file_mode: if folder.is_direct() { FileMode::Direct } else { FileMode::Buffered },
         };
         let in_use = opening.in_use.clone();
-        let beginning = Beginning { cores, opening, listeners, wakes: wakes.for_shards };
+        let beginning = Beginning { cores, opening, listeners, bells };
         let births = prepare(&settings, beginning, &folder, &services, &crypto)?;
         let shards = births.into_iter().map(start_shard).collect::<Result<Vec<_>, _>>()?;
         let stopping = Arc::new(AtomicBool::new(false));
@@ -319,27 +319,18 @@ fn open_listeners(settings: &Settings, shards: u16) -> Result<Vec<Listener>, Sta
     listen(&addresses, shards).map_err(|error| StartError::Listen(error.to_string()))
 }
 
-/// Each shard's eventfd: for the other shards, and for its ring, its sleep, its handshakes.
-struct Wakes {
-    for_mesh: Vec<OwnedFd>,
-    for_shards: Vec<[OwnedFd; 3]>,
+/// What ends the rest of each shard.
+fn bells(shards: u16) -> Result<Vec<Bell>, StartError> {
+    let bell = |_| Ok(Bell { wake: eventfd()?, call: eventfd()? });
+    (0..shards).map(bell).collect::<std::io::Result<_>>().map_err(thread_error("a shard"))
 }
 
-impl Wakes {
-    fn new(shards: u16) -> Result<Self, StartError> {
-        let failed = |cause: std::io::Error| StartError::Thread {
-            what: "a shard",
-            cause: cause.to_string(),
-        };
-        let mut wakes = Self { for_mesh: Vec::new(), for_shards: Vec::new() };
-        for _ in 0..shards {
-            let wake = eventfd().map_err(failed)?;
-            let copy = || wake.try_clone().map_err(failed);
-            wakes.for_shards.push([copy()?, copy()?, copy()?]);
-            wakes.for_mesh.push(wake);
-        }
-        Ok(wakes)
-    }
+fn copies(bells: &[Bell]) -> Result<Vec<Bell>, StartError> {
+    bells
+        .iter()
+        .map(Bell::try_clone)
+        .collect::<std::io::Result<_>>()
+        .map_err(thread_error("a shard"))
 }
 
 /// Blocking on purpose: a ring read of a non-blocking eventfd returns at once with EAGAIN.
@@ -404,7 +395,7 @@ struct Beginning {
     cores: Vec<Option<usize>>,
     opening: Opening,
     listeners: Vec<Listener>,
-    wakes: Vec<[OwnedFd; 3]>,
+    bells: Vec<Bell>,
 }
 
 fn prepare(
@@ -414,16 +405,17 @@ fn prepare(
     services: &Services,
     crypto: &CryptoThreads,
 ) -> Result<Vec<Birth>, StartError> {
-    let Beginning { cores, opening, listeners, wakes } = beginning;
+    let Beginning { cores, opening, listeners, bells } = beginning;
+    let for_crypto = copies(&bells)?;
     let settings = Arc::new(settings.clone());
     let record_memory = Arc::new(Budget::new(settings.limits.body_memory_bytes));
     let cells = Arc::new(CellTable::new(u16::try_from(cores.len()).unwrap_or(u16::MAX)));
     let (next_sequence, start) = (opening.next_sequence, clock::now());
     let mut sockets: Vec<_> = listeners.into_iter().map(|one| one.sockets.into_iter()).collect();
     let mut births = Vec::new();
-    for ((index, spares), wake) in opening.shards.into_iter().enumerate().zip(wakes) {
+    let bells = bells.into_iter().zip(for_crypto);
+    for ((index, spares), (bell, for_crypto)) in opening.shards.into_iter().enumerate().zip(bells) {
         let open = |file| folder.open_segment(file).map(|fd| (file, fd)).map_err(spool_error);
-        let [ring_wake, sleep_wake, crypto_wake] = wake;
         births.push(Birth {
             id: shard_id(index),
             core: cores[index],
@@ -436,9 +428,8 @@ fn prepare(
             record_memory: Arc::clone(&record_memory),
             cells: Arc::clone(&cells),
             services: services.clone(),
-            handshakes: crypto.handshakes(Arc::new(move || mesh::signal(&crypto_wake))),
-            ring_wake,
-            sleep_wake,
+            handshakes: crypto.handshakes(Arc::new(move || for_crypto.ring())),
+            bell,
         });
     }
     Ok(births)
@@ -469,7 +460,10 @@ async fn run_shard(birth: Birth) -> std::io::Result<Counters> {
     let limits = &birth.settings.limits;
     let options = DriverOptions { connections_max: slots_max(limits), ..DriverOptions::default() };
     let handshakes = Box::new(ShardHandshakes::new(birth.handshakes));
-    let mut driver = Driver::new(options, birth.ring_wake, birth.listeners, handshakes)?;
+    let Bell { wake, call } = birth.bell;
+    let sleep = wake_file(wake.try_clone()?);
+    let eventfds = Eventfds { wake, call };
+    let mut driver = Driver::new(options, eventfds, birth.listeners, handshakes)?;
     for (id, file) in birth.files {
         driver.register_file(id, file, birth.services.file_mode);
     }
@@ -485,7 +479,7 @@ async fn run_shard(birth: Birth) -> std::io::Result<Counters> {
         cells: birth.cells,
         now,
     });
-    CoreLoop::new(birth.id, shard, driver, birth.services).run(wake_file(birth.sleep_wake)).await
+    CoreLoop::new(birth.id, shard, driver, birth.services).run(sleep).await
 }
 
 /// Direct writes overlap, four of them at 2.2 times the rate of one; buffered ones of one file do

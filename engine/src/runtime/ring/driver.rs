@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use io_uring::types::Timespec;
 
@@ -21,7 +21,7 @@ use crate::spool::files::FileId;
 /// microseconds each, a turn stays below a millisecond.
 const COMPLETIONS_PER_TURN_MAX: usize = 512;
 
-/// Enters of one turn. The kernel runs ~20 deferred works per enter, so this many fill a turn;
+/// Further enters of one turn. The kernel runs ~20 deferred works per enter, so this many fill a turn;
 /// works that bring no completion cannot hold us.
 const ENTERS_PER_TURN_MAX: usize = 32;
 
@@ -55,6 +55,14 @@ impl Default for DriverOptions {
             cq_entries: 8 << 10,
         }
     }
+}
+
+/// The eventfds of a shard.
+pub(crate) struct Eventfds {
+    /// Signalled by the kernel on completions.
+    pub wake: OwnedFd,
+    /// Watched by the ring, so that others can end a doze.
+    pub call: OwnedFd,
 }
 
 /// What the driver did since it was made.
@@ -105,6 +113,15 @@ pub(crate) struct Driver {
     disk: Disk,
     batch: Vec<Completion>,
     alarm: Alarm,
+    call: Call,
+}
+
+/// The eventfd by which others end a doze.
+struct Call {
+    fd: OwnedFd,
+    is_watched: bool,
+    /// Written by the kernel while it is watched.
+    count: Box<[u8; 8]>,
 }
 
 /// The one timer of the ring.
@@ -118,17 +135,17 @@ struct Alarm {
 }
 
 impl Driver {
-    /// Sets up the ring. `wake` is an eventfd the kernel signals on completions; `listeners` are
-    /// bound and listening, and named by their place.
+    /// Sets up the ring; `listeners` are bound and listening, and named by their place.
     ///
     /// # Errors
     /// The kernel is too old, forbids io_uring, or lacks the memory: the shard cannot run.
     pub(crate) fn new(
         options: DriverOptions,
-        wake: OwnedFd,
+        eventfds: Eventfds,
         listeners: Vec<OwnedFd>,
         handshakes: Box<dyn Handshakes>,
     ) -> io::Result<Self> {
+        let Eventfds { wake, call } = eventfds;
         let ring = Ring::new(&options, wake)?;
         Ok(Self {
             ring,
@@ -149,6 +166,7 @@ impl Driver {
             disk: Disk::default(),
             batch: Vec::with_capacity(COMPLETIONS_PER_TURN_MAX),
             alarm: Alarm { wanted: Mono::NEVER, set: None, wait: Box::default() },
+            call: Call { fd: call, is_watched: false, count: Box::default() },
         })
     }
 
@@ -188,8 +206,8 @@ impl Driver {
         None
     }
 
-    /// Submits what is queued, takes what has completed (bounded) and tells the core. Returns how
-    /// many events and completions there were; none means that everything waits for the kernel.
+    /// Takes what has completed (bounded) and tells the core; submits nothing. Returns how many events
+    /// and completions there were; none means that everything waits for the kernel.
     ///
     /// # Errors
     /// The ring itself is broken; there is no going on.
@@ -203,13 +221,38 @@ impl Driver {
         self.resume_accepting();
         self.rearm_starved();
         happened += self.tell(core);
-        self.submit()?;
+        self.collect()?;
         happened += self.complete_batch(core);
         for event in self.disk.take_committed() {
             core.handle(event);
             happened += 1;
         }
         Ok(happened)
+    }
+
+    /// Submits what is queued.
+    ///
+    /// # Errors
+    /// As for [`Driver::turn`].
+    pub(crate) fn enter(&mut self, now: Mono) -> io::Result<()> {
+        self.now = now;
+        self.launch_sends();
+        self.ring.enter()
+    }
+
+    /// Submits what is queued and stays in the ring until something happens, `call` is signalled, or
+    /// it is `until`: one system call for all that. Turn again then.
+    ///
+    /// # Errors
+    /// As for [`Driver::turn`].
+    pub(crate) fn doze(&mut self, now: Mono, until: Mono) -> io::Result<()> {
+        self.now = now;
+        self.launch_sends();
+        if !self.is_idle() {
+            return self.ring.enter();
+        }
+        self.watch_call();
+        self.ring.wait(until.min(self.next_deadline()).since(now))
     }
 
     /// Has the eventfd signalled at `at`, once; replaces the time asked for before. It may be signalled
@@ -287,17 +330,25 @@ impl Driver {
             && self.disk.is_quiet()
     }
 
-    fn submit(&mut self) -> io::Result<()> {
-        self.launch_sends();
-        self.set_alarm();
+    fn collect(&mut self) -> io::Result<()> {
         for _ in 0..ENTERS_PER_TURN_MAX {
-            self.ring.enter()?;
             self.ring.take(&mut self.batch, COMPLETIONS_PER_TURN_MAX);
             if self.batch.len() >= COMPLETIONS_PER_TURN_MAX || !self.ring.has_deferred() {
                 break;
             }
+            self.ring.enter()?;
         }
         Ok(())
+    }
+
+    fn watch_call(&mut self) {
+        if self.call.is_watched {
+            return;
+        }
+        self.call.is_watched = true;
+        let (count, token) = (&raw mut *self.call.count, Token::new(Op::Call, 0));
+        // SAFETY: the box lives as long as the driver, never moves, and nobody reads it.
+        unsafe { self.ring.read(self.call.fd.as_fd(), count, 0, token) };
     }
 
     fn complete_batch(&mut self, core: &mut impl Core) -> usize {
@@ -325,6 +376,7 @@ impl Driver {
                 self.ready.push_back(event);
             }
             Op::Wake => self.handle_alarm(),
+            Op::Call => self.call.is_watched = false,
             Op::Aside => {}
         }
     }
@@ -381,6 +433,7 @@ impl Drop for Driver {
         if !self.ring.let_go() {
             std::mem::take(&mut self.sockets).leak();
             Box::leak(Box::new(std::mem::take(&mut self.disk)));
+            Box::leak(std::mem::take(&mut self.call.count));
             self.ring.leak_buffers();
         }
     }

@@ -16,6 +16,9 @@ use super::token::{Op, Token};
 /// Deferred task work and multishot receive are whole from here on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
+/// How long a wait goes on for as much as it hopes for, once anything has happened.
+const GATHER: Duration = Duration::from_micros(100);
+
 /// How long a dropped ring waits for the kernel to let go of its memory.
 const LET_GO_MAX: Duration = Duration::from_secs(2);
 
@@ -62,6 +65,10 @@ pub(super) struct Ring {
     backlog: VecDeque<Batch>,
     /// Operations whose last completion has not been taken.
     in_flight: usize,
+    /// Sends queued since the kernel was entered last.
+    sends: usize,
+    /// Completions of anything else since the last wait.
+    arrivals: usize,
     pub counters: RingCounters,
     pub buffers: Buffers,
 }
@@ -94,6 +101,8 @@ impl Ring {
             _wake: wake,
             backlog: VecDeque::new(),
             in_flight: 0,
+            sends: 0,
+            arrivals: 0,
             counters: RingCounters::default(),
             buffers,
         })
@@ -129,6 +138,7 @@ impl Ring {
     ) {
         let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL).unsigned_abs();
         let entry = opcode::SendMsg::new(Fd(fd.as_raw_fd()), message).flags(flags).build();
+        self.sends += 1;
         self.push_one(entry, token);
     }
 
@@ -226,6 +236,27 @@ impl Ring {
         if idle { Ok(()) } else { self.enter_kernel() }
     }
 
+    /// Submits what is queued and waits, at most so long, for something to happen. A wait is to end with
+    /// what answers the sends, not with the news that they were sent; and the busier the ring was, the
+    /// more is hoped for, half as much as came last. Once [`GATHER`] has passed, anything will do.
+    pub(super) fn wait(&mut self, limit: Duration) -> io::Result<()> {
+        self.refill();
+        if !self.backlog.is_empty() || !self.uring.completion().is_empty() {
+            return self.enter_kernel();
+        }
+        let (limit, mut args) = (Timespec::from(limit), SubmitArgs::new());
+        let mut wanted = 1;
+        if self.uring.params().is_feature_min_timeout() {
+            wanted += self.sends + self.arrivals / 2;
+            args = args.min_wait_usec(u32::try_from(GATHER.as_micros()).unwrap_or(u32::MAX));
+        }
+        (self.sends, self.arrivals) = (0, 0);
+        self.uring.submission().sync();
+        self.counters.enters += 1;
+        let args = args.timespec(&limit);
+        passing(self.uring.submitter().submit_with_args(wanted, &args).map(drop))
+    }
+
     /// Nothing to submit, nothing to take, nothing deferred: the eventfd will tell.
     pub(super) fn is_quiet(&mut self) -> bool {
         let submission = self.uring.submission();
@@ -250,6 +281,7 @@ impl Ring {
                 flags: entry.flags(),
             };
             self.counters.completions += 1;
+            self.arrivals += usize::from(completion.token.op != Op::Send);
             self.in_flight -= usize::from(!completion.more());
             into.push(completion);
         }
@@ -320,17 +352,13 @@ impl Ring {
         let waiting = u32::try_from(queue.len()).expect("a submission queue is small");
         drop(queue);
         self.counters.enters += 1;
+        self.sends = 0;
         // SAFETY: no signal mask is passed, and `waiting` entries are in the queue.
         let entered = unsafe {
             let flags = EnterFlags::GETEVENTS.bits();
             self.uring.submitter().enter::<libc::sigset_t>(waiting, 0, flags, None)
         };
-        match entered {
-            Ok(_) => Ok(()),
-            // Nothing is lost: what was not submitted stays queued for the next turn.
-            Err(error) if is_passing(&error) => Ok(()),
-            Err(error) => Err(error),
-        }
+        passing(entered.map(drop))
     }
 }
 
@@ -356,8 +384,12 @@ pub(super) fn bind_late(fd: BorrowedFd<'_>) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME))
+/// Nothing is lost by errors that pass: what was not submitted stays queued for the next enter.
+fn passing(entered: io::Result<()>) -> io::Result<()> {
+    match entered.as_ref().err().and_then(io::Error::raw_os_error) {
+        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ETIME) => Ok(()),
+        _ => entered,
+    }
 }
 
 fn refuse_old_kernel() -> io::Result<()> {

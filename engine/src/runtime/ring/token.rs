@@ -25,6 +25,8 @@ pub(super) enum Op {
     Wake,
     /// An operation nobody waits for.
     Aside,
+    /// The read of the eventfd that others call a dozing shard by.
+    Call,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +66,7 @@ impl Token {
 }
 
 impl Op {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Accept,
         Self::Receive,
         Self::Send,
@@ -75,6 +77,7 @@ impl Op {
         Self::Fetch,
         Self::Wake,
         Self::Aside,
+        Self::Call,
     ];
 
     fn from_number(number: u8) -> Self {

@@ -531,6 +531,73 @@ fn the_eventfd_is_signalled_by_the_wanted_time() {
     assert!(now().since(start) < SECOND);
 }
 
+/// Dozes until nothing more comes of what was begun before.
+fn doze_off(world: &mut World) {
+    world.driver.doze(now(), now().plus(Duration::from_millis(20))).unwrap();
+    while world.turn() > 0 {}
+}
+
+#[test]
+fn a_doze_ends_at_its_time_if_nothing_happens() {
+    let mut world = World::new(small());
+    doze_off(&mut world);
+    let start = now();
+    world.driver.doze(start, start.plus(Duration::from_millis(30))).unwrap();
+    assert!(now().since(start) >= Duration::from_millis(29));
+    assert_eq!(world.turn(), 0);
+    world.check_at_rest(64);
+}
+
+/// Each in an otherwise endless doze: one that misses its call would outlast the test.
+#[test]
+fn whoever_calls_ends_a_doze_and_the_next_one_too() {
+    let mut world = World::new(small());
+    for _ in 0..3 {
+        doze_off(&mut world);
+        let call = world.call.try_clone().unwrap();
+        let caller = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            std::fs::File::from(call).write_all(&1u64.to_ne_bytes()).unwrap();
+        });
+        world.driver.doze(now(), now().plus(100 * SECOND)).unwrap();
+        caller.join().unwrap();
+        assert!(world.turn() > 0);
+    }
+}
+
+#[test]
+fn a_call_before_the_doze_is_heard() {
+    let mut world = World::new(small());
+    let mut call = std::fs::File::from(world.call.try_clone().unwrap());
+    call.write_all(&1u64.to_ne_bytes()).unwrap();
+    let start = now();
+    world.driver.doze(start, start.plus(100 * SECOND)).unwrap();
+    assert!(now().since(start) < 50 * SECOND);
+}
+
+/// The completion of the send does not end the doze, the answer does.
+#[test]
+fn one_doze_takes_what_is_sent_and_brings_the_answer() {
+    let mut world = World::new(small());
+    let mut peer = TcpStream::connect(world.address).unwrap();
+    let conn = world.accept();
+    let peer = thread::spawn(move || {
+        let mut asked = [0; 4];
+        peer.read_exact(&mut asked).unwrap();
+        peer.write_all(b"back").unwrap();
+        peer
+    });
+    doze_off(&mut world);
+    world.send(conn, b"ping");
+    let before = world.driver.counters().enters;
+    while world.bytes_of(conn) != b"back" {
+        world.driver.doze(now(), now().plus(100 * SECOND)).unwrap();
+        world.turn();
+    }
+    assert!(world.driver.counters().enters - before <= 3);
+    drop(peer.join().unwrap());
+}
+
 #[test]
 fn a_dropped_driver_leaves_nothing_behind() {
     for _ in 0..20 {

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::super::secure::NoTls;
-use super::super::{Core, Driver, DriverOptions, Handshakes};
+use super::super::{Core, Driver, DriverOptions, Eventfds, Handshakes};
 use crate::base::slots::Slots;
 use crate::base::time::Mono;
 use crate::model::connection::{Close, Conn, ConnectError, End, TlsError};
@@ -78,6 +78,7 @@ pub(super) struct World {
     pub core: Script,
     pub address: SocketAddr,
     pub eventfd: OwnedFd,
+    pub call: OwnedFd,
     performed: VecDeque<Effect>,
 }
 
@@ -100,21 +101,24 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         // SAFETY: a fresh descriptor.
-        let eventfd = unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
+        let fresh = || unsafe { OwnedFd::from_raw_fd(libc::eventfd(0, libc::EFD_CLOEXEC)) };
+        let (eventfd, call) = (fresh(), fresh());
         let core = Script {
             seen: Vec::new(),
             effects: Effects::default(),
             slots: Slots::new(options.connections_max),
             echo: false,
         };
-        let wake = eventfd.try_clone().unwrap();
-        let mut driver = Driver::new(options, wake, vec![listener.into()], handshakes).unwrap();
+        let eventfds =
+            Eventfds { wake: eventfd.try_clone().unwrap(), call: call.try_clone().unwrap() };
+        let mut driver = Driver::new(options, eventfds, vec![listener.into()], handshakes).unwrap();
         driver.start_accepting();
-        Self { driver, core, address, eventfd, performed: VecDeque::new() }
+        Self { driver, core, address, eventfd, call, performed: VecDeque::new() }
     }
 
     /// One turn, then the effects it asked for.
     pub(super) fn turn(&mut self) -> usize {
+        self.driver.enter(now()).unwrap();
         let happened = self.driver.turn(&mut self.core, now()).unwrap();
         let effects = &mut self.core.effects;
         self.performed.extend(effects.list.drain(..));
@@ -257,11 +261,11 @@ impl World {
         }
     }
 
-    /// Nothing is in flight but the accepts and the timer, and every buffer is back.
+    /// Nothing is in flight but the accepts, the timer and the watch for calls, and every buffer is back.
     pub(super) fn check_at_rest(&self, buffers: u16) {
         self.check_order();
         assert_eq!(self.driver.buffers_offered(), buffers, "every buffer came back");
-        assert!(self.driver.in_flight() <= 2, "{} operations in flight", self.driver.in_flight());
+        assert!(self.driver.in_flight() <= 3, "{} operations in flight", self.driver.in_flight());
     }
 
     /// The last events, without most of their bytes.
