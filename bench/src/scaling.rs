@@ -25,8 +25,8 @@ pub(crate) struct Options {
     /// Bytes of a large message.
     #[arg(long, default_value_t = 65_536)]
     large: usize,
-    /// Connections of the source.
-    #[arg(long, default_value_t = 50)]
+    /// Connections of the source to the shards.
+    #[arg(long, default_value_t = 200)]
     sessions: usize,
     /// Fail unless two shards take at most 1.1 times the CPU, and large bodies have 0.2 of the rate
     /// without an engine; with six cores, unless two shards have 1.8 times the rate.
@@ -34,6 +34,8 @@ pub(crate) struct Options {
     require: bool,
 }
 
+/// Connections of the source with large bodies.
+const LARGE_SESSIONS: usize = 50;
 /// Destinations beside the hot one.
 const COLD: u32 = 50;
 /// Source and sink have two cores each, and the shards one each.
@@ -82,7 +84,7 @@ fn run_shards(binary: &Path, options: &Options, side: Side) -> Result<Run> {
 }
 
 fn run_large(binary: &Path, options: &Options, side: Side) -> Result<Run> {
-    let scenario = Scenario::relay(options.large_messages, options.sessions, options.large);
+    let scenario = Scenario::relay(options.large_messages, LARGE_SESSIONS, options.large);
     match side {
         Side::Base => measure(&scenario, |hosts| Ok(Direct::to(hosts))),
         Side::Other => engine::run(binary, "auto", false, &scenario),
