@@ -556,7 +556,6 @@ fn whoever_calls_ends_a_doze_and_the_next_one_too() {
         doze_off(&mut world);
         let call = world.call.try_clone().unwrap();
         let caller = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(5));
             std::fs::File::from(call).write_all(&1u64.to_ne_bytes()).unwrap();
         });
         world.driver.doze(now(), now().plus(100 * SECOND)).unwrap();
