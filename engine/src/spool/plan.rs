@@ -1,10 +1,14 @@
 //! From what lies in all segments to what every shard starts with: live messages, deliveries,
 //! spares. The number of shards may be another than when it was written.
 
+mod found;
+mod standing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ReplyPlace;
+use self::found::Outcomes;
+use self::standing::{Standing, common, pending_runs, tried_together};
 use super::files::{FileId, SpareSegment};
 use super::message::{ChunkRef, PendingRun, Runs};
 use super::outcomes::EntryResult;
@@ -167,40 +171,6 @@ impl Newest {
     fn elsewhere(&self, id: MessageId) -> Option<SegmentSeq> {
         let at = self.contested.get(&id).copied().flatten();
         at.map(|(segment, _)| segment)
-    }
-}
-
-/// All outcomes, those of one message together, in the order in which they were written.
-struct Outcomes(Vec<(SegmentSeq, ScannedOutcome)>);
-
-/// Finds the outcomes of one message after the other, as a rule in their order: then without a search.
-struct OutcomeFinder<'a> {
-    outcomes: &'a [(SegmentSeq, ScannedOutcome)],
-    /// Behind those found last.
-    next: usize,
-}
-
-impl<'a> OutcomeFinder<'a> {
-    fn of(&mut self, id: MessageId) -> &'a [(SegmentSeq, ScannedOutcome)] {
-        let message = |at: usize| self.outcomes.get(at).map(|(_, outcome)| outcome.message);
-        let is_behind = self.next == 0 || message(self.next - 1).is_some_and(|last| last < id);
-        if !is_behind || message(self.next).is_some_and(|next| next < id) {
-            self.next = self.outcomes.partition_point(|(_, outcome)| outcome.message < id);
-        }
-        let rest = &self.outcomes[self.next..];
-        let count = rest.iter().take_while(|(_, outcome)| outcome.message == id).count();
-        self.next += count;
-        &rest[..count]
-    }
-}
-
-impl Outcomes {
-    fn finder(&self) -> OutcomeFinder<'_> {
-        OutcomeFinder { outcomes: &self.0, next: 0 }
-    }
-
-    fn by_message(&self) -> impl Iterator<Item = &[(SegmentSeq, ScannedOutcome)]> {
-        self.0.chunk_by(|(_, one), (_, other)| one.message == other.message)
     }
 }
 
@@ -558,106 +528,6 @@ fn is_void(void_from: &Map<SegmentSeq, u32>, message: &ScannedMessage) -> bool {
         || message.chunks.iter().any(|chunk| is_void(chunk.segment, chunk.offset))
 }
 
-/// What became of one recipient so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Pending { attempts: u16, due: Option<Wall>, reply: Option<ReplyPlace> },
-    Final,
-}
-
-/// What is pending of a message after all that was written about it since its record.
-fn pending_runs(
-    message: &ScannedMessage,
-    entries: &[(SegmentSeq, ScannedOutcome)],
-    standings: &mut Vec<Standing>,
-) -> Runs {
-    let fresh = Standing::Pending { attempts: 0, due: None, reply: None };
-    let count = message.recipients;
-    let whole = PendingRun { first: 0, count, attempts: 0, due: None, reply: None };
-    if entries.is_empty() && message.states.is_none() {
-        return Runs::from_elem(whole, 1);
-    }
-    standings.clear();
-    standings.resize(message.recipients.into(), fresh);
-    if let Some(states) = &message.states {
-        standings.fill(Standing::Final);
-        for PendingRun { first, count, attempts, due, .. } in states {
-            let pending = Standing::Pending { attempts: *attempts, due: *due, reply: None };
-            each(standings, *first, *count, |standing| *standing = pending);
-        }
-    }
-    let position = (message.place.segment, message.place.offset);
-    for (segment, entry) in entries {
-        // A copy carries what was known when it was written, but for the words: those are behind it,
-        // or else still where they were.
-        let counts = message.states.is_none() || (*segment, entry.spot.offset()) > position;
-        let apply = |standing: &mut Standing| match counts {
-            true => apply(standing, *segment, entry),
-            false => recall(standing, *segment, entry),
-        };
-        each(standings, entry.first, entry.count, apply);
-    }
-    runs(standings)
-}
-
-fn each(standings: &mut [Standing], first: u16, count: u16, change: impl Fn(&mut Standing)) {
-    standings.iter_mut().skip(first.into()).take(count.into()).for_each(change);
-}
-
-/// Final stays final; an earlier deferral that had to be written again undoes no later one.
-fn apply(standing: &mut Standing, segment: SegmentSeq, entry: &ScannedOutcome) {
-    let Standing::Pending { attempts, .. } = *standing else { return };
-    match entry.result {
-        EntryResult::Delivered | EntryResult::Failed => *standing = Standing::Final,
-        EntryResult::Deferred { next } if entry.attempts >= attempts => {
-            let reply = Some(ReplyPlace { segment, spot: entry.spot });
-            *standing = Standing::Pending { attempts: entry.attempts, due: Some(next), reply };
-        }
-        EntryResult::Deferred { .. } => {}
-    }
-}
-
-/// The attempt that a copy knows of was told so.
-fn recall(standing: &mut Standing, segment: SegmentSeq, entry: &ScannedOutcome) {
-    if let Standing::Pending { attempts, reply, .. } = standing
-        && matches!(entry.result, EntryResult::Deferred { .. })
-        && *attempts == entry.attempts
-    {
-        *reply = Some(ReplyPlace { segment, spot: entry.spot });
-    }
-}
-
-fn runs(standings: &[Standing]) -> Runs {
-    let mut runs = Runs::new();
-    for (recipient, standing) in (0u16..).zip(standings) {
-        let Standing::Pending { attempts, due, reply } = *standing else { continue };
-        let run = PendingRun { first: recipient, count: 1, attempts, due, reply };
-        match runs.last_mut() {
-            Some(last) if last.is_followed_by(&run) => last.count += 1,
-            _ => runs.push(run),
-        }
-    }
-    runs
-}
-
-/// One delivery is made of recipients that are due together, whatever each was told.
-fn tried_together(parts: impl Iterator<Item = PendingRun>) -> Runs {
-    let mut together = Runs::new();
-    for part in parts.map(|part| PendingRun { reply: None, ..part }) {
-        match together.last_mut() {
-            Some(last) if last.is_followed_by(&part) => last.count += part.count,
-            _ => together.push(part),
-        }
-    }
-    together
-}
-
-fn common(run: &PendingRun, first: u16, count: u16) -> Option<PendingRun> {
-    let start = run.first.max(first);
-    let end = (run.first + run.count).min(first + count);
-    (start < end).then(|| PendingRun { first: start, count: end - start, ..*run })
-}
-
 fn delivery(
     message: &ScannedMessage,
     home: ShardId,
@@ -681,39 +551,5 @@ fn delivery(
             record: None,
         },
         due: run.due,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::super::replies::Spot;
-    use super::*;
-
-    fn outcome(number: u16, nth: usize) -> (SegmentSeq, ScannedOutcome) {
-        let spot = Spot::new(64 * (1 + u32::try_from(nth).unwrap()), 64).unwrap();
-        let result = EntryResult::Delivered;
-        let message = MessageId::new(SegmentSeq(1), number.into());
-        (SegmentSeq(1), ScannedOutcome { spot, message, first: 0, count: 1, attempts: 1, result })
-    }
-
-    proptest! {
-        #[test]
-        fn outcomes_are_found_in_whatever_order_they_are_asked_for(
-            mut written in prop::collection::vec(0u16..20, 0..40),
-            asked in prop::collection::vec(0u16..20, 0..60),
-        ) {
-            written.sort_unstable();
-            let all: Vec<_> = written.iter().enumerate().map(|(nth, of)| outcome(*of, nth)).collect();
-            let outcomes = Outcomes(all);
-            let mut finder = outcomes.finder();
-            for number in asked {
-                let expected = written.iter().filter(|of| **of == number).count();
-                let found = finder.of(MessageId::new(SegmentSeq(1), number.into()));
-                prop_assert_eq!(found.len(), expected);
-                prop_assert!(found.iter().all(|(_, one)| one.message == MessageId::new(SegmentSeq(1), number.into())));
-            }
-        }
     }
 }
