@@ -17,7 +17,7 @@ use crate::model::message::{MessageId, SegmentSeq};
 use crate::model::settings::OutcomeDurability;
 
 /// The longest a commit is held back for other transactions that are about to end.
-const GATHER_MAX: Duration = Duration::from_millis(1);
+const GATHER_MAX: Duration = Duration::from_millis(2);
 /// The longest outcomes wait for a commit to ride in.
 const OUTCOMES_WAIT_MAX: Duration = Duration::from_millis(5);
 
@@ -173,9 +173,15 @@ impl Spool {
             return waited_out || open.block.len() >= COPIES_BYTES_MAX;
         }
         let waiting = open.cargo.messages.len();
-        let company = gather.transactions >= waiting && gather.transactions > 0;
+        // During a flush others come that are best written together, when it is over.
+        let company =
+            gather.transactions > 0 && (gather.transactions >= waiting || self.is_flushing());
         let waited_out = open.first_message.is_none_or(|first| now >= first.plus(GATHER_MAX));
         !company || waited_out || open.chunks > 0 || open.block.len() >= COMMIT_BYTES_MAX
+    }
+
+    fn is_flushing(&self) -> bool {
+        self.in_flight.iter().any(|(_, writing)| matches!(writing, Writing::Group(_)))
     }
 
     /// Closes the open group; outcomes that do not fit take another segment, the reserve if need be.
