@@ -328,8 +328,10 @@ impl Spool {
     /// # Errors
     /// If the message is to be refused.
     pub fn append_chunk(&mut self, now: Now, bytes: &[u8]) -> Result<ChunkRef, SpoolFull> {
-        self.pay_for_live(bytes.len() as u64);
-        self.append_piece(now, bytes, Need::Mail)
+        let chunk = self.append_piece(now, bytes, Need::Mail)?;
+        // What is refused pays for nothing: it would keep copying alive on a full disk.
+        self.pay_for_live(u64::from(chunk.bytes));
+        Ok(chunk)
     }
 
     fn append_piece(&mut self, now: Now, bytes: &[u8], need: Need) -> Result<ChunkRef, SpoolFull> {

@@ -283,6 +283,12 @@ impl Driver {
         self.ring.in_flight()
     }
 
+    /// Whether the eventfd of calls is being read.
+    #[cfg(test)]
+    pub(crate) fn is_watching(&self) -> bool {
+        self.call.is_watched
+    }
+
     /// Receive buffers that are not in our hands.
     #[cfg(test)]
     pub(crate) fn buffers_offered(&self) -> u16 {
