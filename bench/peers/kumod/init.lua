@@ -31,7 +31,7 @@ end)
 kumo.on('get_queue_config', function(domain, tenant, campaign, routing_domain)
   return kumo.make_queue_config {
     protocol = { smtp = { mx_list = { { name = 'next.bench.test', addr = '@ADDRESS@' } } } },
-    strategy = 'TimerWheelV2',
+    strategy = 'SingletonTimerWheelV2',
   }
 end)
 

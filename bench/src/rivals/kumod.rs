@@ -32,6 +32,9 @@ pub(super) fn start(binary: &Path, next_hop: SocketAddr, spool: Spool) -> Result
         .replace("@SPOOL@", spool)
         .replace("@FOLDER@", &scratch.path().display().to_string());
     fs::write(&policy, text)?;
+    for folder in ["data", "meta"] {
+        fs::create_dir(scratch.path().join(folder))?;
+    }
     let child = Command::new(binary)
         .args(["--user", "root", "--policy"])
         .arg(&policy)
@@ -45,5 +48,6 @@ pub(super) fn start(binary: &Path, next_hop: SocketAddr, spool: Spool) -> Result
 
 pub(super) fn version(binary: &Path) -> Result<String> {
     let output = Command::new(binary).arg("--version").output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(said.trim().trim_start_matches("kumod ").to_owned())
 }

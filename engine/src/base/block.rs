@@ -1,4 +1,5 @@
-//! Page-aligned memory that is filled by one owner and then only read, by the kernel and by anyone.
+//! Memory that is filled by one owner and then only read, by the kernel and by anyone; page-aligned
+//! where it goes to a disk.
 
 use std::sync::Arc;
 
@@ -16,9 +17,13 @@ pub struct BlockBuilder {
 }
 
 /// A frozen block: nobody can write it any more.
-pub struct Block {
-    pages: Vec<Page>,
-    len: usize,
+pub struct Block(Memory);
+
+enum Memory {
+    /// From a [`BlockBuilder`].
+    Pages(Vec<Page>, usize),
+    /// A copy for whoever reads it in memory alone.
+    Bytes(Box<[u8]>),
 }
 
 impl BlockBuilder {
@@ -51,9 +56,11 @@ impl BlockBuilder {
     }
 
     pub fn append(&mut self, bytes: &[u8]) {
-        let start = self.len;
-        self.grow_to(start + bytes.len());
-        as_bytes_mut(&mut self.pages)[start..start + bytes.len()].copy_from_slice(bytes);
+        let room = self.pages.len() * PAGE_BYTES - self.len;
+        let (here, beyond) = bytes.split_at(room.min(bytes.len()));
+        as_bytes_mut(&mut self.pages)[self.len..][..here.len()].copy_from_slice(here);
+        self.append_pages(beyond);
+        self.len += bytes.len();
     }
 
     /// Pads with zeros until the length is a multiple of `unit`.
@@ -75,7 +82,20 @@ impl BlockBuilder {
     /// Ends the filling.
     #[must_use]
     pub fn freeze(self) -> Arc<Block> {
-        Arc::new(Block { pages: self.pages, len: self.len })
+        Arc::new(Block(Memory::Pages(self.pages, self.len)))
+    }
+
+    /// Adds pages that begin with `bytes`; the rest of the last one is zero.
+    fn append_pages(&mut self, bytes: &[u8]) {
+        let pages = bytes.len().div_ceil(PAGE_BYTES);
+        self.pages.reserve(pages);
+        let (whole, rest) = bytes.as_chunks::<PAGE_BYTES>();
+        self.pages.extend(whole.iter().copied().map(Page));
+        if !rest.is_empty() {
+            let mut last = Page([0; PAGE_BYTES]);
+            last.0[..rest.len()].copy_from_slice(rest);
+            self.pages.push(last);
+        }
     }
 
     /// New pages come zeroed, so bytes between the old and the new length are zero.
@@ -89,25 +109,37 @@ impl BlockBuilder {
 }
 
 impl Block {
+    /// A copy that is not aligned: not to be written to a disk.
+    #[must_use]
+    pub fn copy_of(bytes: &[u8]) -> Arc<Self> {
+        Arc::new(Self(Memory::Bytes(bytes.into())))
+    }
+
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &as_bytes(&self.pages)[..self.len]
+        match &self.0 {
+            Memory::Pages(pages, len) => &as_bytes(pages)[..*len],
+            Memory::Bytes(bytes) => bytes,
+        }
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        match &self.0 {
+            Memory::Pages(_, len) => *len,
+            Memory::Bytes(bytes) => bytes.len(),
+        }
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 }
 
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Block({} bytes)", self.len)
+        write!(f, "Block({} bytes)", self.len())
     }
 }
 
@@ -154,5 +186,26 @@ mod tests {
         assert_eq!(builder.bytes()[2999], 0);
         assert_eq!(builder.bytes()[3000], 1);
         assert_eq!(builder.bytes()[8999], 2);
+    }
+
+    #[test]
+    fn any_pieces_and_pads_add_up_to_the_same_bytes() {
+        for piece in [1, 63, 4095, 4096, 4097, 9000] {
+            let mut builder = BlockBuilder::with_capacity(0);
+            let mut expected = Vec::new();
+            for round in 1..6u8 {
+                builder.append(&vec![round; piece]);
+                expected.resize(expected.len() + piece, round);
+                builder.pad_to(64);
+                expected.resize(expected.len().next_multiple_of(64), 0);
+            }
+            assert_eq!(builder.freeze().bytes(), expected, "pieces of {piece} bytes");
+        }
+    }
+
+    #[test]
+    fn a_copy_has_the_bytes_and_their_length() {
+        let copy = Block::copy_of(b"hello");
+        assert_eq!((copy.bytes(), copy.len(), copy.is_empty()), (&b"hello"[..], 5, false));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::block::{Block, BlockBuilder};
+use crate::base::block::Block;
 use crate::base::time::Wall;
 use crate::model::connection::ShardId;
 use crate::model::message::{MessageId, Place};
@@ -45,9 +45,7 @@ impl RecordInMemory {
         if self.block.len() <= SHARED_BLOCK_SHARE * len {
             return self.clone();
         }
-        let mut own = BlockBuilder::with_capacity(len);
-        own.append(&self.block.bytes()[at..at + len]);
-        Self { block: own.freeze(), at: 0 }
+        Self { block: Block::copy_of(&self.block.bytes()[at..at + len]), at: 0 }
     }
 }
 

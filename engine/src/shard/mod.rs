@@ -436,6 +436,11 @@ impl Shard {
         }
     }
 
+    /// Whether what the spool held at the start has been taken over.
+    fn knows_all_messages(&self) -> bool {
+        self.is_recovered && !self.spool.is_adopting()
+    }
+
     /// Whether what an earlier run kept is in force.
     fn knows_state(&self) -> bool {
         matches!(self.restoring, Restoring::Done)

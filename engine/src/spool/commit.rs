@@ -17,7 +17,7 @@ use crate::model::message::{MessageId, SegmentSeq};
 use crate::model::settings::OutcomeDurability;
 
 /// The longest a commit is held back for other transactions that are about to end.
-const GATHER_MAX: Duration = Duration::from_millis(2);
+const GATHER_MAX: Duration = Duration::from_millis(3);
 /// The longest outcomes wait for a commit to ride in.
 const OUTCOMES_WAIT_MAX: Duration = Duration::from_millis(5);
 

@@ -153,20 +153,20 @@ fn a_commit_is_held_back_for_company_but_never_for_long() {
     };
     append(&mut spool, at_ms(10), 1, b"body", 1).unwrap();
     assert!(!issued(&mut spool, &mut disk, at_ms(10), 1), "one other is under way");
-    assert_eq!(spool.next_wakeup(), Some(at_ms(12).mono));
-    assert!(issued(&mut spool, &mut disk, at_ms(12), 1), "it took too long");
-    disk.run(&mut spool, at_ms(12));
-    append(&mut spool, at_ms(12), 1, b"body", 2).unwrap();
-    assert!(issued(&mut spool, &mut disk, at_ms(12), 0), "nobody else is under way");
-    disk.run(&mut spool, at_ms(12));
-    append(&mut spool, at_ms(13), 1, b"body", 3).unwrap();
-    append(&mut spool, at_ms(13), 1, b"body", 4).unwrap();
-    assert!(issued(&mut spool, &mut disk, at_ms(13), 1), "more wait than may come");
-    append(&mut spool, at_ms(13), 1, b"body", 5).unwrap();
-    append(&mut spool, at_ms(13), 1, b"body", 6).unwrap();
-    issued(&mut spool, &mut disk, at_ms(13), 1);
+    assert_eq!(spool.next_wakeup(), Some(at_ms(13).mono));
+    assert!(issued(&mut spool, &mut disk, at_ms(13), 1), "it took too long");
+    disk.run(&mut spool, at_ms(13));
+    append(&mut spool, at_ms(13), 1, b"body", 2).unwrap();
+    assert!(issued(&mut spool, &mut disk, at_ms(13), 0), "nobody else is under way");
+    disk.run(&mut spool, at_ms(13));
+    append(&mut spool, at_ms(14), 1, b"body", 3).unwrap();
+    append(&mut spool, at_ms(14), 1, b"body", 4).unwrap();
+    assert!(issued(&mut spool, &mut disk, at_ms(14), 1), "more wait than may come");
+    append(&mut spool, at_ms(14), 1, b"body", 5).unwrap();
+    append(&mut spool, at_ms(14), 1, b"body", 6).unwrap();
+    issued(&mut spool, &mut disk, at_ms(14), 1);
     assert_eq!(disk.writes.len(), 1, "the one before is being written");
-    issued(&mut spool, &mut disk, at_ms(15), 1);
+    issued(&mut spool, &mut disk, at_ms(17), 1);
     assert_eq!(disk.writes.len(), 2, "that took too long");
 }
 

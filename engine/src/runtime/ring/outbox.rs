@@ -56,6 +56,13 @@ pub(super) enum Sent {
     All,
 }
 
+/// What the kernel is asked to send: it costs less to name one piece than a list of one.
+#[derive(Clone, Copy)]
+pub(super) enum Outgoing {
+    Plain { start: *const u8, bytes: u32 },
+    Vectored(*const libc::msghdr),
+}
+
 enum Piece {
     /// The next bytes of the text.
     Inline(usize),
@@ -136,12 +143,12 @@ impl Outbox {
         self.state == State::Idle && !(self.queue.is_empty() && self.flight.pieces.is_empty())
     }
 
-    /// Makes the next send ready, sealed if the connection has TLS. The message and all it points to
-    /// stay as they are until [`Outbox::sent`].
+    /// Makes the next send ready, sealed if the connection has TLS. What is returned and all it
+    /// points to stay as they are until [`Outbox::sent`].
     pub(super) fn launch(
         &mut self,
         tls: Option<&mut (dyn TlsStream + Send + 'static)>,
-    ) -> Result<*const libc::msghdr, TlsError> {
+    ) -> Result<Outgoing, TlsError> {
         assert!(self.wants_to_send(), "one send in flight per connection");
         if self.flight.pieces.is_empty() {
             match tls {
@@ -287,8 +294,8 @@ impl Flight {
         }
     }
 
-    /// Points the message at the first pieces.
-    fn compose(&mut self) -> *const libc::msghdr {
+    /// Points at the first pieces.
+    fn compose(&mut self) -> Outgoing {
         self.iovecs.clear();
         let mut text_at = self.text_sent;
         for piece in self.pieces.iter().take(PIECES_PER_SEND_MAX) {
@@ -304,9 +311,14 @@ impl Flight {
                 iov_len: bytes.len(),
             });
         }
+        if let [only] = self.iovecs[..]
+            && let Ok(bytes) = u32::try_from(only.iov_len)
+        {
+            return Outgoing::Plain { start: only.iov_base.cast_const().cast(), bytes };
+        }
         self.message.msg_iov = self.iovecs.as_mut_ptr();
         self.message.msg_iovlen = self.iovecs.len();
-        &raw const self.message
+        Outgoing::Vectored(&raw const self.message)
     }
 
     fn advance(&mut self, mut bytes: usize) {

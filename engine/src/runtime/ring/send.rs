@@ -1,4 +1,4 @@
-//! Sending: one vectored send in flight per connection, started once per turn.
+//! Sending: one send in flight per connection, started once per turn.
 
 use super::driver::Driver;
 use super::outbox::Sent;
@@ -102,12 +102,12 @@ impl Driver {
             Transport::Tls(tls) => Some(&mut **tls),
             _ => None,
         };
-        let message = socket.lent.outbox.launch(tls)?;
+        let wanted = socket.lent.outbox.launch(tls)?;
         socket.in_flight += 1;
         // SAFETY: message, iovecs and text lie in the boxed outbox, which touches none of them
         // until `sent` or `failed`, called at the completion; slices are held by its flight. The
         // slot is reset only when nothing is in flight, and the table is leaked if that never comes.
-        unsafe { self.ring.send(socket.fd(), message, Token::of(Op::Send, conn)) };
+        unsafe { self.ring.send(socket.fd(), wanted, Token::of(Op::Send, conn)) };
         Ok(())
     }
 

@@ -11,13 +11,18 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode};
 
 use super::buffers::{Buffers, GROUP};
 use super::driver::DriverOptions;
+use super::outbox::Outgoing;
 use super::token::{Op, Token};
 
 /// Deferred task work and multishot receive are whole from here on.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
-/// How long a wait goes on for as much as it hopes for, once anything has happened.
-const GATHER: Duration = Duration::from_micros(100);
+/// How long a wait goes on for as much as it hopes for, once anything has happened: about what the
+/// machine needs for as many arrivals as came last, so that few do not wait for more.
+const GATHER_EACH: Duration = Duration::from_micros(20);
+
+/// The longest of such waits.
+const GATHER_MAX: Duration = Duration::from_micros(400);
 
 /// How long a dropped ring waits for the kernel to let go of its memory.
 const LET_GO_MAX: Duration = Duration::from_secs(2);
@@ -125,19 +130,22 @@ impl Ring {
         self.push_one(entry, token);
     }
 
-    /// Sends one message, whole if the connection lives.
+    /// Sends what is wanted, whole if the connection lives.
     ///
     /// # Safety
-    /// `message`, its iovecs and the bytes they point to stay where they are, unchanged, until the
+    /// What it points to (a message, its iovecs, the bytes) stays where it is, unchanged, until the
     /// completion has been taken.
-    pub(super) unsafe fn send(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        message: *const libc::msghdr,
-        token: Token,
-    ) {
-        let flags = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL).unsigned_abs();
-        let entry = opcode::SendMsg::new(Fd(fd.as_raw_fd()), message).flags(flags).build();
+    pub(super) unsafe fn send(&mut self, fd: BorrowedFd<'_>, wanted: Outgoing, token: Token) {
+        let fd = Fd(fd.as_raw_fd());
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let entry = match wanted {
+            Outgoing::Plain { start, bytes } => {
+                opcode::Send::new(fd, start, bytes).flags(flags).build()
+            }
+            Outgoing::Vectored(message) => {
+                opcode::SendMsg::new(fd, message).flags(flags.unsigned_abs()).build()
+            }
+        };
         self.sends += 1;
         self.push_one(entry, token);
     }
@@ -238,7 +246,7 @@ impl Ring {
 
     /// Submits what is queued and waits, at most so long, for something to happen. A wait is to end with
     /// what answers the sends, not with the news that they were sent; and the busier the ring was, the
-    /// more is hoped for, half as much as came last. Once [`GATHER`] has passed, anything will do.
+    /// more is hoped for, half as much as came last. Once [`gathering`] is over, anything will do.
     pub(super) fn wait(&mut self, limit: Duration) -> io::Result<()> {
         self.refill();
         if !self.backlog.is_empty() || !self.uring.completion().is_empty() {
@@ -248,7 +256,7 @@ impl Ring {
         let mut wanted = 1;
         if self.uring.params().is_feature_min_timeout() {
             wanted += self.sends + self.arrivals / 2;
-            args = args.min_wait_usec(u32::try_from(GATHER.as_micros()).unwrap_or(u32::MAX));
+            args = args.min_wait_usec(gathering(self.arrivals));
         }
         (self.sends, self.arrivals) = (0, 0);
         self.uring.submission().sync();
@@ -382,6 +390,14 @@ pub(super) fn bind_late(fd: BorrowedFd<'_>) -> io::Result<()> {
         libc::setsockopt(fd.as_raw_fd(), libc::SOL_IP, option, (&raw const on).cast(), bytes)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How long a wait is for all it hopes for, in microseconds; never none, which the kernel would take
+/// for no such limit.
+fn gathering(arrivals: usize) -> u32 {
+    let each = u32::try_from(arrivals.max(1)).unwrap_or(u32::MAX);
+    let gather = GATHER_EACH.saturating_mul(each).min(GATHER_MAX);
+    u32::try_from(gather.as_micros()).unwrap_or(u32::MAX)
 }
 
 /// Nothing is lost by errors that pass: what was not submitted stays queued for the next enter.
