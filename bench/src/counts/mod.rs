@@ -6,6 +6,7 @@ mod instructions;
 mod kernel;
 mod peers;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -13,6 +14,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 
 use crate::engine::{self, Postrider, Wiring};
+use crate::figures::Figures;
 use crate::run::{Scenario, Stand, number};
 use budgets::{Budgets, Judged};
 use kernel::{AllocatorProbes, Counting};
@@ -31,6 +33,10 @@ pub(crate) struct Options {
     /// Measure anew, and write the budgets; no `must` is passed.
     #[arg(long)]
     update: bool,
+    /// Relays of each kind; the median of a figure counts, as how much shares a commit or a system
+    /// call goes with the machine's other work
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=15))]
+    rounds: u8,
 }
 
 #[derive(clap::Args)]
@@ -47,8 +53,8 @@ type Count = (&'static str, &'static str, f64);
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut budgets = Budgets::read()?;
     let binary = engine::build()?;
-    let mut counts = relay(&binary, "relay-50", 50)?;
-    counts.extend(relay(&binary, "relay-200", 200)?);
+    let mut counts = relays(&binary, "relay-50", 50, options.rounds)?;
+    counts.extend(relays(&binary, "relay-200", 200, options.rounds)?);
     counts.extend(allocations(&binary)?.map(|calls| ("relay-50", "allocations", calls)));
     counts.push(("core", "instructions", instructions::per_message(SIZE)?));
     let judge = |&(scenario, figure, value): &Count| budgets.judge(scenario, figure, value);
@@ -71,9 +77,20 @@ pub(crate) fn run_core(options: &CoreRelayOptions) -> Result<()> {
     Ok(())
 }
 
+/// The median of each figure, of so many relays.
+fn relays(binary: &Path, name: &'static str, sessions: usize, rounds: u8) -> Result<Vec<Count>> {
+    let mut by_figure: BTreeMap<&'static str, Figures> = BTreeMap::new();
+    for _ in 0..rounds {
+        for (figure, value) in relay(binary, sessions)? {
+            by_figure.entry(figure).or_default().push(value);
+        }
+    }
+    Ok(by_figure.into_iter().map(|(figure, values)| (name, figure, values.median())).collect())
+}
+
 /// What the kernel counts of the release binary. Where it lets nobody count, `strace` does, and the
 /// figures it cannot see are missing.
-fn relay(binary: &Path, name: &'static str, sessions: usize) -> Result<Vec<Count>> {
+fn relay(binary: &Path, sessions: usize) -> Result<Vec<(&'static str, f64)>> {
     let scenario = Scenario::relay(MESSAGES, sessions, SIZE);
     let mut pid = 0;
     let stand = stand(binary, &scenario, &mut pid)?;
@@ -98,7 +115,7 @@ fn relay(binary: &Path, name: &'static str, sessions: usize) -> Result<Vec<Count
         }
     };
     found.push(("bytes", per_message(written) / number(SIZE as u64)));
-    Ok(found.into_iter().map(|(figure, value)| (name, figure, value)).collect())
+    Ok(found)
 }
 
 fn with_strace(binary: &Path, scenario: &Scenario) -> Result<Vec<(&'static str, f64)>> {

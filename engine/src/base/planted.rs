@@ -160,6 +160,8 @@ bugs! {
     DefaultLimitExplained,
     /// A message that was over by the time its record was read is told as waiting.
     FinishedExplained,
+    /// A message not yet taken over at a start is said to be over.
+    ToldBeforeTakenOver,
 }
 
 /// Whether this bug is on.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::files::{CommitId, DiskError, FileId};
-use super::group::{Batch, Cargo, Flight, Issued, Waiting};
+use super::group::{Batch, Cargo, Flight, Group, Issued, Waiting};
 use super::ledger::Phase;
 use super::outcomes::{EntryResult, entries};
 use super::record::{Fence, Kind, RECORD_HEADER_BYTES, padded_record_bytes};
@@ -17,7 +17,11 @@ use crate::model::message::{MessageId, SegmentSeq};
 use crate::model::settings::OutcomeDurability;
 
 /// The longest a commit is held back for other transactions that are about to end.
-const GATHER_MAX: Duration = Duration::from_millis(3);
+const GATHER_MAX: Duration = Duration::from_millis(5);
+/// What it is held back for one message, so that those who come alone do not wait for company that is
+/// slow; and for each further one that shares it.
+const GATHER_FIRST: Duration = Duration::from_millis(1);
+const GATHER_EACH: Duration = Duration::from_micros(150);
 /// The longest outcomes wait for a commit to ride in.
 const OUTCOMES_WAIT_MAX: Duration = Duration::from_millis(5);
 
@@ -128,10 +132,9 @@ impl Spool {
     }
 
     fn group_wakeup(&self) -> Option<Mono> {
-        let first_message = self.open.as_ref().and_then(|open| open.first_message);
+        let messages = self.open.as_ref().and_then(gathered);
         let first_outcome = self.batches.front().map(|batch| batch.first_at);
         let first_copy = self.open.as_ref().and_then(|open| open.first_copy);
-        let messages = first_message.map(|first| first.plus(GATHER_MAX));
         let copies = first_copy.map(|first| first.plus(COPIES_WAIT_MAX));
         let outcomes = first_outcome.map(|first| first.plus(self.outcomes_wait()));
         let states = self.states.first_at().filter(|_| !self.is_state_stuck());
@@ -173,10 +176,11 @@ impl Spool {
             return waited_out || open.block.len() >= COPIES_BYTES_MAX;
         }
         let waiting = open.cargo.messages.len();
-        // During a flush others come that are best written together, when it is over.
-        let company =
-            gather.transactions > 0 && (gather.transactions >= waiting || self.is_flushing());
-        let waited_out = open.first_message.is_none_or(|first| now >= first.plus(GATHER_MAX));
+        // Worth waiting for is what makes the group half as large again. During a flush others come
+        // that are best written together, when it is over.
+        let is_worth_it = 2 * gather.transactions >= waiting;
+        let company = gather.transactions > 0 && (is_worth_it || self.is_flushing());
+        let waited_out = gathered(open).is_none_or(|end| now >= end);
         !company || waited_out || open.chunks > 0 || open.block.len() >= COMMIT_BYTES_MAX
     }
 
@@ -475,4 +479,11 @@ impl Spool {
         }
         cargos
     }
+}
+
+/// Until when the messages of an open group may wait for others.
+fn gathered(open: &Group) -> Option<Mono> {
+    let further = u32::try_from(open.cargo.messages.len()).unwrap_or(u32::MAX).saturating_sub(1);
+    let wait = GATHER_FIRST.saturating_add(GATHER_EACH.saturating_mul(further)).min(GATHER_MAX);
+    open.first_message.map(|first| first.plus(wait))
 }

@@ -153,21 +153,38 @@ fn a_commit_is_held_back_for_company_but_never_for_long() {
     };
     append(&mut spool, at_ms(10), 1, b"body", 1).unwrap();
     assert!(!issued(&mut spool, &mut disk, at_ms(10), 1), "one other is under way");
-    assert_eq!(spool.next_wakeup(), Some(at_ms(13).mono));
-    assert!(issued(&mut spool, &mut disk, at_ms(13), 1), "it took too long");
-    disk.run(&mut spool, at_ms(13));
-    append(&mut spool, at_ms(13), 1, b"body", 2).unwrap();
-    assert!(issued(&mut spool, &mut disk, at_ms(13), 0), "nobody else is under way");
-    disk.run(&mut spool, at_ms(13));
+    assert_eq!(spool.next_wakeup(), Some(at_ms(11).mono), "one alone waits for a millisecond");
+    assert!(issued(&mut spool, &mut disk, at_ms(11), 1), "it took too long");
+    disk.run(&mut spool, at_ms(11));
+    append(&mut spool, at_ms(12), 1, b"body", 2).unwrap();
+    assert!(issued(&mut spool, &mut disk, at_ms(12), 0), "nobody else is under way");
+    disk.run(&mut spool, at_ms(12));
     append(&mut spool, at_ms(14), 1, b"body", 3).unwrap();
     append(&mut spool, at_ms(14), 1, b"body", 4).unwrap();
-    assert!(issued(&mut spool, &mut disk, at_ms(14), 1), "more wait than may come");
+    assert!(!issued(&mut spool, &mut disk, at_ms(14), 1), "half as many may come");
     append(&mut spool, at_ms(14), 1, b"body", 5).unwrap();
+    assert!(issued(&mut spool, &mut disk, at_ms(14), 1), "few may come");
     append(&mut spool, at_ms(14), 1, b"body", 6).unwrap();
+    append(&mut spool, at_ms(14), 1, b"body", 7).unwrap();
+    append(&mut spool, at_ms(14), 1, b"body", 8).unwrap();
     issued(&mut spool, &mut disk, at_ms(14), 1);
     assert_eq!(disk.writes.len(), 1, "the one before is being written");
-    issued(&mut spool, &mut disk, at_ms(17), 1);
+    issued(&mut spool, &mut disk, at_ms(16), 1);
     assert_eq!(disk.writes.len(), 2, "that took too long");
+}
+
+#[test]
+fn the_more_share_a_commit_the_longer_it_waits_up_to_five_milliseconds() {
+    let (mut spool, mut disk) = started(8);
+    append(&mut spool, at_ms(1), 1, b"warm up", 0).unwrap();
+    disk.run(&mut spool, at_ms(1));
+    let mut ends = Vec::new();
+    for token in 1..=40 {
+        append(&mut spool, at_ms(10), 1, b"body", token).unwrap();
+        disk.take_requests(&mut spool, at_ms(10), Gather { transactions: 100 });
+        ends.push(spool.next_wakeup().unwrap().since(at_ms(10).mono).as_micros());
+    }
+    assert_eq!((ends[0], ends[10], ends[30], ends[39]), (1000, 2500, 5000, 5000));
 }
 
 #[test]
