@@ -115,6 +115,7 @@ impl Scheduler {
         } else {
             self.actions.extend(self.sites[number].lent().map(Action::Report));
             self.remember(now, number);
+            self.end_rest(number);
             self.sites.remove(number);
         }
     }

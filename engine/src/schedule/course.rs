@@ -66,7 +66,8 @@ impl Course {
 /// What names a course. Shared names are the same where they are at the same place, without a look at them.
 type Name<'a> = (u32, &'a Arc<str>, &'a Arc<Flow>);
 
-/// All courses that have a delivery here.
+/// All courses that have a delivery here, and of each site without mail the one that had the last: most
+/// mail comes a message at a time, and the next will be of the same flow. Such a course rests.
 #[derive(Debug, Default)]
 pub(super) struct Courses {
     courses: Slab<Course>,
@@ -92,15 +93,22 @@ impl Courses {
         self.courses[number as usize].live += 1;
     }
 
-    /// One delivery fewer; hands the course back if that was its last.
-    pub(super) fn release(&mut self, number: u32) -> Option<Course> {
+    /// One delivery fewer; whether that was its last.
+    pub(super) fn release(&mut self, number: u32) -> bool {
         let course = &mut self.courses[number as usize];
         course.live -= 1;
-        if course.live > 0 {
-            return None;
-        }
+        course.live == 0
+    }
+
+    pub(super) fn remove(&mut self, number: u32) -> Course {
         self.retire(number);
-        Some(self.courses.remove(number as usize))
+        self.courses.remove(number as usize)
+    }
+
+    /// Whether there is none, not even at rest.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.courses.is_empty()
     }
 
     /// Takes a course its name: what comes for it from now on gets a new one.
@@ -113,18 +121,19 @@ impl Courses {
         self.find(*site, domain, flow) != Some(number)
     }
 
-    /// All of them, for the rare questions that may look at all: a reload, an operator's hold.
+    /// All that do not rest, for the rare questions that may look at all: a reload, an operator's hold.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Course> {
-        self.courses.iter_mut().map(|(_, course)| course)
+        self.courses.iter_mut().map(|(_, course)| course).filter(|course| course.live > 0)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Course> {
-        self.courses.iter().map(|(_, course)| course)
+        self.numbered().map(|(_, course)| course)
     }
 
     /// The same with their numbers.
     pub(super) fn numbered(&self) -> impl Iterator<Item = (u32, &Course)> {
-        self.courses.iter().filter_map(|(key, course)| Some((u32::try_from(key).ok()?, course)))
+        let busy = self.courses.iter().filter(|(_, course)| course.live > 0);
+        busy.filter_map(|(key, course)| Some((u32::try_from(key).ok()?, course)))
     }
 }
 

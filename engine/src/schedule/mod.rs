@@ -282,6 +282,7 @@ impl Scheduler {
         self.order.handle_settings(&settings.order, &self.roster);
         self.rules = rules(settings);
         let numbers = self.sites.numbers();
+        numbers.iter().for_each(|number| self.end_rest(*number));
         self.find_providers(&numbers);
         self.reload_cells(now);
         self.change_pools(now);
@@ -382,8 +383,13 @@ impl Scheduler {
     fn site_for(&mut self, now: Now, target: &Arc<Target>, domain: &str) -> u32 {
         if let Some(number) = self.sites.find(&target.site) {
             let site = &mut self.sites[number];
+            let is_newer = target.fresh_until > site.target.fresh_until;
             if target.fresh_until >= site.target.fresh_until {
                 site.target = Arc::clone(target);
+            }
+            if is_newer {
+                // Other hosts may make it another provider's.
+                self.end_rest(number);
             }
             return number;
         }
@@ -408,8 +414,10 @@ impl Scheduler {
     /// The course of a domain's flow; its domain's settings bind the site from now on.
     fn course_for(&mut self, now: Now, number: u32, domain: Arc<str>, flow: Arc<Flow>) -> u32 {
         if let Some(course) = self.courses.find(number, &domain, &flow) {
+            self.sites[number].resting = None;
             return course;
         }
+        self.end_rest(number);
         self.note_domain(now, number, &domain);
         let provider = self.sites[number].provider.clone();
         let policy = self.policies.of(&domain, provider.as_deref());
@@ -441,14 +449,27 @@ impl Scheduler {
 
     /// A delivery leaves for good, or for another site.
     fn let_go(&mut self, now: Now, course: u32) {
-        let number = self.courses[course].site;
-        if let Some(course) = self.courses.release(course) {
-            self.end_course(number, &course);
+        let Course { site: number, is_cancelled, .. } = self.courses[course];
+        if self.courses.release(course) {
+            let is_last = self.sites[number].courses() == 1;
+            if is_last && !is_cancelled && !self.courses.is_retired(course) {
+                self.sites[number].resting = Some(course);
+            } else {
+                self.end_course(number, course);
+            }
         }
         self.note_if_empty(now, number);
     }
 
-    fn end_course(&mut self, number: u32, course: &Course) {
+    /// Forgets the course that a site without mail has kept.
+    fn end_rest(&mut self, number: u32) {
+        if let Some(course) = self.sites[number].resting.take() {
+            self.end_course(number, course);
+        }
+    }
+
+    fn end_course(&mut self, number: u32, course: u32) {
+        let course = self.courses.remove(course);
         if let Some(trunk) = self.order.release_leaf(course.leaf) {
             self.sites[number].trunks.retain(|one| *one != trunk);
             self.order.remove_trunk(trunk);

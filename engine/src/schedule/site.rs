@@ -48,6 +48,8 @@ pub(super) struct Site {
     pub(super) paths: Vec<Path>,
     /// Their numbers, in the order of their sources, where they are more than a few.
     by_source: Vec<u16>,
+    /// The course of its last mail, while it has none.
+    pub(super) resting: Option<u32>,
     /// One for each pool with a course here.
     pub(super) trunks: SmallVec<[u32; 2]>,
     /// Leases that wait for leave to connect again, and since when; first come, first served.
@@ -117,6 +119,7 @@ impl Site {
             lanes: SmallVec::new(),
             paths: Vec::new(),
             by_source: Vec::new(),
+            resting: None,
             trunks: SmallVec::new(),
             askers: VecDeque::new(),
             capped: None,
@@ -288,6 +291,11 @@ impl Site {
                 true
             }
         }
+    }
+
+    /// Courses, a resting one included.
+    pub(super) fn courses(&self) -> u32 {
+        self.policies.iter().map(|(_, courses)| courses).sum()
     }
 
     /// One domain fewer under `policy`; whether other policies are left alone now.

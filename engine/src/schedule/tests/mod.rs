@@ -5,6 +5,7 @@ mod clocks;
 mod fairness;
 mod leases;
 mod replies;
+mod rest;
 mod restored;
 mod ruling;
 mod steering;
