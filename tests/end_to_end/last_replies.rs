@@ -174,28 +174,38 @@ fn a_report_after_a_restart_quotes_the_last_reply_to_each_recipient() {
 
 #[test]
 fn a_report_quotes_the_last_reply_also_of_a_message_that_cleaning_has_copied() {
+    /// Where a burst leaves spares behind, a shard has no need to copy any more (`spool/policy.rs`): then
+    /// another world shows it.
+    const WORLDS_MAX: usize = 8;
+    let copied = (0..WORLDS_MAX).find_map(|_| {
+        let (world, host) = (World::new(1), Host::start());
+        are_all_copied(&world, &host).then_some((world, host))
+    });
+    let (world, host) = copied.expect("nowhere were all copied");
+    assert_eq!(waiting(&world).len(), WAITING);
+    expect_reports(&world, &host);
+}
+
+/// Puts all off, and sends others until every one that waits was copied, or that is not to be expected.
+fn are_all_copied(world: &World, host: &Host) -> bool {
     /// Some ten segments of the size set, each time.
     const OTHERS: u64 = 3_000;
     /// Where the kernel gives one shard nearly all connections, the other cleans late.
-    const ROUNDS_MAX: u64 = 40;
-    let (world, host) = (World::new(1), Host::start());
-    set_up(&world, &host, "1h");
+    const ROUNDS_MAX: u64 = 10;
+    set_up(world, host, "1h");
     let running = world.home.start();
-    put_off_all(&host, running.address);
-    let copied =
-        || waiting(&world).iter().filter(|(id, segment)| id.segment().0 != *segment).count();
-    let mut rounds = 0;
-    while copied() < WAITING {
-        rounds += 1;
-        assert!(rounds <= ROUNDS_MAX, "only {} were copied", copied());
+    put_off_all(host, running.address);
+    let are_copied = (1..=ROUNDS_MAX).any(|round| {
         let mut plan = world.plan(running.address, OTHERS);
         plan.size = 4000;
         world.send(plan);
-        world.expect_arrivals(rounds * OTHERS);
-    }
+        world.expect_arrivals(round * OTHERS);
+        let copied =
+            waiting(world).iter().filter(|(id, segment)| id.segment().0 != *segment).count();
+        copied == WAITING
+    });
     assert!(running.stop().0.success());
-    assert_eq!(waiting(&world).len(), WAITING);
-    expect_reports(&world, &host);
+    are_copied
 }
 
 /// What recovery finds: each message that waits, and the segment that its record lies in.
