@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use postrider_tests::sim::asking::ASKING_FROM;
 use postrider_tests::sim::bounds::BOUNDS_FROM;
 use postrider_tests::sim::crowd::CROWDS_FROM;
-use postrider_tests::sim::options::{LABELS_FROM, LATER_FROM, Size};
+use postrider_tests::sim::options::{CHUNKING_FROM, LABELS_FROM, LATER_FROM, Size};
 use postrider_tests::sim::run::{Outcome, Telling, run};
 
 /// Worlds that are the same in every run of the tests.
@@ -26,6 +26,8 @@ const FIXED_BOUNDS: Range<u64> = BOUNDS_FROM..BOUNDS_FROM + 200;
 const FIXED_CROWDS: Range<u64> = CROWDS_FROM..CROWDS_FROM + 100;
 /// The same, with operators that ask why mail waits.
 const FIXED_ASKING: Range<u64> = ASKING_FROM..ASKING_FROM + 100;
+/// The same, with hosts that take a message as one chunk.
+const FIXED_CHUNKING: Range<u64> = CHUNKING_FROM..CHUNKING_FROM + 100;
 /// Worlds nobody has seen before, if `FRESH_VAR` does not say how many; 0: none.
 const FRESH: u64 = 500;
 const FRESH_VAR: &str = "POSTRIDER_SIM_FRESH";
@@ -45,7 +47,8 @@ fn recorded_worlds_keep_every_promise() {
 #[test]
 fn fixed_worlds_keep_every_promise() {
     let fixed = FIXED.chain(FIXED_LATER).chain(FIXED_LABELS).chain(FIXED_BOUNDS);
-    let judged = check(fixed.chain(FIXED_CROWDS).chain(FIXED_ASKING).collect());
+    let judged =
+        check(fixed.chain(FIXED_CROWDS).chain(FIXED_ASKING).chain(FIXED_CHUNKING).collect());
     assert_eq!(judged.len(), 20);
     assert!(judged.values().all(|times| *times > 0), "{judged:?}");
 }

@@ -63,11 +63,15 @@ impl Parts {
         })
     }
 
-    /// Two round trips out; in, so many with a line each way beside that with the body.
+    /// One round trip out, as the sink offers CHUNKING; in, so many with a line each way beside that with
+    /// the body.
     fn model(&self, lines_in: f64) -> f64 {
         let into = lines_in * self.line.server + self.body.server;
-        let out = self.line.client + self.body.client;
-        into + out + self.commit / number(probes::GROUP) + self.copy + OUTCOME + THOUGHT
+        into + self.body.client
+            + self.commit / number(probes::GROUP)
+            + self.copy
+            + OUTCOME
+            + THOUGHT
     }
 }
 

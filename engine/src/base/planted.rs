@@ -162,6 +162,8 @@ bugs! {
     FinishedExplained,
     /// A message not yet taken over at a start is said to be over.
     ToldBeforeTakenOver,
+    /// After a refused chunk the next transaction begins without RSET.
+    RefusedChunkLeftOpen,
 }
 
 /// Whether this bug is on.

@@ -114,6 +114,7 @@ fn read(
         RECIPIENTS_PER_MESSAGE,
         above.recipients_per_message,
     );
+    settings.chunking = site.chunking.unwrap_or(above.chunking);
     settings.retry = retry(checks, key("retry"), &site.retry, &above.retry);
     settings.expire = checks.period(key("expire"), &site.expire, &EXPIRE, above.expire);
     settings.idle_timeout =

@@ -1,4 +1,5 @@
-//! The content of one message on its way out: parts in order, dots stuffed, chunks fetched singly.
+//! The content of one message on its way out: parts in order, dots stuffed, chunks fetched singly; or all
+//! of it as one.
 
 use super::letter::{BodyPart, Letter};
 use super::order::{Order, Outbox};
@@ -28,6 +29,10 @@ enum Wait {
     /// A chunk was queued, more follow: wait until it is drained.
     Drain,
 }
+
+/// A message up to this long goes out before the host has spoken of its recipients: what is lost if it
+/// wants none of them is less than a round trip is worth.
+const CHUNK_BYTES_MAX: u64 = 64 << 10;
 
 /// The chunk that came is not the one the record speaks of, or could not be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,9 +105,7 @@ impl BodyCursor {
         } else {
             send_run(slice, 0, slice.bytes, out);
         }
-        for byte in slice.bytes().iter().rev().take(2).rev() {
-            self.tail = [self.tail[1], *byte];
-        }
+        self.tail = tail_after(self.tail, slice);
     }
 
     /// A second dot goes before each dot that begins a line (RFC 5321 §4.5.2), also where the
@@ -121,6 +124,52 @@ impl BodyCursor {
         }
         send_run(slice, from, slice.bytes, out);
     }
+}
+
+/// A whole message as it lies, no dot is stuffed (RFC 3030 §3).
+#[derive(Debug)]
+pub(super) struct Chunk<'a> {
+    parts: &'a [BodyPart],
+    content_bytes: u64,
+    /// The line end that the content lacks.
+    end: &'static [u8],
+}
+
+impl<'a> Chunk<'a> {
+    /// `None`: it is long, or not all in memory.
+    pub(super) fn of(letter: &'a Letter) -> Option<Self> {
+        let (mut content_bytes, mut tail) = (0, *b"\r\n");
+        for part in &letter.parts {
+            let BodyPart::Inline(slice) = part else { return None };
+            content_bytes += u64::from(slice.bytes);
+            tail = tail_after(tail, slice);
+        }
+        let end: &[u8] = match tail {
+            [b'\r', b'\n'] => b"",
+            [_, b'\r'] => b"\n",
+            _ => b"\r\n",
+        };
+        let chunk = Self { parts: &letter.parts, content_bytes, end };
+        (content_bytes <= CHUNK_BYTES_MAX).then_some(chunk)
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.content_bytes + self.end.len() as u64
+    }
+
+    pub(super) fn send(&self, out: &mut Outbox) {
+        for part in self.parts {
+            if let BodyPart::Inline(slice) = part {
+                send_run(slice, 0, slice.bytes, out);
+            }
+        }
+        out.send(self.end);
+    }
+}
+
+/// The last two bytes of content, with a further slice of it.
+fn tail_after(tail: [u8; 2], slice: &Slice) -> [u8; 2] {
+    slice.bytes().iter().rev().take(2).rev().fold(tail, |tail, byte| [tail[1], *byte])
 }
 
 fn send_run(slice: &Slice, from: u32, to: u32, out: &mut Outbox) {

@@ -1,5 +1,6 @@
 //! Whole conversations with scripted hosts: what a session orders, line by line.
 
+mod chunked;
 mod facts;
 mod walk;
 
@@ -249,6 +250,7 @@ fn describe_result(result: &Attempt) -> String {
             recipients.iter().map(one).collect::<Vec<_>>().join("; ")
         }
         Attempt::NotTried => "not tried".into(),
+        Attempt::Unheard => "unheard".into(),
         Attempt::Throttled(complaint) => format!("throttled {}", complaint.reply),
         Attempt::Unreadable => "unreadable".into(),
     }

@@ -7,7 +7,16 @@
 //! ```
 //! Commands are written in order and replies come in order, so one queue of expected replies is
 //! the whole mechanism: a host without PIPELINING is one where that queue holds at most one. All
-//! expected replies up to and including the first [`Expect::Dot`] are the front transaction's.
+//! expected replies up to and including the first [`Expect::Dot`] or [`Expect::Chunk`] are the front
+//! transaction's.
+//!
+//! Where the host offers CHUNKING as well (RFC 3030), a small message is one flight, and nothing
+//! follows it before it is answered: what a host does with its transaction after a refused chunk is not
+//! told.
+//! ```text
+//! us    MAIL RCPT BDAT content |             | MAIL RCPT BDAT content |
+//! host                         | 250 250 250 |                        | 250 250 250
+//! ```
 
 mod finishing;
 mod reading;
@@ -38,6 +47,8 @@ enum Expect {
     Rcpt(u16),
     Data,
     Dot,
+    /// The word on a chunk that was the whole message.
+    Chunk,
 }
 
 /// What the host's side holds between our transactions.
@@ -185,8 +196,8 @@ impl Exchange {
 
     pub(super) fn awaited(&self) -> Awaited {
         let what = match (self.expected.front(), self.front_step()) {
-            (Some(Expect::Dot), Some(Step::Flushing)) => Await::Body,
-            (Some(Expect::Dot), _) => Await::Dot,
+            (Some(Expect::Dot | Expect::Chunk), Some(Step::Flushing)) => Await::Body,
+            (Some(Expect::Dot | Expect::Chunk), _) => Await::Dot,
             (Some(Expect::Data), _) => Await::Data,
             (Some(_), _) => Await::Command,
             (None, Some(Step::Body(_) | Step::Dot(_))) => Await::Body,

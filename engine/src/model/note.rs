@@ -141,6 +141,9 @@ pub enum Attempt {
     /// Never tried, or cut off before its final dot was answered without the site's word:
     /// goes back to the front of the queue, costs the message no attempt.
     NotTried,
+    /// The same, but all of it was sent, and the connection lost without a word: the host may have taken
+    /// it, so it counts where messages are counted.
+    Unheard,
     /// The site asked to slow down (421, 4.7.x and the like), and said nothing else that counts:
     /// back to the queue, costs the message no attempt; the site waits. The cause is
     /// [`Cause::Throttle`], or [`Cause::Greylist`] where it named that together with a 421.
@@ -156,7 +159,7 @@ impl Attempt {
         match self {
             Self::Throttled(complaint) => Some(complaint),
             Self::Mixed { complaint, .. } => complaint.as_ref(),
-            Self::Delivered(_) | Self::NotTried | Self::Unreadable => None,
+            Self::Delivered(_) | Self::NotTried | Self::Unheard | Self::Unreadable => None,
         }
     }
 }

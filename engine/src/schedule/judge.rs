@@ -47,7 +47,7 @@ impl Scheduler {
             Attempt::Mixed { recipients, complaint } => {
                 self.judge_mixed(now, slot, flight, remote, recipients, complaint);
             }
-            Attempt::NotTried => self.judge_untried(now, slot, flight),
+            Attempt::NotTried | Attempt::Unheard => self.judge_untried(now, slot, flight),
             Attempt::Throttled(complaint) => {
                 self.judge_throttled(now, slot, flight, remote, complaint);
             }

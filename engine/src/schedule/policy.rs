@@ -152,6 +152,7 @@ fn tighten(settings: &mut SiteSettings, other: &SiteSettings) {
     tighten_limits(settings, other);
     settings.recipients_per_message =
         settings.recipients_per_message.min(other.recipients_per_message);
+    settings.chunking &= other.chunking;
     settings.ramp.start = settings.ramp.start.min(other.ramp.start);
     settings.ramp.floor = settings.ramp.floor.min(other.ramp.floor);
     settings.ramp.adaptive |= other.ramp.adaptive;

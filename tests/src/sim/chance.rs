@@ -38,6 +38,8 @@ pub enum Stream {
     AskingCourse,
     /// Which warm-up days hold many messages.
     LongDays,
+    /// Which hosts take chunks.
+    Chunking,
 }
 
 /// One stream of chance.

@@ -42,6 +42,9 @@ pub struct Talk {
     /// Replies owed that were not yet handed to the network.
     unsaid: usize,
     may_pipeline: bool,
+    may_chunk: bool,
+    /// A chunk was refused, and nothing has cleared the transaction since.
+    is_littered: bool,
     pub is_secured: bool,
 }
 
@@ -50,6 +53,8 @@ enum Mode {
     #[default]
     Command,
     Text,
+    /// So many bytes are content.
+    Chunk(u64),
     /// Nothing is understood any more.
     Deaf,
     Handshake,
@@ -170,6 +175,14 @@ impl Host {
                     let what = "input during a handshake".to_owned();
                     return ear.noticed.push(Noticed::Nonsense(what));
                 }
+                Mode::Chunk(left) => {
+                    talk.text.push(*byte);
+                    talk.mode = Mode::Chunk(left - 1);
+                    if left == 1 {
+                        self.hear_chunk(talk, ear);
+                    }
+                    continue;
+                }
                 Mode::Command | Mode::Text => {}
             }
             talk.line.push(*byte);
@@ -221,6 +234,7 @@ impl Host {
             "MAIL" => self.mail(talk, &text, ear, &manners),
             "RCPT" => self.rcpt(talk, &text, ear, &manners),
             "DATA" => self.data(talk, ear, &manners),
+            "BDAT" => Self::bdat(talk, &text, ear),
             "RSET" => {
                 talk.clear();
                 talk.say(ear, &manners, "250 2.0.0 Ok\r\n", None, Then::GoOn);
@@ -238,10 +252,11 @@ impl Host {
             return talk.say(ear, manners, "502 5.5.1 what?\r\n", None, Then::GoOn);
         }
         talk.clear();
-        talk.may_pipeline = manners.pipelining;
+        (talk.may_pipeline, talk.may_chunk) = (manners.pipelining, manners.chunking);
         let mut reply = "250-mx.sim\r\n".to_owned();
         for (is_offered, name) in [
             (manners.pipelining, "PIPELINING"),
+            (manners.chunking, "CHUNKING"),
             (manners.eight_bit, "8BITMIME"),
             (manners.starttls && !talk.is_secured, "STARTTLS"),
         ] {
@@ -254,6 +269,9 @@ impl Host {
     }
 
     fn mail(&mut self, talk: &mut Talk, text: &str, ear: &mut Ear<'_>, manners: &Manners) {
+        if talk.is_littered {
+            ear.noticed.push(Noticed::Nonsense("MAIL behind a refused chunk".to_owned()));
+        }
         talk.clear();
         let answer = answer(ear.chance, manners.defers / 4, manners.fails / 4);
         let sender = path(text);
@@ -306,11 +324,37 @@ impl Host {
         ear.at < first + GREYLISTED
     }
 
+    /// Only whole messages come this way; what is said of one is said when all of it is here.
+    fn bdat(talk: &mut Talk, text: &str, ear: &mut Ear<'_>) {
+        let size = text.strip_prefix("BDAT ").and_then(|rest| rest.strip_suffix(" LAST"));
+        match size.and_then(|size| size.parse().ok()) {
+            Some(bytes) if bytes > 0 && talk.may_chunk => {
+                talk.text.clear();
+                talk.mode = Mode::Chunk(bytes);
+            }
+            _ => ear.noticed.push(Noticed::Nonsense(format!("no chunk for this host: {text}"))),
+        }
+    }
+
+    fn hear_chunk(&mut self, talk: &mut Talk, ear: &mut Ear<'_>) {
+        talk.mode = Mode::Command;
+        if !is_in_lines(&talk.text) {
+            ear.noticed.push(Noticed::Nonsense("content that is not lines".to_owned()));
+        }
+        if talk.is_for_somebody() {
+            let is_taken = self.judge(talk, ear);
+            talk.is_littered = !is_taken;
+        } else {
+            talk.is_littered = true;
+            let (mark, manners) = (talk.mark(), self.manners(ear.is_calm));
+            let text = "554 5.5.1 no valid recipients\r\n";
+            talk.say(ear, &manners, text, Some(mark), Then::GoOn);
+        }
+    }
+
     fn data(&mut self, talk: &mut Talk, ear: &mut Ear<'_>, manners: &Manners) {
         let mut mark = talk.mark();
-        let is_some = talk.recipients.iter().any(|(_, answer)| *answer == Answer::Yes);
-        let is_from = talk.sender.as_ref().is_some_and(|(_, answer)| *answer == Answer::Yes);
-        if !is_from || !is_some {
+        if !talk.is_for_somebody() {
             let text = "554 5.5.1 no valid recipients\r\n";
             return talk.say(ear, manners, text, Some(mark), Then::GoOn);
         }
@@ -332,6 +376,11 @@ impl Host {
             return;
         }
         talk.mode = Mode::Command;
+        self.judge(talk, ear);
+    }
+
+    /// Says what becomes of a whole message; whether it is taken.
+    fn judge(&mut self, talk: &mut Talk, ear: &mut Ear<'_>) -> bool {
         let manners = self.manners(ear.is_calm);
         let is_report = talk.sender.as_ref().is_some_and(|(sender, _)| sender.is_empty());
         let answer = answer(ear.chance, manners.defers / 2, manners.fails / 4);
@@ -351,11 +400,12 @@ impl Host {
             mark.reply = reply;
             talk.clear();
             let text = self.refusal(reply, &mark.sender, ear);
-            return talk.say(ear, &manners, &text, Some(mark), Then::GoOn);
+            talk.say(ear, &manners, &text, Some(mark), Then::GoOn);
+            return false;
         }
         if ear.chance.permille(manners.falls_silent / 2) {
             talk.mode = Mode::Deaf;
-            return;
+            return false;
         }
         *ear.next_take += 1;
         let take = *ear.next_take;
@@ -367,13 +417,15 @@ impl Host {
         });
         talk.clear();
         if ear.chance.permille(manners.loses_reply) {
-            return talk.hang_up(ear);
+            talk.hang_up(ear);
+            return true;
         }
         mark.take = Some(take);
         talk.say(ear, &manners, "250 2.0.0 taken\r\n", Some(mark), Then::GoOn);
         if let Some(last) = talk.to_say.back_mut() {
             last.after += manners.takes_for;
         }
+        true
     }
 }
 
@@ -382,6 +434,13 @@ impl Talk {
         self.sender = None;
         self.recipients.clear();
         self.text.clear();
+        self.is_littered = false;
+    }
+
+    /// Whether sender and some recipient were accepted.
+    fn is_for_somebody(&self) -> bool {
+        self.sender.as_ref().is_some_and(|(_, answer)| *answer == Answer::Yes)
+            && self.recipients.iter().any(|(_, answer)| *answer == Answer::Yes)
     }
 
     /// The handshake is done: everything said before is forgotten.
@@ -389,7 +448,7 @@ impl Talk {
         self.clear();
         self.mode = Mode::Command;
         self.is_secured = true;
-        self.may_pipeline = false;
+        (self.may_pipeline, self.may_chunk) = (false, false);
     }
 
     fn accepted(&self) -> Vec<String> {
@@ -459,6 +518,16 @@ fn answer(chance: &mut Chance, defers: u32, fails: u32) -> Answer {
     } else {
         Answer::Yes
     }
+}
+
+/// Whether CR and LF stand together only, and there is no NUL.
+fn is_in_lines(text: &[u8]) -> bool {
+    let mut last = b' ';
+    text.iter().all(|byte| {
+        let is_fine = (last == b'\r') == (*byte == b'\n') && *byte != 0;
+        last = *byte;
+        is_fine
+    }) && last == b'\n'
 }
 
 /// What stands between the angle brackets.

@@ -50,6 +50,9 @@ pub const LABELS_FROM: u64 = 200_000;
 /// Seeds below have no hosts that say whom they mean, for the same reason.
 pub const TELLING_FROM: u64 = 1_000_000;
 
+/// Seeds below have no hosts that take chunks, for the same reason.
+pub const CHUNKING_FROM: u64 = 90_000_000;
+
 fn draw_labels(seed: u64) -> u32 {
     let chance = &mut Chance::new(seed, Stream::Labels);
     if seed < LABELS_FROM || chance.one_in(3) { 0 } else { rate(chance, 1000) + 100 }
@@ -121,6 +124,7 @@ pub struct HostPlan {
 #[derive(Clone, Debug, Default)]
 pub struct Manners {
     pub pipelining: bool,
+    pub chunking: bool,
     pub eight_bit: bool,
     pub starttls: bool,
     pub only_helo: bool,
@@ -207,8 +211,20 @@ impl Options {
         options.later =
             std::mem::take(&mut options.later).within_reason(&options.groups, options.expire);
         options.set_uneven_hosts(seed);
+        options.set_chunking(seed);
         gather(&mut options, seed);
         options
+    }
+
+    fn set_chunking(&mut self, seed: u64) {
+        let chance = &mut Chance::new(seed, Stream::Chunking);
+        if seed < CHUNKING_FROM {
+            return;
+        }
+        let sites = self.groups.iter_mut().flat_map(|group| &mut group.sites);
+        for host in sites.flatten() {
+            host.manners.chunking = chance.one_in(2);
+        }
     }
 
     /// In some worlds: a site whose first host offers much and gives up after that, and whose second
@@ -273,6 +289,7 @@ impl Manners {
     fn draw(chance: &mut Chance) -> Self {
         Self {
             pipelining: !chance.one_in(4),
+            chunking: false,
             eight_bit: !chance.one_in(6),
             starttls: chance.one_in(2),
             only_helo: chance.one_in(16),
@@ -298,6 +315,7 @@ impl Manners {
     pub fn calm(&self) -> Self {
         Self {
             pipelining: self.pipelining,
+            chunking: self.chunking,
             eight_bit: self.eight_bit,
             starttls: self.starttls,
             only_helo: self.only_helo,

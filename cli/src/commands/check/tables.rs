@@ -86,6 +86,9 @@ fn further_limits(site: &SiteSettings) -> String {
     if site.recipients_per_message != built_in.recipients_per_message {
         limits.push(format!("{} recipients each", site.recipients_per_message));
     }
+    if !site.chunking {
+        limits.push("no chunking".to_owned());
+    }
     if !site.ramp.adaptive {
         limits.push("not adaptive".to_owned());
     }

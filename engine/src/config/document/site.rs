@@ -18,6 +18,7 @@ pub(crate) struct Site {
     pub(crate) byte_rate: Given<Pace<Size>>,
     pub(crate) messages_per_connection: Given<i64>,
     pub(crate) recipients_per_message: Given<i64>,
+    pub(crate) chunking: Option<bool>,
     pub(crate) start_connections: Given<i64>,
     pub(crate) floor_connections: Given<i64>,
     pub(crate) adaptive: Option<bool>,

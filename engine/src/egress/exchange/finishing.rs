@@ -34,6 +34,9 @@ impl Exchange {
         }
         if self.work.front().is_some_and(had_its_turn) {
             self.finish_front(Word::of_trouble(reply), out);
+        } else if self.work.front().is_some_and(Transaction::is_sent) {
+            // As one chunk, with no word before it.
+            self.give_back_front(Attempt::Unheard, out);
         }
         self.give_back(out);
     }
@@ -50,6 +53,12 @@ impl Exchange {
         for transaction in self.work.drain(..) {
             let delivery = &transaction.letter.delivery;
             out.push(Order::Done(self.connection.done(delivery, Attempt::NotTried)));
+        }
+    }
+
+    fn give_back_front(&mut self, result: Attempt, out: &mut Outbox) {
+        if let Some(front) = self.work.pop_front() {
+            out.push(Order::Done(self.connection.done(&front.letter.delivery, result)));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Reading: each reply is the answer to the oldest command.
 
 use super::{Break, Exchange, Expect, Ground};
+use crate::base::planted::{Bug, planted};
 use crate::base::time::Now;
 use crate::egress::body::BodyCursor;
 use crate::egress::order::Outbox;
@@ -50,6 +51,7 @@ impl Exchange {
             }
             Expect::Data => self.handle_go(reader, out),
             Expect::Dot => self.handle_verdict(reader, out),
+            Expect::Chunk => self.handle_verdict_on_chunk(reader, out),
         }
     }
 
@@ -77,6 +79,24 @@ impl Exchange {
         }
         self.finish_front(refusal.unwrap_or_else(|| accepted(reader)), out);
         Ok(())
+    }
+
+    /// After a refusal of any kind the transaction may be open still (RFC 3030 §2). A host that took
+    /// recipients and does not know BDAT is out of order: it may have read content as commands. That
+    /// is no word on the message, which goes by DATA when it is tried again.
+    fn handle_verdict_on_chunk(
+        &mut self,
+        reader: &ReplyReader,
+        out: &mut Outbox,
+    ) -> Result<(), Break> {
+        let is_refused = self.work.front().is_some_and(Transaction::is_refused);
+        if !is_refused && matches!(reader.code(), 500 | 502..=504) {
+            return Err(Break::OutOfStep(reader.to_reply()));
+        }
+        if !is_go(Stage::Dot, reader.code()) && !planted(Bug::RefusedChunkLeftOpen) {
+            self.ground = Ground::Littered;
+        }
+        self.handle_verdict(reader, out)
     }
 
     /// Takes the chunk that was asked for.
@@ -117,7 +137,7 @@ impl Transaction {
             Expect::Mail => &mut self.phases.mail,
             Expect::Rcpt(_) => &mut self.phases.rcpt,
             Expect::Data => &mut self.phases.data,
-            Expect::Dot => &mut self.phases.dot,
+            Expect::Dot | Expect::Chunk => &mut self.phases.dot,
         };
         *phase = phase.and(took);
     }

@@ -2,12 +2,14 @@
 
 use super::{EXPECTED_MAX, Exchange, Expect, Ground};
 use crate::base::time::Now;
+use crate::egress::body::Chunk;
 use crate::egress::order::Outbox;
 use crate::egress::transaction::{Step, Word};
 use crate::egress::verdict::Verdict;
 use crate::model::note::Cause;
 use crate::model::outcome::{Enhanced, Reply};
-use crate::wire::smtp::reply::{MailParameters, SizeLimit, write_mail, write_rcpt};
+use crate::model::settings::OutcomeDurability;
+use crate::wire::smtp::reply::{MailParameters, SizeLimit, write_bdat, write_mail, write_rcpt};
 
 impl Exchange {
     /// Writes whatever may be written now.
@@ -28,7 +30,7 @@ impl Exchange {
     }
 
     fn may_write(&self) -> bool {
-        self.expected.len() < self.expected_most()
+        self.expected.len() < self.expected_most() && self.expected.back() != Some(&Expect::Chunk)
     }
 
     fn expected_most(&self) -> usize {
@@ -113,10 +115,29 @@ impl Exchange {
         if !self.may_write() {
             return false;
         }
+        if let Some(chunk) = self.chunk(at) {
+            out.write(|text| write_bdat(text, chunk.bytes(), true));
+            chunk.send(out);
+            self.expect(Expect::Chunk, now);
+            self.work[at].step = Step::Flushing;
+            return true;
+        }
         out.send(b"DATA\r\n");
         self.expect(Expect::Data, now);
         self.work[at].step = Step::Go;
         false
+    }
+
+    /// The whole message as one chunk, where it may follow its recipients unasked. Strict outcomes hold
+    /// back the end of a message, which has no place of its own here. A second attempt goes by DATA: not
+    /// every host that offers CHUNKING knows how.
+    fn chunk(&self, at: usize) -> Option<Chunk<'_>> {
+        let letter = &self.work[at].letter;
+        let may = self.capabilities.chunking
+            && self.capabilities.pipelining
+            && self.outcomes == OutcomeDurability::Grouped
+            && letter.delivery.attempts == 0;
+        may.then(|| Chunk::of(letter)).flatten()
     }
 
     fn send_body(&mut self, at: usize, out: &mut Outbox) -> bool {

@@ -118,7 +118,8 @@ impl Session {
     }
 
     fn handle_capabilities(&mut self, capabilities: Capabilities, now: Now) {
-        self.exchange.open(capabilities);
+        let chunking = capabilities.chunking && self.opening.settings.chunking;
+        self.exchange.open(Capabilities { chunking, ..capabilities });
         let is_wanted = self.options.tls == TlsMode::Opportunistic;
         if is_wanted && capabilities.starttls && self.security == Security::Clear {
             self.out.send(b"STARTTLS\r\n");

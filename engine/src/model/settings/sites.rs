@@ -72,6 +72,8 @@ pub struct SiteSettings {
     pub messages_per_connection: u32,
     /// Recipients of one transaction; more become several.
     pub recipients_per_message: u16,
+    /// A small message goes in one flight to hosts that offer CHUNKING and PIPELINING.
+    pub chunking: bool,
     pub ramp: RampSettings,
     /// Waits between attempts, at most [`RETRIES_MAX`]; the last one repeats.
     pub retry: Vec<Duration>,
@@ -180,6 +182,7 @@ impl Default for SiteSettings {
             byte_rate: None,
             messages_per_connection: 1000,
             recipients_per_message: 50,
+            chunking: true,
             ramp: RampSettings::default(),
             retry: vec![minutes(5), minutes(10), minutes(20), minutes(40), minutes(60)],
             expire: Duration::from_secs(5 * 24 * 3600),

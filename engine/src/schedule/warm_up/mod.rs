@@ -230,7 +230,7 @@ pub(super) fn is_unsent(done: &Done) -> bool {
             let is_objection = |one: &RecipientResult| one.cause == Cause::Content;
             done.phases.mail == Took::NOT && recipients.iter().all(is_objection)
         }
-        Attempt::Delivered(_) | Attempt::Throttled(_) => false,
+        Attempt::Delivered(_) | Attempt::Throttled(_) | Attempt::Unheard => false,
     }
 }
 
