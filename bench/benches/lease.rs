@@ -46,7 +46,7 @@ struct World {
 
 impl World {
     fn new(sites: u32) -> Self {
-        let text = "hostname = \"mta.example\"\n[site.default]\nconnections = 20\nmessages_per_connection = 100000000\n";
+        let text = "hostname = \"mta.example\"\n[site.default]\nconnections = 20\nmessages_per_connection = 1000000\n";
         let settings = config::parse(text, "lease.toml", "mta.example").expect("sound settings");
         let now = Now { mono: Mono(1), wall: Wall(1_700_000_000_000_000_000) };
         let (budget, cells) = (Arc::new(Budget::new(u64::MAX)), Arc::new(CellTable::new(1)));
