@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a story whose world breaks should stop")]
 
 mod admin;
+mod chunking;
 mod cleaning;
 mod deferred;
 mod foreign_programs;

@@ -1,6 +1,6 @@
 //! Messages that go as one chunk, and those that do not.
 
-use super::{EgressOptions, Talk, letter, options, slice, with_chunks};
+use super::{EgressOptions, MINUTE, Talk, letter, options, slice, with_chunks};
 use crate::egress::letter::{BodyPart, Letter};
 use crate::model::connection::End;
 use crate::model::settings::{OutcomeDurability, SiteSettings};
@@ -87,7 +87,7 @@ fn every_refusal_is_followed_by_a_reset() {
 
 #[test]
 fn a_host_that_does_not_know_chunks_refuses_no_message_by_that() {
-    for reply in ["500 what\r\n", "502 what\r\n", "503 what\r\n", "504 what\r\n", "354 go\r\n"] {
+    for reply in ["500 a\r\n", "501 a\r\n", "502 a\r\n", "503 a\r\n", "504 a\r\n", "354 a\r\n"] {
         let mut talk = Talk::open(CHUNKS);
         talk.gets(letter(1, 1));
         let log = talk.hears(&format!("250 ok\r\n250 ok\r\n{reply}"));
@@ -136,4 +136,22 @@ fn a_connection_lost_behind_a_chunk_costs_that_message_an_attempt() {
     talk.gets(letter(2, 1));
     talk.gets(letter(3, 1));
     assert_eq!(talk.ended(End::ByPeer), ["2 unheard", "3 not tried", "ended"]);
+}
+
+#[test]
+fn a_chunk_has_the_deadlines_of_a_body_and_of_its_dot() {
+    let opened = || {
+        let mut talk = Talk::open(CHUNKS);
+        talk.gets(letter(1, 1));
+        talk
+    };
+    assert!(opened().waits(5 * MINUTE)[0].contains("no reply to a command in time"));
+    let mut unread = opened();
+    unread.hears("250 ok\r\n250 ok\r\n");
+    assert!(unread.waits(10 * MINUTE)[0].contains("the message was not taken in time"));
+    let mut silent = opened();
+    silent.hears("250 ok\r\n250 ok\r\n");
+    silent.now.mono = silent.now.mono.plus(MINUTE);
+    silent.drained();
+    assert!(silent.waits(10 * MINUTE)[0].contains("no reply to the message in time"));
 }

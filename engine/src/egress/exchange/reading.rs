@@ -90,7 +90,7 @@ impl Exchange {
         out: &mut Outbox,
     ) -> Result<(), Break> {
         let is_refused = self.work.front().is_some_and(Transaction::is_refused);
-        if !is_refused && matches!(reader.code(), 500 | 502..=504) {
+        if !is_refused && matches!(reader.code(), 500..=504) {
             return Err(Break::OutOfStep(reader.to_reply()));
         }
         if !is_go(Stage::Dot, reader.code()) && !planted(Bug::RefusedChunkLeftOpen) {
