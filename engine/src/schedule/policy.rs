@@ -246,6 +246,7 @@ mod tests {
             SiteSettings { connections: 50, messages_per_connection: 10, ..Default::default() };
         let long = vec![Duration::from_secs(900)];
         let narrow = SiteSettings { connections: 3, retry: long.clone(), ..Default::default() };
+        let wide = SiteSettings { chunking: false, ..wide };
         let by_domain = vec![("narrow.example".into(), narrow)];
         let policies = Policies::new(&whole(SiteTable { default: wide, by_domain }));
         assert_eq!(policies.of("other.example", None), 0);
@@ -254,6 +255,7 @@ mod tests {
         assert_eq!(&*pace.bound_by, "narrow.example");
         assert_eq!((pace.settings.connections, pace.settings.messages_per_connection), (3, 10));
         assert_eq!(pace.settings.retry, long);
+        assert!(!pace.settings.chunking, "one that wants none is enough");
     }
 
     #[test]

@@ -13,6 +13,7 @@ message_rate = { rate = "1000/min", burst = 20 }
 byte_rate = "10MiB/s"
 messages_per_connection = 500
 recipients_per_message = 100
+chunking = false
 start_connections = 4
 floor_connections = 2
 adaptive = true
@@ -20,6 +21,8 @@ adaptive = true
 message_rate = "1/h"
 byte_rate = { rate = "1MiB/min", burst = "256KiB" }
 adaptive = false
+[site."b.example"]
+chunking = true
 "#;
 
 fn rate(units: u64, per: u64, burst: u64) -> Option<Rate> {
@@ -43,6 +46,9 @@ fn every_limit_of_a_site_is_read_and_inherited() {
     assert_eq!(own.connection_rate, rate(10, 1, 1));
     assert_eq!((own.connections_per_source, own.recipients_per_message), (Some(10), 100));
     assert_eq!(own.ramp, RampSettings { start: 4, floor: 2, adaptive: false });
+    let chunking = |domain| sites.for_domain(domain).chunking;
+    assert_eq!(["c.example", "a.example", "b.example"].map(chunking), [false, false, true]);
+    assert!(good("").sites.default.chunking);
 }
 
 #[test]
@@ -51,7 +57,7 @@ fn a_setting_knows_the_line_of_its_table() {
     let shown = |site: &SiteSettings| format!("{} {}", site.origin.table, site.origin.place);
     assert_eq!(shown(&sites.default), "site.default postrider.toml:2");
     let own = sites.for_domain("a.example");
-    assert_eq!(shown(own), "site.\"a.example\" postrider.toml:14");
+    assert_eq!(shown(own), "site.\"a.example\" postrider.toml:15");
     assert_eq!(shown(&good("").sites.default), "built in ");
 }
 
