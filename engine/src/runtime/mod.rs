@@ -10,6 +10,7 @@ mod fixed;
 pub mod inspect;
 mod listen;
 mod mesh;
+mod policy;
 mod probe;
 mod recovery;
 mod resolver;

@@ -19,6 +19,7 @@ use super::disk::{SegmentMaker, SpoolFolder};
 use super::fixed::Fixed;
 use super::listen::{Listener, listen};
 use super::mesh::{Bell, Control, Mesh};
+use super::policy;
 use super::probe::{DESCRIPTORS_SPARE, Missing, Needs, probe};
 use super::recovery::{Recovery, Work, read_headers};
 use super::resolver::SOCKETS_MAX;
@@ -447,6 +448,9 @@ fn start_shard(birth: Birth) -> Result<ExecutorJoinHandle<std::io::Result<Counte
 /// The life of a shard, on its own thread; its end is known to the others, whatever it was.
 async fn live(birth: Birth) -> std::io::Result<Counters> {
     let (id, mesh) = (birth.id, Arc::clone(&birth.services.mesh));
+    if let Err(error) = policy::let_others_finish() {
+        tracing::debug!(shard = id.0, %error, "the shard stays under the kernel's default policy");
+    }
     let result = run_shard(birth).await;
     if let Err(error) = &result {
         tracing::error!(shard = id.0, %error, "a shard has failed: the engine stops");
