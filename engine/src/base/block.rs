@@ -56,11 +56,9 @@ impl BlockBuilder {
     }
 
     pub fn append(&mut self, bytes: &[u8]) {
-        let room = self.pages.len() * PAGE_BYTES - self.len;
-        let (here, beyond) = bytes.split_at(room.min(bytes.len()));
-        as_bytes_mut(&mut self.pages)[self.len..][..here.len()].copy_from_slice(here);
-        self.append_pages(beyond);
-        self.len += bytes.len();
+        let from = self.len;
+        self.grow_to(from + bytes.len());
+        self.bytes_mut()[from..].copy_from_slice(bytes);
     }
 
     /// Pads with zeros until the length is a multiple of `unit`.
@@ -85,24 +83,12 @@ impl BlockBuilder {
         Arc::new(Block(Memory::Pages(self.pages, self.len)))
     }
 
-    /// Adds pages that begin with `bytes`; the rest of the last one is zero.
-    fn append_pages(&mut self, bytes: &[u8]) {
-        let pages = bytes.len().div_ceil(PAGE_BYTES);
-        self.pages.reserve(pages);
-        let (whole, rest) = bytes.as_chunks::<PAGE_BYTES>();
-        self.pages.extend(whole.iter().copied().map(Page));
-        if !rest.is_empty() {
-            let mut last = Page([0; PAGE_BYTES]);
-            last.0[..rest.len()].copy_from_slice(rest);
-            self.pages.push(last);
-        }
-    }
-
     /// New pages come zeroed, so bytes between the old and the new length are zero.
     fn grow_to(&mut self, len: usize) {
         let pages = len.div_ceil(PAGE_BYTES);
         if pages > self.pages.len() {
-            self.pages.resize(pages, Page([0; PAGE_BYTES]));
+            // Made where it stays: `resize` would make one page and copy it.
+            self.pages.resize_with(pages, || Page([0; PAGE_BYTES]));
         }
         self.len = len;
     }

@@ -4,6 +4,7 @@ pub mod block;
 pub mod bounded;
 pub mod cell;
 pub mod checksum;
+pub mod digits;
 pub mod gcra;
 pub mod index;
 pub mod map;

@@ -1,6 +1,8 @@
 //! What clients are answered, each text once (RFC 5321 §4.2.3, codes of RFC 3463).
 
 pub(super) const OK: &str = "250 2.0.0 Ok";
+/// The name of the message follows.
+pub(super) const QUEUED_AS: &[u8] = b"250 2.0.0 Ok: queued as ";
 pub(super) const SENDER_OK: &str = "250 2.1.0 Ok";
 pub(super) const RECIPIENT_OK: &str = "250 2.1.5 Ok";
 pub(super) const START_TEXT: &str = "354 End data with <CR><LF>.<CR><LF>";

@@ -1,7 +1,5 @@
 //! One client's conversation: bytes and results in, orders out, no I/O.
 
-use std::fmt;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -217,7 +215,9 @@ impl Session {
         match result {
             Stored::Durable(id) => {
                 (self.errors, self.idle_commands) = (0, 0);
-                self.reply_with(format_args!("250 2.0.0 Ok: queued as {id}"));
+                self.replies.extend_from_slice(reply::QUEUED_AS);
+                id.append_to(&mut self.replies);
+                self.replies.extend_from_slice(b"\r\n");
             }
             Stored::Full => self.reply(reply::SPOOL_FULL),
             Stored::Failed => self.reply(reply::SPOOL_FAILED),
@@ -374,11 +374,6 @@ impl Session {
             body: draft.body(),
             chunked: draft.chunked(),
         })
-    }
-
-    pub(super) fn reply_with(&mut self, text: fmt::Arguments<'_>) {
-        let written = write!(self.replies, "{text}\r\n");
-        debug_assert!(written.is_ok(), "writing to memory cannot fail");
     }
 
     pub(super) fn reply(&mut self, text: &str) {

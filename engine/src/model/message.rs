@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::base::block::Block;
+use crate::base::digits::{Digits, hex};
 
 /// Bits of a [`MessageId`] that count messages within one segment.
 const ORDINAL_BITS: u32 = 24;
@@ -38,12 +39,28 @@ impl MessageId {
     pub fn ordinal(self) -> u32 {
         u32::try_from(self.0 & u64::from(ORDINAL_MAX)).unwrap_or(0)
     }
+
+    /// Appends it as people see it.
+    pub fn append_to(self, out: &mut Vec<u8>) {
+        let (segment, ordinal) = self.digits();
+        out.extend_from_slice(segment.as_bytes());
+        out.push(b'-');
+        out.extend_from_slice(ordinal.as_bytes());
+    }
+
+    /// What stands before and behind the hyphen.
+    fn digits(self) -> (Digits, Digits) {
+        (hex(self.segment().0, 1), hex(self.ordinal().into(), 6))
+    }
 }
 
 /// As people see it: in the 250 reply, the Received header, logs and tools.
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:X}-{:06X}", self.segment().0, self.ordinal())
+        let (segment, ordinal) = self.digits();
+        f.write_str(segment.as_str())?;
+        f.write_str("-")?;
+        f.write_str(ordinal.as_str())
     }
 }
 

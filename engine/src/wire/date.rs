@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::base::digits::{decimal, padded};
 use crate::base::time::Wall;
 
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -17,15 +18,32 @@ const MONTHS: [&str; 12] =
 #[derive(Clone, Copy, Debug)]
 pub struct MailDate(pub Wall);
 
-impl fmt::Display for MailDate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl MailDate {
+    /// Appends it.
+    pub fn append_to(self, out: &mut Vec<u8>) {
         let seconds = self.0.seconds();
         let (days, time) = (seconds / SECONDS_PER_DAY, seconds % SECONDS_PER_DAY);
         let (year, month, day) = civil(days);
-        let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-        let weekday = name(&WEEKDAYS, days % 7);
-        let month = name(&MONTHS, month);
-        write!(f, "{weekday}, {day} {month} {year} {hour:02}:{minute:02}:{second:02} +0000")
+        out.extend_from_slice(name(&WEEKDAYS, days % 7).as_bytes());
+        out.extend_from_slice(b", ");
+        out.extend_from_slice(decimal(day).as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(name(&MONTHS, month).as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(decimal(year).as_bytes());
+        for (before, number) in [(b' ', time / 3600), (b':', time / 60 % 60), (b':', time % 60)] {
+            out.push(before);
+            out.extend_from_slice(padded(number, 2).as_bytes());
+        }
+        out.extend_from_slice(b" +0000");
+    }
+}
+
+impl fmt::Display for MailDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::new();
+        self.append_to(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 

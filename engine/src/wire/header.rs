@@ -1,8 +1,9 @@
 //! The header block of a message: the trace field we add, and its end.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use crate::base::digits::decimal;
 use crate::base::time::Wall;
 use crate::model::message::MessageId;
 use crate::wire::date::MailDate;
@@ -27,18 +28,36 @@ pub enum Protocol {
 /// Appends the Received field of RFC 5321 §4.4. No `for` clause: it would show one recipient to
 /// the others.
 pub fn write_received(out: &mut Vec<u8>, trace: Trace<'_>, host: &str, id: MessageId, at: Wall) {
-    let ip = trace.peer.ip().to_canonical();
-    let tag = if ip.is_ipv6() { "IPv6:" } else { "" };
-    let with = match trace.protocol {
-        Protocol::Smtp => "SMTP",
-        Protocol::Esmtp => "ESMTP",
-    };
-    let (helo, date) = (trace.helo, MailDate(at));
-    let written = write!(
-        out,
-        "Received: from {helo} ([{tag}{ip}])\r\n\tby {host} with {with} id {id};\r\n\t{date}\r\n"
-    );
-    debug_assert!(written.is_ok(), "writing to memory cannot fail");
+    out.extend_from_slice(b"Received: from ");
+    out.extend_from_slice(trace.helo.as_bytes());
+    out.extend_from_slice(b" ([");
+    write_address(out, trace.peer.ip().to_canonical());
+    out.extend_from_slice(b"])\r\n\tby ");
+    out.extend_from_slice(host.as_bytes());
+    out.extend_from_slice(match trace.protocol {
+        Protocol::Smtp => b" with SMTP id ",
+        Protocol::Esmtp => b" with ESMTP id ",
+    });
+    id.append_to(out);
+    out.extend_from_slice(b";\r\n\t");
+    MailDate(at).append_to(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// An address literal without its brackets (RFC 5321 §4.1.3).
+fn write_address(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (place, octet) in ip.octets().into_iter().enumerate() {
+                out.extend_from_slice(if place > 0 { b"." } else { b"" });
+                out.extend_from_slice(decimal(octet.into()).as_bytes());
+            }
+        }
+        IpAddr::V6(ip) => {
+            let written = write!(out, "IPv6:{ip}");
+            debug_assert!(written.is_ok(), "writing to memory cannot fail");
+        }
+    }
 }
 
 /// Where the header block ends: behind the empty line, or where the text ends.

@@ -7,6 +7,7 @@
 //! A lone LF ends a line, as every common client has it: a reply is read by us alone, so a lax
 //! server fools nobody but itself. A lone CR is text, and is not kept.
 
+use crate::base::digits::{Digits, decimal};
 use crate::model::outcome::{Enhanced, REPLY_TEXT_BYTES_MAX, Reply};
 
 /// Bytes of one line with its end. RFC 5321 §4.5.3.1.5 allows 512; real servers write long URLs.
@@ -285,11 +286,13 @@ pub fn write_mail(
     sender: &str,
     parameters: MailParameters,
 ) -> Result<(), UnsafeValue> {
-    let mut digits = [0; 20];
-    let size = parameters.size.map(|bytes| decimal(bytes, &mut digits));
+    let size = parameters.size.map(decimal);
     let body = if parameters.eight_bit { " BODY=8BITMIME" } else { "" };
     let label = if size.is_some() { " SIZE=" } else { "" };
-    write_line(out, &["MAIL FROM:<", sender, ">", label, size.unwrap_or(""), body])
+    write_line(
+        out,
+        &["MAIL FROM:<", sender, ">", label, size.as_ref().map_or("", Digits::as_str), body],
+    )
 }
 
 /// Writes `RCPT TO:<recipient>`.
@@ -302,9 +305,8 @@ pub fn write_rcpt(out: &mut Vec<u8>, recipient: &str) -> Result<(), UnsafeValue>
 
 /// Writes `BDAT bytes` or `BDAT bytes LAST`.
 pub fn write_bdat(out: &mut Vec<u8>, bytes: u64, is_last: bool) {
-    let mut digits = [0; 20];
     out.extend_from_slice(b"BDAT ");
-    out.extend_from_slice(decimal(bytes, &mut digits).as_bytes());
+    out.extend_from_slice(decimal(bytes).as_bytes());
     out.extend_from_slice(if is_last { b" LAST\r\n" } else { b"\r\n" });
 }
 
@@ -316,19 +318,6 @@ fn write_line(out: &mut Vec<u8>, words: &[&str]) -> Result<(), UnsafeValue> {
     words.iter().for_each(|word| out.extend_from_slice(word.as_bytes()));
     out.extend_from_slice(b"\r\n");
     Ok(())
-}
-
-/// A number in decimal digits, without allocating.
-fn decimal(number: u64, digits: &mut [u8; 20]) -> &str {
-    let (mut rest, mut at) = (number, digits.len());
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        if rest == 0 {
-            return std::str::from_utf8(&digits[at..]).unwrap_or("0");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 /// line). Beyond 64 KiB no mail program is at work, and whoever reads by line must hold a line.
 pub const TEXT_LINE_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes that are looked at together.
+const BLOCK_BYTES: usize = 64;
+
 /// Looks at message text in pieces of any size.
 #[derive(Clone, Debug, Default)]
 pub struct TextScan {
@@ -124,8 +127,40 @@ impl TextScan {
         1
     }
 
-    /// On to the next byte that matters.
+    /// On behind what is plain, or to the next byte that matters.
     fn in_line(&mut self, text: &[u8]) -> usize {
+        let plain = self.plain(text);
+        if plain > 0 { plain } else { self.to_end_of_line(text) }
+    }
+
+    /// Passes over a byte and whole blocks in which there is nothing to note; how many bytes that was. No
+    /// line is too long in as many bytes as the present one may still have.
+    fn plain(&mut self, text: &[u8]) -> usize {
+        let bearable = TEXT_LINE_BYTES_MAX.saturating_sub(self.line_bytes).min(text.len());
+        let text = &text[..bearable];
+        let Some((first, behind)) = text.split_first() else { return 0 };
+        if matches!(first, 0 | b'\n') {
+            return 0;
+        }
+        let (blocks, before) = (behind.as_chunks().0, text.as_chunks().0);
+        let count = blocks.iter().zip(before).take_while(|(block, before)| is_plain(block, before));
+        let plain = match count.count() {
+            0 => return 0,
+            count => &text[..=count * BLOCK_BYTES],
+        };
+        self.line_bytes = match memchr::memrchr(b'\n', plain) {
+            Some(end) => plain.len() - end - 1,
+            None => self.line_bytes + plain.len(),
+        };
+        self.place = match plain.last() {
+            Some(b'\n') => Place::LineStart,
+            Some(b'\r') => Place::AfterCr,
+            _ => Place::InLine,
+        };
+        plain.len()
+    }
+
+    fn to_end_of_line(&mut self, text: &[u8]) -> usize {
         let found = memchr::memchr3(b'\r', b'\n', 0, text);
         let taken = found.map_or(text.len(), |at| at + 1);
         self.line_bytes += taken;
@@ -146,8 +181,21 @@ impl TextScan {
     }
 }
 
+/// Whether in a block there is no NUL, no CR and LF but as pairs, and no dot at the start of a line; `before`
+/// is what stands a byte earlier. One answer for all bytes, so that they are compared many at a time.
+fn is_plain(block: &[u8; BLOCK_BYTES], before: &[u8; BLOCK_BYTES]) -> bool {
+    let flaws = block.iter().zip(before).fold(0, |flaws, (byte, before)| {
+        let unpaired = u8::from(*byte == b'\n') ^ u8::from(*before == b'\r');
+        let dot = u8::from(*byte == b'.') & u8::from(*before == b'\n');
+        flaws | unpaired | dot | u8::from(*byte == 0)
+    });
+    flaws == 0
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(text: &[u8], flaw: Option<Flaw>, leading_dots: bool, ends: bool) {
@@ -175,6 +223,51 @@ mod tests {
         check(b"\n", Some(Flaw::BareLf), false, false);
         check(b"a\r", Some(Flaw::BareCr), false, false);
         check(b"a\0\n", Some(Flaw::Nul), false, false);
+    }
+
+    /// The rules by the byte, without blocks.
+    fn facts_by_byte(text: &[u8]) -> TextFacts {
+        let mut flaws = Vec::new();
+        let mut line_bytes = 0;
+        for (at, byte) in text.iter().enumerate() {
+            let (before, behind) = (at.checked_sub(1).map(|at| text[at]), text.get(at + 1));
+            line_bytes += 1;
+            match byte {
+                b'\n' if before == Some(b'\r') => line_bytes = 0,
+                b'\n' => flaws.push((at, Flaw::BareLf)),
+                // The next byte tells.
+                b'\r' if behind != Some(&b'\n') => flaws.push((at + 1, Flaw::BareCr)),
+                0 => flaws.push((at, Flaw::Nul)),
+                _ => {}
+            }
+        }
+        assert!(line_bytes <= TEXT_LINE_BYTES_MAX, "no long lines here");
+        let flaw = flaws.into_iter().min_by_key(|(at, _)| *at).map(|(_, flaw)| flaw);
+        let dots = memchr::memmem::find(text, b"\r\n.").is_some();
+        TextFacts { flaw, leading_dots: dots || text.starts_with(b".") }
+    }
+
+    fn any_text() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            40 => "[a-z .]{0,90}\r\n".prop_map(String::into_bytes),
+            2 => "[a-z]{0,200}".prop_map(String::into_bytes),
+            1 => prop::sample::select(vec![&b"\r"[..], b"\n", b"\0", b".", b"\r\n", b"\r\n."])
+                .prop_map(<[u8]>::to_vec),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_find_what_bytes_find(text in any_text(), cut: prop::sample::Index) {
+            let cut = cut.index(text.len() + 1);
+            let mut scan = TextScan::default();
+            scan.feed(&text[..cut]);
+            scan.feed(&text[cut..]);
+            let is_at_line_start = text.is_empty() || text.ends_with(b"\r\n");
+            prop_assert_eq!(scan.is_at_line_start(), is_at_line_start);
+            prop_assert_eq!(scan.finish(), facts_by_byte(&text));
+        }
     }
 
     #[test]
