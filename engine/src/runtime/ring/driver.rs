@@ -291,8 +291,8 @@ impl Driver {
 
     /// Receive buffers that are not in our hands.
     #[cfg(test)]
-    pub(crate) fn buffers_offered(&self) -> u16 {
-        self.ring.buffers.offered()
+    pub(crate) fn buffers_free(&self) -> usize {
+        self.ring.buffers.free()
     }
 
     #[must_use]

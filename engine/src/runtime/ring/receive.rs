@@ -55,8 +55,10 @@ impl Driver {
         self.ring.cancel(Token::of(Op::Receive, conn), Token::of(Op::Cancel, conn));
     }
 
-    /// Gives those that waited longest another try; by now every buffer that was seen is back.
+    /// Gives those that waited longest another try; by now every buffer that was seen is back, and where
+    /// there were too few, more are there.
     pub(super) fn rearm_starved(&mut self) {
+        self.ring.buffers.end_turn(!self.starved.is_empty());
         let tries = self.starved.len().min(usize::from(self.options.receive_buffers));
         for _ in 0..tries {
             let Some(conn) = self.starved.pop_front() else {

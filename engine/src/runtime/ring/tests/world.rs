@@ -264,7 +264,7 @@ impl World {
     /// Nothing is in flight but the accepts, the timer and the watch for calls, and every buffer is back.
     pub(super) fn check_at_rest(&self, buffers: u16) {
         self.check_order();
-        assert_eq!(self.driver.buffers_offered(), buffers, "every buffer came back");
+        assert_eq!(self.driver.buffers_free(), usize::from(buffers), "every buffer came back");
         let most = 2 + usize::from(self.driver.is_watching());
         assert!(self.driver.in_flight() <= most, "{} in flight", self.driver.in_flight());
     }
