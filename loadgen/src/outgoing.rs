@@ -17,6 +17,21 @@ impl Outgoing {
         &mut self.bytes
     }
 
+    /// Takes `spare` to fill, unless something is under way. One buffer that all connections of a thread
+    /// write into stays in its caches.
+    pub(crate) fn borrow(&mut self, spare: &mut Vec<u8>) {
+        if self.is_empty() && self.bytes.capacity() < spare.capacity() {
+            std::mem::swap(&mut self.bytes, spare);
+        }
+    }
+
+    /// Gives back what was borrowed once all of it is written; what is left stays here until then.
+    pub(crate) fn give_back(&mut self, spare: &mut Vec<u8>) {
+        if self.is_empty() && self.bytes.capacity() > spare.capacity() {
+            std::mem::swap(&mut self.bytes, spare);
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.written == self.bytes.len()
     }

@@ -17,11 +17,12 @@ const SLIP_P99_MAX_MS: f64 = 1.0;
 pub(super) const LOAD_MAX: f64 = 0.8;
 /// Seconds in a row above [`LOAD_MAX`] that count: a single one is a start or a burst.
 pub(super) const BUSY_SECONDS_MAX: u32 = 3;
-/// A machine that stops threads for longer in one of a hundred milliseconds measures itself.
+/// A machine that stops threads for longer in one of a hundred sleeps measures itself.
 const PAUSE_P99_MAX_MS: f64 = 10.0;
-const SLEEP: Duration = Duration::from_millis(1);
+/// Often enough to see every pause that is longer, and seldom enough to take nothing from the others.
+const SLEEP: Duration = Duration::from_millis(4);
 
-/// A thread that sleeps a millisecond again and again, and records how late it woke up.
+/// A thread that sleeps a little again and again, and records how late it woke up.
 pub(super) struct PauseWatch {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<Histogram<u64>>,

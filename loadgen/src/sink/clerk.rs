@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use memchr::memmem::Finder;
-
 use super::SinkPlan;
 use super::faces::Faces;
 use super::host::HostCounters;
-use super::inspection::{Finding, Inspection, marks};
+use super::inspection::{Finding, Inspection};
 use super::report::ThreadReport;
 use crate::message::Token;
 
@@ -16,7 +14,6 @@ pub(super) struct Clerk {
     pub(super) records: ThreadReport,
     pub(super) faces: Faces,
     run: Option<u64>,
-    marks: Finder<'static>,
 }
 
 /// The mark in a recipient's address: sequence and index, if it is one of a source.
@@ -24,13 +21,7 @@ pub(super) type Addressee = Option<(u64, usize)>;
 
 impl Clerk {
     pub(super) fn new(plan: &SinkPlan, hosts: &Arc<Vec<HostCounters>>, faces: Faces) -> Self {
-        Self {
-            hosts: Arc::clone(hosts),
-            records: ThreadReport::new(),
-            faces,
-            run: plan.run,
-            marks: marks(),
-        }
+        Self { hosts: Arc::clone(hosts), records: ThreadReport::new(), faces, run: plan.run }
     }
 
     /// Must come before our side is closed: the peer may open the next one at once.
@@ -56,7 +47,7 @@ impl Clerk {
         now: u64,
     ) {
         self.hosts[host].count_message(to.len() as u64, now);
-        match message.finish(&self.marks) {
+        match message.finish() {
             Finding::Unmarked => {
                 self.records.ledger.unmarked += 1;
                 let mut concluded = 0;

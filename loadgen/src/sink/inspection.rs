@@ -23,6 +23,8 @@ pub(super) struct Inspection {
     part: Part,
     body: Digest,
     bytes: u64,
+    ends: Finder<'static>,
+    marks: Finder<'static>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +47,15 @@ pub(super) enum Finding {
 
 impl Inspection {
     pub(super) fn new() -> Self {
-        let body = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        Self { head: Vec::new(), report: Vec::new(), part: Part::Head, body, bytes: 0 }
+        Self {
+            head: Vec::new(),
+            report: Vec::new(),
+            part: Part::Head,
+            body: Digest::new(CrcAlgorithm::Crc32Iscsi),
+            bytes: 0,
+            ends: Finder::new(b"\r\n\r\n"),
+            marks: Finder::new(TOKEN_NAME),
+        }
     }
 
     pub(super) fn begin(&mut self) {
@@ -94,10 +103,10 @@ impl Inspection {
         let room = HEAD_BYTES_MAX - known;
         self.head.extend_from_slice(&text[..text.len().min(room)]);
         let from = known.saturating_sub(3);
-        if let Some(found) = memchr::memmem::find(&self.head[from..], b"\r\n\r\n") {
+        if let Some(found) = self.ends.find(&self.head[from..]) {
             let head_bytes = from + found + 2;
             self.head.truncate(head_bytes);
-            let is_marked = memchr::memmem::find(&self.head, TOKEN_NAME).is_some();
+            let is_marked = self.marks.find(&self.head).is_some();
             self.part = if is_marked { Part::Body } else { Part::Report };
             self.take_body(&text[head_bytes + 2 - known..]);
         } else if self.head.len() == HEAD_BYTES_MAX {
@@ -113,8 +122,8 @@ impl Inspection {
         }
     }
 
-    pub(super) fn finish(&self, marks: &Finder<'_>) -> Finding {
-        let Some(at) = mark(&self.head, marks) else {
+    pub(super) fn finish(&self) -> Finding {
+        let Some(at) = self.mark() else {
             return Finding::Unmarked;
         };
         match self.part {
@@ -134,14 +143,9 @@ impl Inspection {
             Ok((token, _)) => Finding::Intact(token),
         }
     }
-}
 
-/// The searcher for the mark, made once per thread.
-pub(super) fn marks() -> Finder<'static> {
-    Finder::new(TOKEN_NAME)
-}
-
-/// Where the token line begins: the mark at the start of a line.
-fn mark(head: &[u8], marks: &Finder<'_>) -> Option<usize> {
-    marks.find_iter(head).find(|at| *at == 0 || head[at - 1] == b'\n')
+    /// Where the token line begins: the mark at the start of a line.
+    fn mark(&self) -> Option<usize> {
+        self.marks.find_iter(&self.head).find(|at| *at == 0 || self.head[at - 1] == b'\n')
+    }
 }

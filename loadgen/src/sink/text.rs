@@ -1,6 +1,9 @@
 //! The text of a message as it comes off the wire: finds its end, takes the stuffing off, and
 //! counts bare CRs, LFs and NULs, which never end anything.
 
+/// Bytes that are looked at together.
+const BLOCK_BYTES: usize = 64;
+
 /// Reads the text of one DATA, or of the BDATs of one message, in pieces of any size.
 #[derive(Debug)]
 pub(super) struct TextReader {
@@ -73,7 +76,9 @@ impl TextReader {
     /// As many whole lines as need no change, in one piece.
     fn read_lines(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8])) -> usize {
         let mut at = 0;
-        while let Some(found) = memchr::memchr3(b'\r', b'\n', 0, &bytes[at..]) {
+        loop {
+            at += harmless(&bytes[at..]);
+            let Some(found) = memchr::memchr3(b'\r', b'\n', 0, &bytes[at..]) else { break };
             let special = at + found;
             at = special + 1;
             if bytes[special] != b'\r' {
@@ -101,8 +106,37 @@ impl TextReader {
     }
 }
 
+/// Bytes at the start of `bytes`, which are inside a line, up to which nothing has to be decided: a byte
+/// and whole blocks, all of whose line ends are pairs with no dot behind them.
+fn harmless(bytes: &[u8]) -> usize {
+    let (Some((first, behind)), before) = (bytes.split_first(), bytes.as_chunks().0) else {
+        return 0;
+    };
+    if matches!(first, b'\n' | 0) {
+        return 0;
+    }
+    let pairs = behind.as_chunks().0.iter().zip(before);
+    let blocks = pairs.take_while(|(block, before)| is_harmless(block, before)).count();
+    // A line end that is cut by the end of the last block is the next step's.
+    let end = blocks * BLOCK_BYTES;
+    if end > 0 { end - usize::from(bytes[end - 1] == b'\r') } else { 0 }
+}
+
+/// Every byte is compared, whatever is found, so that the machine can take many at a time.
+fn is_harmless(block: &[u8; BLOCK_BYTES], before: &[u8; BLOCK_BYTES]) -> bool {
+    let pairs = block.iter().zip(before);
+    let harm = pairs.map(|(byte, before)| {
+        let alone = (*byte == b'\n') != (*before == b'\r');
+        let dot = (*byte == b'.') & (*before == b'\n');
+        u8::from(alone | dot | (*byte == 0))
+    });
+    harm.fold(0, |all, one| all | one) == 0
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Reads `wire` cut at every byte, and whole: the outcome is the same.
@@ -132,6 +166,31 @@ mod tests {
         check(true, b"a\0b\r\n.\r\n", b"a\0b\r\n", 8, 1);
         check(true, b".\rx\r\n.\r\n", b"\rx\r\n", 8, 1);
         check(true, b"\r\r\n.\r\n", b"\r\r\n", 6, 1);
+    }
+
+    /// What is taken, how many bytes are used, and what was counted, in pieces of `bytes` each.
+    fn read_by(bytes: usize, dots: bool, wire: &[u8]) -> (Vec<u8>, usize, u64) {
+        let (mut reader, mut taken, mut used) = (TextReader::new(dots), Vec::new(), 0);
+        for piece in wire.chunks(bytes) {
+            used += reader.read(piece, |text| taken.extend_from_slice(text));
+            if reader.has_ended() {
+                break;
+            }
+        }
+        (taken, used, reader.smuggled())
+    }
+
+    proptest! {
+        /// Pieces of a byte are never looked at together.
+        #[test]
+        fn many_bytes_at_a_time_are_read_as_one_at_a_time(
+            lines in prop::collection::vec("[a-z.]{0,80}(\r\n|\r\n|\r\n|\r\n|\r|\n|\x00)", 0..12),
+            bytes in 1..500_usize,
+            dots: bool,
+        ) {
+            let wire = lines.concat().into_bytes();
+            prop_assert_eq!(read_by(bytes, dots, &wire), read_by(1, dots, &wire));
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(super) struct Driver {
     open_seats: usize,
     tick_ns: u64,
     scratch: Box<[u8; READ_BYTES]>,
+    /// What sessions fill and send in one turn.
+    spare: Vec<u8>,
 }
 
 /// The place of one session; the session in it may be replaced.
@@ -86,6 +88,7 @@ impl Driver {
             open_seats: seat_count,
             tick_ns: 0,
             scratch: Box::new([0; READ_BYTES]),
+            spare: Vec::new(),
         })
     }
 
@@ -169,6 +172,7 @@ impl Driver {
         while let Some(index) = self.idle.pop() {
             self.seats[index].is_idle = false;
             let Link::Open { session, .. } = &mut self.seats[index].link else { continue };
+            session.out.borrow(&mut self.spare);
             session.proceed(now, &mut self.desk);
             let standing = session.standing();
             self.settle_turn(index, now);
@@ -234,6 +238,7 @@ impl Driver {
     fn receive(&mut self, index: usize, announced_end: bool, now: u64) {
         let seat = &mut self.seats[index];
         let Link::Open { channel, session } = &mut seat.link else { return };
+        session.out.borrow(&mut self.spare);
         loop {
             let received = channel.receive(&mut self.scratch[..]);
             if session.standing() == Standing::Securing && channel.is_secured() {
@@ -276,6 +281,7 @@ impl Driver {
             flushed = channel.secure(&self.dialer.tls);
         }
         flushed = flushed.and_then(|()| channel.flush(&mut session.out));
+        session.out.give_back(&mut self.spare);
         match session.standing() {
             Standing::Done => self.end(index, End::Orderly, now),
             Standing::Broken => self.end(index, End::Lost, now),

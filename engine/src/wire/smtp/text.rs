@@ -130,7 +130,7 @@ impl TextScan {
     /// On behind what is plain, or to the next byte that matters.
     fn in_line(&mut self, text: &[u8]) -> usize {
         let plain = self.plain(text);
-        if plain > 0 { plain } else { self.to_end_of_line(text) }
+        if plain > 0 { plain } else { self.end_of_line(text) }
     }
 
     /// Passes over a byte and whole blocks in which there is nothing to note; how many bytes that was. No
@@ -160,7 +160,7 @@ impl TextScan {
         plain.len()
     }
 
-    fn to_end_of_line(&mut self, text: &[u8]) -> usize {
+    fn end_of_line(&mut self, text: &[u8]) -> usize {
         let found = memchr::memchr3(b'\r', b'\n', 0, text);
         let taken = found.map_or(text.len(), |at| at + 1);
         self.line_bytes += taken;
