@@ -7,6 +7,7 @@ mod counts;
 mod cpu;
 mod engine;
 mod figures;
+mod generator;
 mod many_domains;
 mod memory;
 mod model;
@@ -48,6 +49,8 @@ enum Question {
     Scaling(scaling::Options),
     /// CPU per message against the sum of its parts, which are measured beside it.
     Model(model::Options),
+    /// What source and sink themselves cost, beside smtp-source and smtp-sink. Root.
+    Generator(generator::Options),
     /// What a relayed message costs in system calls, commits, bytes, allocations and instructions,
     /// against `bench/budgets.toml`. Root, perf, valgrind.
     Counts(counts::Options),
@@ -66,6 +69,7 @@ fn main() -> Result<()> {
         Question::Tls(options) => tls::run(&options),
         Question::Scaling(options) => scaling::run(&options),
         Question::Model(options) => model::run(&options),
+        Question::Generator(options) => generator::run(&options),
         Question::Counts(options) => counts::run(&options),
         Question::CoreRelay(options) => counts::run_core(&options),
     }
