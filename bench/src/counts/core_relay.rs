@@ -25,12 +25,14 @@ pub(crate) const SESSIONS: u64 = 50;
 const TURN_NS: u64 = 50_000;
 /// A turn for each message is far more than a relay takes; beyond, it hangs.
 const IDLE_TURNS_MAX: u32 = 10_000;
+/// From a message's domain to the next one's: a prime, so that all have their turn.
+const STRIDE: u64 = 618_033_989;
 /// Any day will do.
 const EPOCH: u64 = 1_700_000_000_000_000_000;
 
-/// Relays so many messages of `size` bytes, and says how many turns it took.
-pub(crate) fn run(messages: u64, size: usize) -> Result<u64> {
-    let mut world = World::new(messages, size)?;
+/// Relays so many messages of `size` bytes to so many domains, and says how many turns it took.
+pub(crate) fn run(messages: u64, size: usize, domains: u64) -> Result<u64> {
+    let mut world = World::new(messages, size, domains)?;
     let mut idle = 0;
     while world.delivered < messages {
         let before = world.delivered;
@@ -41,6 +43,20 @@ pub(crate) fn run(messages: u64, size: usize) -> Result<u64> {
         }
     }
     Ok(world.turns)
+}
+
+/// Each domain has a host of its own.
+fn configuration(domains: u64) -> String {
+    let common = "hostname = \"mta.bench.test\"\n[spool]\npath = \"/spool\"\n\
+                  [[listen]]\naddress = \"127.0.0.1:25\"\nrelay_from = [\"127.0.0.0/8\"]\n\
+                  [limits]\nconnections_in = 1000\nconnections_out = 20000\n[egress]\ntls = \"off\"\n\
+                  [site.default]\nconnections = 50\nmessages_per_connection = 100000\n";
+    let route = |number| {
+        let [.., high, low] = u64::to_be_bytes(number);
+        let domain = format!("d{number}.example.test");
+        format!("[[route]]\ndomain = \"{domain}\"\nvia = \"127.2.{high}.{low}:25\"\n")
+    };
+    common.to_owned() + &(0..domains).map(route).collect::<String>()
 }
 
 /// What the shard is told next.
@@ -73,15 +89,13 @@ struct World {
     files: u32,
     offered: u64,
     messages: u64,
+    domains: u64,
     delivered: u64,
 }
 
 impl World {
-    fn new(messages: u64, size: usize) -> Result<Self> {
-        let text = "hostname = \"mta.bench.test\"\n[spool]\npath = \"/spool\"\n[[listen]]\naddress = \"127.0.0.1:25\"\n\
-                    relay_from = [\"127.0.0.0/8\"]\n[limits]\nconnections_in = 1000\nconnections_out = 1000\n[egress]\ntls = \"off\"\n[[route]]\ndomain = \"*\"\n\
-                    via = \"127.0.0.2:25\"\n[site.default]\nconnections = 50\nmessages_per_connection = 100000\n";
-        let settings = config::parse(text, "core.toml", "mta.bench.test")
+    fn new(messages: u64, size: usize, domains: u64) -> Result<Self> {
+        let settings = config::parse(&configuration(domains), "core.toml", "mta.bench.test")
             .map_err(|problems| anyhow!("unsound settings: {problems:?}"))?;
         let settings = Arc::new(settings);
         let now = Now { mono: Mono(1), wall: Wall(EPOCH) };
@@ -115,6 +129,7 @@ impl World {
             files: 0,
             offered: 0,
             messages,
+            domains,
             delivered: 0,
         };
         // Its spares are made, and a turn with them has opened the door.
@@ -194,7 +209,8 @@ impl World {
                         break;
                     }
                     self.offered += 1;
-                    client.offer(self.offered, &mut answer);
+                    let domain = self.offered.wrapping_mul(STRIDE) % self.domains;
+                    client.offer(self.offered, domain, &mut answer);
                 }
             }
             Peer::Host(host) => self.delivered += host.hear(bytes, &mut answer),

@@ -45,6 +45,9 @@ pub(crate) struct CoreRelayOptions {
     messages: u64,
     #[arg(long)]
     size: usize,
+    /// Destinations, each a next hop of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    domains: u64,
 }
 
 /// Scenario, figure, value.
@@ -72,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 pub(crate) fn run_core(options: &CoreRelayOptions) -> Result<()> {
-    let turns = core_relay::run(options.messages, options.size)?;
+    let turns = core_relay::run(options.messages, options.size, options.domains)?;
     println!("{} messages in {turns} turns", options.messages);
     Ok(())
 }

@@ -18,6 +18,8 @@ enum Awaits {
 /// Sends one message after the other, each command after the reply to the one before.
 pub(super) struct Client {
     awaits: Awaits,
+    /// Of its next recipient: the number of the domain.
+    domain: u64,
     text: Vec<u8>,
 }
 
@@ -31,7 +33,7 @@ impl Client {
             text.extend_from_slice(line);
         }
         text.extend_from_slice(b".\r\n");
-        Self { awaits: Awaits::Banner, text }
+        Self { awaits: Awaits::Banner, domain: 0, text }
     }
 
     /// Hears replies; how often it became free for a message, which is once at most.
@@ -42,10 +44,14 @@ impl Client {
     }
 
     fn hear_reply(&mut self, answer: &mut Vec<u8>) -> bool {
+        let recipient;
         let (next, says): (Awaits, &[u8]) = match self.awaits {
             Awaits::Banner => (Awaits::Ehlo, b"EHLO source.test\r\n"),
             Awaits::Ehlo | Awaits::Dot | Awaits::Idle => (Awaits::Idle, b""),
-            Awaits::Mail => (Awaits::Rcpt, b"RCPT TO:<rcpt@example.test>\r\n"),
+            Awaits::Mail => {
+                recipient = format!("RCPT TO:<rcpt@d{}.example.test>\r\n", self.domain);
+                (Awaits::Rcpt, recipient.as_bytes())
+            }
             Awaits::Rcpt => (Awaits::Data, b"DATA\r\n"),
             Awaits::Data => (Awaits::Dot, &self.text),
         };
@@ -54,9 +60,10 @@ impl Client {
         next == Awaits::Idle
     }
 
-    pub(super) fn offer(&mut self, number: u64, answer: &mut Vec<u8>) {
+    pub(super) fn offer(&mut self, number: u64, domain: u64, answer: &mut Vec<u8>) {
         write!(answer, "MAIL FROM:<s{number}@source.test>\r\n").expect("memory takes it");
         self.awaits = Awaits::Mail;
+        self.domain = domain;
     }
 }
 
@@ -139,7 +146,7 @@ mod tests {
         let (mut client, mut answer) = (Client::new(200), Vec::new());
         assert_eq!(client.hear(b"220 hello\r\n", &mut answer), 0);
         assert_eq!(client.hear(b"250-me\r\n250 SIZE\r\n", &mut answer), 1);
-        client.offer(1, &mut answer);
+        client.offer(1, 0, &mut answer);
         for reply in ["250 ok\r\n", "250 ok\r\n", "354 go\r\n"] {
             assert_eq!(client.hear(reply.as_bytes(), &mut answer), 0);
         }
