@@ -100,11 +100,8 @@ fn bearing(site: u32, flow: &Arc<Flow>) -> Bearing {
     let name = format!("mx{site}.example");
     let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 25));
     let host = MailHost { preference: 10, name: name.as_str().into(), addresses: vec![address] };
-    let target = Target {
-        site: SiteKey::MxSet(name.as_str().into()),
-        way: Way::Hosts(vec![host]),
-        fresh_until: Mono::NEVER,
-    };
+    let target =
+        Target::new(SiteKey::MxSet(name.as_str().into()), Way::Hosts(vec![host]), Mono::NEVER);
     Bearing {
         domain: format!("d{site}.example").into(),
         flow: Arc::clone(flow),

@@ -83,11 +83,8 @@ impl World {
     /// Hands in one delivery for each site, as after a look-up; hosts answer at once.
     fn hand_in(&mut self, way: &Way, due: Option<Mono>) {
         for site in 0..SITES {
-            let target = Target {
-                site: SiteKey::MxSet(format!("mx.site{site}.example").into()),
-                way: way.clone(),
-                fresh_until: self.now.mono,
-            };
+            let name = SiteKey::MxSet(format!("mx.site{site}.example").into());
+            let target = Target::new(name, way.clone(), self.now.mono);
             let (domain, flow) = (format!("site{site}.example").into(), Arc::clone(&self.flow));
             let bearing = Bearing { domain, flow, target: Arc::new(target) };
             let delivery = delivery(self.next, self.now.wall);

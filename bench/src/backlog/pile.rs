@@ -167,11 +167,11 @@ impl Pile {
 /// The way of a site whose name service does not answer: what is handed in is deferred.
 fn bearing(site: u32, flow: &Arc<Flow>) -> Bearing {
     let reply = Reply::local(451, Enhanced(4, 4, 3), "the name service does not answer");
-    let target = Target {
-        site: SiteKey::MxSet(format!("mx{site}.example").into()),
-        way: Way::Deferred(reply),
-        fresh_until: Mono::NEVER,
-    };
+    let target = Target::new(
+        SiteKey::MxSet(format!("mx{site}.example").into()),
+        Way::Deferred(reply),
+        Mono::NEVER,
+    );
     let domain = format!("{site}.example").into();
     Bearing { domain, flow: Arc::clone(flow), target: Arc::new(target) }
 }

@@ -60,11 +60,7 @@ impl Ours {
         let address = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 25));
         let name = "mx.provider.example";
         let host = MailHost { preference: 10, name: name.into(), addresses: vec![address] };
-        let target = Target {
-            site: SiteKey::MxSet(name.into()),
-            way: Way::Hosts(vec![host]),
-            fresh_until: Mono::NEVER,
-        };
+        let target = Target::new(SiteKey::MxSet(name.into()), Way::Hosts(vec![host]), Mono::NEVER);
         Self {
             scheduler,
             target: Arc::new(target),

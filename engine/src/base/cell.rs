@@ -1,7 +1,8 @@
 //! The only place of the core with atomics: numbers that several shards move together.
 //!
 //! A [`CellTable`] gives out [`Cell`]s by name; in each, [`PermitsCell`] counts what is open at one
-//! time and [`SharedRate`]s pace what passes. [`Day`]s count what a source in its warm-up has sent.
+//! time and [`SharedRate`]s pace what passes. [`Day`]s count what a source in its warm-up has sent, a
+//! [`Seat`] tells where to look first.
 //! Nothing here sends, waits or knows a clock: what a shard must be told is returned as a value, so
 //! one thread can drive several shards in any order.
 //! `cargo loom` looks through the orders in which two and three threads can meet (`models.rs`).
@@ -10,6 +11,7 @@ mod budget;
 mod day;
 mod permits;
 mod rates;
+mod seat;
 mod table;
 mod waiters;
 
@@ -24,6 +26,7 @@ pub use budget::Budget;
 pub use day::{DATE_MAX, Day, DayCount, DayKey, Receiver, Refused, STEP_MAX, Tally};
 pub use permits::{Answer, CAP_MAX, Grant, Permit, PermitsCell};
 pub use rates::SharedRate;
+pub use seat::Seat;
 pub use table::{
     Cell, CellId, CellKey, CellTable, DAYS_MAX, Days, Measure, PASSING_CELLS_MAX, TableFull,
 };
@@ -39,6 +42,8 @@ mod atomics {
 
     /// A number that is right whatever it says: no model needs to see it.
     pub(super) use std::sync::atomic::AtomicU16 as Hint;
+    /// Likewise.
+    pub(super) use std::sync::atomic::AtomicU32 as Place;
 
     /// Reads `at` after this thread changed another number. Both were SeqCst, so of two threads
     /// that each change one number and then read the other's, at least one sees the change.

@@ -10,6 +10,7 @@ pub mod index;
 pub mod map;
 pub mod pattern;
 pub mod planted;
+pub mod prefetch;
 pub mod prng;
 pub mod slots;
 pub mod time;

@@ -204,7 +204,7 @@ mod tests {
         };
         let way = Way::Hosts((0..).zip(preferences).map(host).collect());
         let site = SiteKey::MxSet("s".into());
-        Arc::new(Target { site, way, fresh_until: Mono::NEVER })
+        Arc::new(Target::new(site, way, Mono::NEVER))
     }
 
     fn itinerary(preferences: &[u16], addresses: u8) -> Itinerary {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::reach::refusal;
+use crate::base::map::Map;
 use crate::base::prng::Prng;
 use crate::base::time::Mono;
 use crate::model::outcome::{Enhanced, Reply};
@@ -11,7 +12,7 @@ use crate::model::route::{
     ADDRESSES_MAX, Answer, DnsFailure, HOSTS_MAX, MailHost, Question, ResolvedHost, SiteKey,
     Target, Way,
 };
-use crate::model::settings::{EgressSettings, NextHop, RouteSettings};
+use crate::model::settings::{DomainPattern, EgressSettings, NextHop, RouteSettings};
 
 /// A shorter answer is kept this long: TTL 0 must not mean a question per message.
 const FRESH_MIN: Duration = Duration::from_secs(30);
@@ -23,7 +24,12 @@ const FAILURE_FRESH: Duration = Duration::from_secs(60);
 /// The operator's routes and what is needed to judge the resolver's answers.
 #[derive(Debug)]
 pub struct Router {
+    /// The first that matches is gone by.
     routes: Vec<RouteSettings>,
+    /// The first route for each domain that has one of its own.
+    exact: Map<Box<str>, usize>,
+    /// Those for more than one domain, in order.
+    wide: Vec<usize>,
     port: u16,
     allow_private: bool,
     hostname: Box<str>,
@@ -46,8 +52,19 @@ impl Router {
         hostname: &str,
         own: Vec<SocketAddr>,
     ) -> Self {
+        let (mut exact, mut wide) = (Map::default(), Vec::new());
+        for (at, route) in routes.iter().enumerate() {
+            match &route.domain {
+                DomainPattern::Exact(domain) => {
+                    exact.entry(domain.clone()).or_insert(at);
+                }
+                DomainPattern::Below(_) | DomainPattern::Any => wide.push(at),
+            }
+        }
         Self {
             routes: routes.to_vec(),
+            exact,
+            wide,
             port: egress.port,
             allow_private: egress.allow_private,
             hostname: hostname.to_ascii_lowercase().into(),
@@ -94,7 +111,9 @@ impl Router {
     }
 
     fn next_hop(&self, domain: &str) -> Option<&NextHop> {
-        self.routes.iter().find(|route| route.domain.matches(domain)).map(|route| &route.via)
+        let wide = self.wide.iter().find(|at| self.routes[**at].domain.matches(domain));
+        let first = wide.into_iter().chain(self.exact.get(domain)).min()?;
+        Some(&self.routes[*first].via)
     }
 
     /// An address that the operator wrote down: nothing but a loop is refused.
@@ -106,7 +125,7 @@ impl Router {
             let name = to.ip().to_string().into();
             Way::Hosts(vec![MailHost { preference: 0, name, addresses: vec![to] }])
         };
-        Target { site, way, fresh_until: Mono::NEVER }
+        Target::new(site, way, Mono::NEVER)
     }
 
     /// `[192.0.2.1]` or `[IPv6:2001:db8::1]`, from a sender: under the same rules as an MX host.
@@ -134,7 +153,7 @@ impl Router {
         } else {
             Way::Hosts(vec![MailHost { preference: 0, name: name.into(), addresses }])
         };
-        Target { site, way, fresh_until: Mono::NEVER }
+        Target::new(site, way, Mono::NEVER)
     }
 
     fn via_mx(&self, domain: &str, found: &[ResolvedHost], prng: &mut Prng) -> Target {
@@ -148,7 +167,7 @@ impl Router {
             return hopeless(domain, self.why_none(domain, &hosts));
         }
         let way = Way::Hosts(reachable);
-        Target { site: SiteKey::MxSet(names_of(&hosts)), way, fresh_until: Mono::NEVER }
+        Target::new(SiteKey::MxSet(names_of(&hosts)), way, Mono::NEVER)
     }
 
     /// Drops every host no better than ourselves (RFC 5321 §5.1); `None`: we are the best.
@@ -245,12 +264,12 @@ fn next_hop_key(name: &str, port: u16) -> SiteKey {
 fn next_hop_lost(name: &str, port: u16, why: &str) -> Target {
     let text = format!("next hop {name} not found: {why}");
     let way = Way::Deferred(Reply::local(451, Enhanced(4, 4, 4), &text));
-    Target { site: next_hop_key(name, port), way, fresh_until: Mono::NEVER }
+    Target::new(next_hop_key(name, port), way, Mono::NEVER)
 }
 
 /// A domain without hosts; [`Router::target`] sets until when that is believed.
 fn hopeless(domain: &str, way: Way) -> Target {
-    Target { site: SiteKey::Unroutable(domain.into()), way, fresh_until: Mono::NEVER }
+    Target::new(SiteKey::Unroutable(domain.into()), way, Mono::NEVER)
 }
 
 fn no_hosts(domain: &str, failure: &DnsFailure) -> Way {
@@ -287,7 +306,7 @@ fn failed(code: u16, subject: u16, detail: u16, text: &str) -> Way {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::settings::{DomainPattern, TlsMode};
+    use crate::model::settings::TlsMode;
 
     fn router(allow_private: bool, routes: &[(DomainPattern, NextHop)]) -> Router {
         let routes: Vec<RouteSettings> = routes
@@ -404,6 +423,29 @@ mod tests {
             let target = go(&router(false, &[]), &answer);
             assert_eq!(target.fresh_until, Mono(0).plus(Duration::from_secs(fresh)));
         }
+    }
+
+    #[test]
+    fn of_all_routes_that_match_the_first_is_gone_by() {
+        let exact = |domain: &str| DomainPattern::Exact(domain.into());
+        let below = |suffix: &str| DomainPattern::Below(suffix.into());
+        let patterns = [
+            exact("a.example"),
+            below(".a.example"),
+            exact("b.a.example"),
+            exact("a.example"),
+            exact("c.example"),
+            DomainPattern::Any,
+            exact("d.example"),
+        ];
+        let via = |port: u16| NextHop::Address(SocketAddr::new([192, 0, 2, 1].into(), port));
+        let routes: Vec<_> = patterns.into_iter().zip((0..).map(via)).collect();
+        let expected = [("a.example", 0), ("b.a.example", 1), ("c.example", 4), ("d.example", 5)];
+        for (domain, at) in expected {
+            assert_eq!(router(false, &routes).next_hop(domain), Some(&via(at)), "{domain}");
+        }
+        assert_eq!(router(false, &routes[..5]).next_hop("d.example"), None);
+        assert_eq!(router(false, &routes[6..]).next_hop("d.example"), Some(&via(6)));
     }
 
     #[test]

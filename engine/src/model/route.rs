@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::cell::Seat;
 use crate::base::map::stable_hash;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
@@ -83,11 +84,23 @@ impl SiteKey {
 }
 
 /// Where mail for one domain goes, until when that is believed.
+///
+/// In the order in which it lies: what each message looks at first.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Target {
-    pub site: SiteKey,
-    pub way: Way,
     pub fresh_until: Mono,
+    /// Where its owner keeps the site.
+    pub seat: Seat,
+    pub way: Way,
+    pub site: SiteKey,
+}
+
+impl Target {
+    #[must_use]
+    pub fn new(site: SiteKey, way: Way, fresh_until: Mono) -> Self {
+        Self { site, way, fresh_until, seat: Seat::default() }
+    }
 }
 
 /// Hosts to try, or why there are none.

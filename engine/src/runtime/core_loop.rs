@@ -93,6 +93,10 @@ impl Core for Turn<'_> {
     fn handle(&mut self, event: Event<'_>) {
         self.shard.handle(self.now, event, self.effects);
     }
+
+    fn prefetch(&self, slots: impl Iterator<Item = u32> + Clone) {
+        self.shard.prefetch_replies(slots);
+    }
 }
 
 impl CoreLoop {

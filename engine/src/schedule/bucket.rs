@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::list::{Linked, List};
 use crate::base::time::Mono;
 
@@ -12,7 +14,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 /// reach of the times, not by the entries.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    by_end: Vec<(u32, List)>,
+    by_end: SmallVec<[(u32, List); 1]>,
 }
 
 /// The end of the bucket of `width` that `at` falls into.

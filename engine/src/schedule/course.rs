@@ -11,8 +11,9 @@ use crate::base::index::Index;
 use crate::model::admin::Amounts;
 use crate::model::flow::Flow;
 
-/// Mail of one flow for one domain, all of which goes to one site.
+/// Mail of one flow for one domain, all of which goes to one site. As long as a cache line, and in one.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Course {
     pub(super) domain: Arc<str>,
     pub(super) flow: Arc<Flow>,
@@ -21,6 +22,8 @@ pub(super) struct Course {
     pub(super) policy: usize,
     /// Nobody wants its mail any more. Then it is retired: what comes later gets another course.
     pub(super) is_cancelled: bool,
+    /// It has lost its name.
+    is_retired: bool,
     /// Deliveries that carry this number.
     pub(super) live: u32,
     /// Of these, those that wait.
@@ -48,6 +51,17 @@ impl Waits {
 }
 
 impl Course {
+    /// One that no delivery carries yet.
+    pub(super) fn new(
+        (site, policy, leaf): (u32, usize, u32),
+        domain: Arc<str>,
+        flow: Arc<Flow>,
+    ) -> Self {
+        let (is_cancelled, is_retired) = (false, false);
+        let waits = Waits::default();
+        Self { domain, flow, site, leaf, policy, is_cancelled, is_retired, live: 0, waits }
+    }
+
     fn name(&self) -> Name<'_> {
         (self.site, &self.domain, &self.flow)
     }
@@ -75,6 +89,11 @@ pub(super) struct Courses {
 }
 
 impl Courses {
+    /// Whether a course, which has its name still, is that of a domain's flow at a site.
+    pub(super) fn is(&self, number: u32, site: u32, domain: &Arc<str>, flow: &Arc<Flow>) -> bool {
+        self[number].name() == (site, domain, flow)
+    }
+
     /// The number of a domain's flow at a site, if it has deliveries there.
     pub(super) fn find(&self, site: u32, domain: &Arc<str>, flow: &Arc<Flow>) -> Option<u32> {
         self.numbers.find(&(site, domain, flow), |number| self[number].name())
@@ -114,11 +133,11 @@ impl Courses {
     /// Takes a course its name: what comes for it from now on gets a new one.
     pub(super) fn retire(&mut self, number: u32) {
         self.numbers.remove(&self.courses[number as usize].name(), number);
+        self.courses[number as usize].is_retired = true;
     }
 
     pub(super) fn is_retired(&self, number: u32) -> bool {
-        let Course { site, domain, flow, .. } = &self[number];
-        self.find(*site, domain, flow) != Some(number)
+        self[number].is_retired
     }
 
     /// All that do not rest, for the rare questions that may look at all: a reload, an operator's hold.

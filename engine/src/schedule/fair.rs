@@ -6,13 +6,20 @@
 //! saves nothing up. Two flows never differ by more than one cost each.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 /// One unit of cost at weight 1. Weights divide it, so it is large; 2^40 units fit a tag.
 const UNIT: u64 = 1 << 24;
 
-/// Progress in virtual time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Tag(u64);
+/// Progress in virtual time, from one on: so that a place in line that may be empty takes no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tag(NonZeroU64);
+
+impl Default for Tag {
+    fn default() -> Self {
+        Self(NonZeroU64::MIN)
+    }
+}
 
 /// Whether a flow stands in line, and with which tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

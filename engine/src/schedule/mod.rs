@@ -35,6 +35,7 @@ mod pacing;
 mod path;
 mod permit;
 mod policy;
+mod prefetch;
 mod providers;
 mod queue;
 mod record;
@@ -74,7 +75,7 @@ use crate::shard::Fact;
 
 use alarm::Alarm;
 use caps::{InHand, Parked};
-use course::{Course, Courses, Waits};
+use course::{Course, Courses};
 use entry::Entries;
 use hold::Holds;
 use memory::Remembered;
@@ -381,7 +382,7 @@ impl Scheduler {
 
     /// The site of a target, new if need be; a fresher target replaces the one it had.
     fn site_for(&mut self, now: Now, target: &Arc<Target>, domain: &str) -> u32 {
-        if let Some(number) = self.sites.find(&target.site) {
+        if let Some(number) = self.sites.find_target(target) {
             let site = &mut self.sites[number];
             let is_newer = target.fresh_until > site.target.fresh_until;
             if target.fresh_until >= site.target.fresh_until {
@@ -413,7 +414,11 @@ impl Scheduler {
 
     /// The course of a domain's flow; its domain's settings bind the site from now on.
     fn course_for(&mut self, now: Now, number: u32, domain: Arc<str>, flow: Arc<Flow>) -> u32 {
-        if let Some(course) = self.courses.find(number, &domain, &flow) {
+        let resting = self.sites[number].resting;
+        // Most mail comes a message at a time: then there is nothing to look for.
+        let known = resting.filter(|course| self.courses.is(*course, number, &domain, &flow));
+        let known = known.or_else(|| self.courses.find(number, &domain, &flow));
+        if let Some(course) = known {
             self.sites[number].resting = None;
             return course;
         }
@@ -423,10 +428,7 @@ impl Scheduler {
         let policy = self.policies.of(&domain, provider.as_deref());
         let trunk = self.trunk_for(now, number, self.roster.pool_of(&flow));
         let leaf = self.order.hold_leaf(trunk, &flow, self.roster.weight_of(&flow.tenant));
-        let (site, waits) = (number, Waits::default());
-        let course =
-            Course { domain, flow, site, leaf, policy, is_cancelled: false, live: 0, waits };
-        let course = self.courses.add(course);
+        let course = self.courses.add(Course::new((number, policy, leaf), domain, flow));
         self.block_new(leaf);
         if self.sites[number].join(policy) {
             self.repace(number);

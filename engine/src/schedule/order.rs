@@ -18,6 +18,7 @@ use super::list::{List, NONE};
 use super::roster::Roster;
 use crate::base::index::Index;
 use crate::base::planted::{Bug, planted};
+use crate::base::prefetch;
 use crate::model::connection::ShardId;
 use crate::model::flow::{Flow, MailClass};
 use crate::model::settings::OrderSettings;
@@ -59,8 +60,9 @@ pub(super) struct Branch {
     pub(super) blocked: Blocked,
 }
 
-/// One campaign of one tenant.
+/// One campaign of one tenant. As long as a cache line, and in one.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Leaf {
     pub(super) branch: u32,
     /// The one it was made for; its campaign's name is that of all.
@@ -148,6 +150,11 @@ impl Order {
         for (_, branch) in &mut self.branches {
             branch.weight = roster.weight_of(branch.tenant());
         }
+    }
+
+    /// Fetches the branch of a leaf into the cache.
+    pub(super) fn prefetch_branch(&self, leaf: u32) {
+        prefetch::all(&self.branches[self.leaves[leaf as usize].branch as usize]);
     }
 
     pub(super) fn add_trunk(&mut self, site: u32, pool: u16) -> u32 {

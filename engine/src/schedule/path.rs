@@ -14,8 +14,9 @@ use crate::base::gcra::Gcra;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
 
-/// Source × site.
+/// Source × site. In the order in which they lie, as in [`Site`](super::site::Site).
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Path {
     pub(super) source: u16,
     /// Permits: leases from their opening until their end is known.
@@ -30,17 +31,13 @@ pub(super) struct Path {
     pub(super) fruitless: u32,
     /// Deliveries it was given lately, for the choice among sources by weight: halved now and then.
     pub(super) given: u32,
-    pub(super) control: Control,
+    pub(super) effects: Effects,
+    pub(super) counters: RuleCounters,
     /// Messages it takes on one connection.
     pub(super) session: SessionLimit,
-    /// Paces by the rate that was learned, or that a rule sets.
-    pub(super) pacer: Gcra,
-    pub(super) counters: RuleCounters,
-    pub(super) effects: Effects,
-    /// Until then no connection is opened: an address had all it may.
-    pub(super) crowded_until: Mono,
-    /// The shared cap it waits at.
-    pub(super) parked: Option<CellId>,
+    pub(super) control: Control,
+    /// By shard; as many as were needed so far.
+    lanes: SmallVec<[Lane; 1]>,
     /// Provider, source, source × provider: where a cap or a rate is set. In this order they are
     /// taken.
     pub(super) cells: Vec<Arc<Cell>>,
@@ -48,9 +45,13 @@ pub(super) struct Path {
     pub(super) day: Option<Arc<Day>>,
     /// When the alarm of its door, or of an effect that ends, rings.
     pub(super) armed: Mono,
+    /// Paces by the rate that was learned, or that a rule sets.
+    pub(super) pacer: Gcra,
+    /// Until then no connection is opened: an address had all it may.
+    pub(super) crowded_until: Mono,
+    /// The shared cap it waits at.
+    pub(super) parked: Option<CellId>,
     pub(super) saved: Saved,
-    /// By shard; as many as were needed so far.
-    lanes: SmallVec<[Lane; 1]>,
 }
 
 /// Leases of a path on one shard that could take work.

@@ -1,5 +1,7 @@
 //! Leases: permits of a site lent to connections, wherever those are executed.
 
+use smallvec::SmallVec;
+
 use super::caps::Held;
 use super::list::{Linked, Links};
 use super::warm_up::Counted;
@@ -72,7 +74,7 @@ pub(super) struct Lease {
     pub(super) listed: Listed,
     links: Links,
     /// In the order given.
-    flights: [Option<Flight>; WORK_LENT_MAX],
+    flights: SmallVec<[Flight; WORK_LENT_MAX]>,
     pub(super) given: u32,
     /// What it is given at most: the executing side ends by itself after so many.
     pub(super) share: u32,
@@ -99,12 +101,12 @@ impl Lease {
     }
 
     pub(super) fn outstanding(&self) -> usize {
-        self.flights.iter().flatten().count()
+        self.flights.len()
     }
 
     pub(super) fn give(&mut self, flight: Flight) {
-        let free = self.flights.iter_mut().find(|slot| slot.is_none());
-        *free.expect("work is given within its bound") = Some(flight);
+        assert!(self.flights.len() < WORK_LENT_MAX, "work is given within its bound");
+        self.flights.push(flight);
         self.given += 1;
     }
 
@@ -116,27 +118,22 @@ impl Lease {
 
     /// Its deliveries.
     pub(super) fn flights(&mut self) -> impl Iterator<Item = &mut Flight> {
-        self.flights.iter_mut().flatten()
+        self.flights.iter_mut()
     }
 
     /// The earliest given delivery of this message.
     pub(super) fn take(&mut self, message: MessageId, first: u16) -> Option<Flight> {
-        let is_it = |slot: &Option<Flight>| {
-            let of = |flight: &Flight| (flight.delivery.message, flight.delivery.first);
-            slot.as_ref().is_some_and(|flight| {
-                of(flight) == (message, first)
-                    || planted(Bug::OutcomeOfAnother) && flight.delivery.message == message
-            })
+        let is_it = |flight: &Flight| {
+            (flight.delivery.message, flight.delivery.first) == (message, first)
+                || planted(Bug::OutcomeOfAnother) && flight.delivery.message == message
         };
         let at = self.flights.iter().position(is_it)?;
-        let taken = self.flights[at].take();
-        self.flights[at..].rotate_left(1);
-        taken
+        Some(self.flights.remove(at))
     }
 
     /// What was given last and not reported done.
     pub(super) fn take_last(&mut self) -> Option<Flight> {
-        self.flights.iter_mut().rev().find_map(Option::take)
+        self.flights.pop()
     }
 }
 
@@ -170,7 +167,7 @@ impl Leases {
             mood: Mood::Willing,
             listed: Listed::No,
             links: Links::ALONE,
-            flights: [const { None }; WORK_LENT_MAX],
+            flights: SmallVec::new(),
             given: 0,
             share,
             answered: 0,
@@ -198,7 +195,7 @@ impl Leases {
     /// Whether some lease has a delivery of this message. Looks at all leases.
     pub(super) fn carry(&self, message: MessageId) -> bool {
         let of_it = |flight: &Flight| flight.delivery.message == message;
-        self.slots.iter().flatten().any(|lease| lease.flights.iter().flatten().any(of_it))
+        self.slots.iter().flatten().any(|lease| lease.flights.iter().any(of_it))
     }
 
     /// The slot behind a name, if the lease has not ended.

@@ -24,8 +24,8 @@ const KNOWN_DOMAINS_MAX: usize = 100_000;
 /// Where domains lead, and who waits to learn it.
 pub(super) struct Routing {
     router: Router,
-    /// With the reload after which it was looked up: from before the last one it is not gone by.
-    known: Map<Arc<str>, (u64, Arc<Target>)>,
+    shards: u16,
+    known: Map<Arc<str>, Lead>,
     reloads: u64,
     asking: Map<Arc<str>, QuestionId>,
     asked: Map<QuestionId, Asked>,
@@ -34,7 +34,18 @@ pub(super) struct Routing {
 }
 
 /// A domain and where it leads.
-type Known = (Arc<str>, Arc<Target>);
+type Known = (Arc<str>, Lead);
+
+#[derive(Clone)]
+struct Lead {
+    /// After which reload it was looked up: from before the last one it is not gone by.
+    reload: u64,
+    /// As its target has it: the two lie far apart.
+    fresh_until: Mono,
+    target: Arc<Target>,
+    /// Of its site.
+    owner: ShardId,
+}
 
 /// A question under way. The deliveries that wait for it are bounded by the live messages.
 struct Asked {
@@ -53,13 +64,14 @@ pub(super) struct Waiting {
 }
 
 impl Routing {
-    pub(super) fn new(settings: &Settings, seed: u64) -> Self {
-        Self::by(router(settings), seed)
+    pub(super) fn new(settings: &Settings, shards: u16, seed: u64) -> Self {
+        Self::by(router(settings), shards, seed)
     }
 
-    fn by(router: Router, seed: u64) -> Self {
+    fn by(router: Router, shards: u16, seed: u64) -> Self {
         Self {
             router,
+            shards,
             known: Map::default(),
             reloads: 0,
             asking: Map::default(),
@@ -79,16 +91,16 @@ impl Routing {
     }
 
     fn fresh(&self, domain: &str, now: Now) -> Option<Known> {
-        let (domain, (reload, target)) = self.known.get_key_value(domain)?;
-        let is_fresh = *reload == self.reloads && target.fresh_until > now.mono;
-        is_fresh.then(|| (Arc::clone(domain), Arc::clone(target)))
+        let (domain, lead) = self.known.get_key_value(domain)?;
+        let is_fresh = lead.reload == self.reloads && lead.fresh_until > now.mono;
+        is_fresh.then(|| (Arc::clone(domain), lead.clone()))
     }
 
     /// A domain, and the site its mail went to when that was last looked up, fresh or not: mail that
     /// waits stays there over a reload.
     pub(super) fn last_known(&self, domain: &str) -> (Arc<str>, Option<SiteKey>) {
         match self.known.get_key_value(domain) {
-            Some((domain, (_, target))) => (Arc::clone(domain), Some(target.site.clone())),
+            Some((domain, lead)) => (Arc::clone(domain), Some(lead.target.site.clone())),
             None => (domain.into(), None),
         }
     }
@@ -97,9 +109,11 @@ impl Routing {
         if self.known.len() >= KNOWN_DOMAINS_MAX {
             self.known.clear();
         }
-        let target = Arc::new(target);
-        self.known.insert(Arc::clone(&domain), (self.reloads, Arc::clone(&target)));
-        (domain, target)
+        let owner = target.site.owner(self.shards);
+        let (reload, fresh_until) = (self.reloads, target.fresh_until);
+        let lead = Lead { reload, fresh_until, target: Arc::new(target), owner };
+        self.known.insert(Arc::clone(&domain), lead.clone());
+        (domain, lead)
     }
 
     /// Remembers who asks; the question to put, if it is not under way already.
@@ -176,10 +190,10 @@ impl Shard {
         }
     }
 
-    fn hand_over(&mut self, (domain, target): Known, waiting: Waiting, out: &mut Effects) {
+    fn hand_over(&mut self, (domain, lead): Known, waiting: Waiting, out: &mut Effects) {
         let Waiting { flow, delivery, due, left } = waiting;
-        let is_own = planted(Bug::OwnerOfItsOwn);
-        let owner = if is_own { self.id } else { target.site.owner(self.shards) };
+        let Lead { target, owner, .. } = lead;
+        let owner = if planted(Bug::OwnerOfItsOwn) { self.id } else { owner };
         let bearing = Bearing { domain, target, flow };
         let parcel = Box::new(Parcel { bearing, delivery, left });
         self.tell(owner, Note::Deliver { parcel, due }, out);
@@ -243,11 +257,11 @@ mod tests {
     fn after_a_reload_mail_is_located_anew_and_still_told_where_it_is() {
         let egress = EgressSettings { port: 25, allow_private: false, tls: TlsMode::Off };
         let router = || Router::new(&[], &egress, "mta.example", Vec::new());
-        let mut routing = Routing::by(router(), 1);
+        let mut routing = Routing::by(router(), 1, 1);
         let now = Now { mono: Mono(1), wall: Wall(1) };
         let site = SiteKey::MxSet("mx.example".into());
         let way = Way::Hosts(Vec::new());
-        let target = Target { site: site.clone(), way, fresh_until: Mono::NEVER };
+        let target = Target::new(site.clone(), way, Mono::NEVER);
         routing.learn("a.example".into(), target.clone());
         assert!(routing.fresh("a.example", now).is_some());
         routing.go_by(router());

@@ -7,6 +7,7 @@ pub mod event;
 mod flows;
 mod notices;
 mod orders;
+mod prefetch;
 mod reading;
 mod reception;
 mod remotes;
@@ -41,6 +42,7 @@ use crate::spool::{Spool, SpoolOptions};
 use dispatch::{Routing, Waiting};
 use flows::Flows;
 use orders::Orders;
+use prefetch::AHEAD_MAX;
 use reading::Reads;
 pub use reception::TURNED_AWAY_MAX;
 use reception::{Incoming, Reception};
@@ -194,7 +196,7 @@ impl Shard {
             roles: Vec::new(),
             reception: Reception::new(&settings),
             spool: Spool::new(spool, Some(options.spares)),
-            routing: Routing::new(&settings, options.seed),
+            routing: Routing::new(&settings, options.shards, options.seed),
             flows: Flows::default(),
             scheduler,
             sending: Sending::new(&settings, remotes),
@@ -302,9 +304,13 @@ impl Shard {
     /// Carries what one room has for the next; false once nothing moves any more.
     fn step(&mut self, now: Now, out: &mut Effects) -> bool {
         let mut moved = false;
-        while let Some(note) = self.inbox.pop_front() {
-            self.noted(now, self.id, note, out);
-            moved = true;
+        while !self.inbox.is_empty() {
+            self.prefetch_parcels();
+            for _ in 0..AHEAD_MAX {
+                let Some(note) = self.inbox.pop_front() else { break };
+                self.noted(now, self.id, note, out);
+                moved = true;
+            }
         }
         moved |= self.announce_durable(now, out);
         moved | self.dispatch(now, out)

@@ -11,6 +11,7 @@ use super::{Effect, Effects, Role, Shard, Timer, Way};
 use crate::base::cell::{Cell, Grant};
 use crate::base::map::Map;
 use crate::base::planted::{Bug, planted};
+use crate::base::prefetch;
 use crate::base::time::{Mono, Now};
 use crate::egress::letter::{BodyPart, Letter};
 use crate::egress::order::Order;
@@ -66,6 +67,15 @@ impl Sending {
     pub(super) fn handle_settings(&mut self, settings: &Settings) -> Vec<(Arc<Cell>, Grant)> {
         self.options = options(settings);
         self.remotes.handle_settings(settings)
+    }
+
+    /// Fetches a session into the cache.
+    pub(super) fn prefetch(&self, key: usize) {
+        self.sessions.get(key).map(prefetch::all);
+    }
+
+    pub(super) fn lease_of(&self, key: usize) -> Option<LeaseId> {
+        self.sessions.get(key).map(|one| one.lease)
     }
 
     pub(super) fn is_empty(&self) -> bool {

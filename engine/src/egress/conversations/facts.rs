@@ -24,11 +24,11 @@ fn opening(hosts: &[(u16, &[&str])]) -> Opening {
         name: format!("mx{n}").into(),
         addresses: addresses.iter().map(|ip| format!("{ip}:25").parse().unwrap()).collect(),
     };
-    let target = Target {
-        site: SiteKey::MxSet("mx0".into()),
-        way: Way::Hosts(hosts.iter().enumerate().map(host).collect()),
-        fresh_until: Mono::NEVER,
-    };
+    let target = Target::new(
+        SiteKey::MxSet("mx0".into()),
+        Way::Hosts(hosts.iter().enumerate().map(host).collect()),
+        Mono::NEVER,
+    );
     Opening {
         lease: LeaseId { owner: ShardId(0), slot: 0, generation: 0 },
         target: Arc::new(target),

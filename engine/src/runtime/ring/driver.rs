@@ -31,6 +31,9 @@ pub(crate) trait Core {
     fn take_slot(&mut self) -> Option<Conn>;
 
     fn handle(&mut self, event: Event<'_>);
+
+    /// Bytes have come for these slots and are handed in next.
+    fn prefetch(&self, slots: impl Iterator<Item = u32> + Clone);
 }
 
 #[derive(Clone, Debug)]
@@ -360,6 +363,8 @@ impl Driver {
     fn complete_batch(&mut self, core: &mut impl Core) -> usize {
         let mut batch = std::mem::take(&mut self.batch);
         let taken = batch.len();
+        let received = batch.iter().filter(|one| one.token.op == Op::Receive);
+        core.prefetch(received.map(|one| one.token.slot));
         for completion in batch.drain(..) {
             self.complete(core, completion);
             self.tell(core);

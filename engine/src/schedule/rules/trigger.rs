@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::matching::Rule;
+use crate::base::prefetch;
 use crate::base::time::Mono;
 use crate::model::settings::{Action, Subject, Trigger};
 
@@ -27,7 +30,8 @@ pub struct RuleCounters(Option<Box<Counting>>);
 struct Counting {
     /// Of the rules: an index means nothing under others.
     generation: u64,
-    counters: Vec<Counter>,
+    /// Most paths never have a second.
+    counters: SmallVec<[Counter; 1]>,
 }
 
 #[derive(Debug)]
@@ -50,6 +54,13 @@ struct Window {
 }
 
 impl RuleCounters {
+    /// Fetches what was counted into the cache.
+    pub fn prefetch(&self) {
+        if let Some(counting) = &self.0 {
+            prefetch::all(&**counting);
+        }
+    }
+
     /// A reply matched: whether the rule's action is to be taken.
     pub(super) fn note_match(
         &mut self,
@@ -92,7 +103,7 @@ impl RuleCounters {
     }
 
     fn counter(&mut self, now: Mono, generation: u64, rule: u16, within: Duration) -> &mut Counter {
-        let new = || Box::new(Counting { generation, counters: Vec::new() });
+        let new = || Box::new(Counting { generation, counters: SmallVec::new() });
         let counting = self.0.get_or_insert_with(new);
         if counting.generation != generation {
             **counting = *new();
@@ -106,8 +117,6 @@ impl Counting {
         let known = self.counters.iter().position(|counter| counter.rule == rule);
         let at = known.unwrap_or_else(|| {
             self.make_room();
-            // Most paths never have a second: no room for three more.
-            self.counters.reserve_exact(1);
             self.counters.push(Counter::new(rule, within));
             self.counters.len() - 1
         });

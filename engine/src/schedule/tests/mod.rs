@@ -227,7 +227,7 @@ impl World {
             Way::Hosts(hosts) => SiteKey::MxSet((*hosts[0].name).into()),
             _ => SiteKey::Unroutable((*domain).into()),
         };
-        let target = Target { site, way: self.way.clone(), fresh_until: self.now.mono };
+        let target = Target::new(site, self.way.clone(), self.now.mono);
         let bearing = Bearing { domain, flow, target: Arc::new(target) };
         self.scheduler.handle_parcel(self.now, Parcel { bearing, delivery, left }, due);
     }

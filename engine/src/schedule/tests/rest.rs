@@ -101,3 +101,30 @@ fn a_cancelled_course_never_rests() {
     world.carry_out();
     assert_eq!((world.resting(), world.trunks()), (None, 0));
 }
+
+#[test]
+fn a_hint_to_where_another_site_lies_by_now_is_not_gone_by() {
+    let mut world = World::new(1, settings());
+    let target = |name: &str| {
+        let hosts = Way::Hosts(Vec::new());
+        Arc::new(Target::new(SiteKey::MxSet(name.into()), hosts, Mono::NEVER))
+    };
+    let (first, second) = (target("mx.first"), target("mx.second"));
+    let seat = world.scheduler.site_for(world.now, &first, DOMAIN);
+    assert_eq!(first.seat.hint(), seat);
+    world.scheduler.sites.remove(seat);
+    assert_eq!(
+        world.scheduler.site_for(world.now, &second, DOMAIN),
+        seat,
+        "the slot is free again"
+    );
+    let anew = world.scheduler.site_for(world.now, &first, DOMAIN);
+    assert_ne!(anew, seat);
+    assert_eq!((first.seat.hint(), second.seat.hint()), (anew, seat));
+    // Another target of the same site, as other domains have it, is found without a search too.
+    second.seat.note(anew);
+    let same = target("mx.first");
+    same.seat.note(anew);
+    assert_eq!(world.scheduler.sites.find_target(&same), Some(anew));
+    assert_eq!(world.scheduler.sites.find_target(&second), Some(seat));
+}

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::model::admin::{Reach, SiteReport, Steer, Steered, Verb, Wanted};
+use crate::schedule::course::Waits;
 
 const MX: &str = "mx.example";
 

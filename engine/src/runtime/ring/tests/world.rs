@@ -40,6 +40,8 @@ pub(super) struct Script {
 }
 
 impl Core for Script {
+    fn prefetch(&self, _: impl Iterator<Item = u32> + Clone) {}
+
     fn take_slot(&mut self) -> Option<Conn> {
         self.slots.take().map(|(slot, generation)| Conn { slot, generation })
     }

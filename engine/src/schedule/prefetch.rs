@@ -1,0 +1,55 @@
+//! What mail for several sites will need, fetched together: of a thousand sites each is cold when its
+//! turn comes, and what is fetched at once is waited for once.
+
+use std::mem::offset_of;
+
+use super::Scheduler;
+use super::site::Site;
+use crate::base::prefetch;
+use crate::model::delivery::LeaseId;
+
+impl Scheduler {
+    /// Fetches a lease; the number of its site.
+    #[must_use]
+    pub fn prefetch_lease(&self, lease: LeaseId) -> Option<u32> {
+        let lease = &self.leases[self.leases.find(lease)?];
+        prefetch::all(lease);
+        Some(lease.site)
+    }
+
+    /// Fetches what these sites have, those that there are. Each step looks where the one before fetched.
+    pub fn prefetch_sites(&self, sites: &[u32]) {
+        let sites = || sites.iter().filter_map(|site| self.sites.get(*site));
+        sites().for_each(|site| prefetch::start(site, offset_of!(Site, by_source)));
+        sites().for_each(|site| self.prefetch_named_by(site));
+        sites().for_each(|site| self.prefetch_beyond(site));
+        let resting = sites().filter_map(|site| site.resting);
+        resting.for_each(|course| self.order.prefetch_branch(self.courses[course].leaf));
+    }
+
+    /// What a site names.
+    fn prefetch_named_by(&self, site: &Site) {
+        if let Some(path) = site.paths.first() {
+            prefetch::all(path);
+        }
+        if let Some(course) = site.resting {
+            prefetch::all(&self.courses[course]);
+        }
+        if let Some(trunk) = site.trunks.first() {
+            prefetch::all(&self.order.trunks[*trunk as usize]);
+        }
+    }
+
+    /// What is named by what a site names.
+    fn prefetch_beyond(&self, site: &Site) {
+        if let Some(path) = site.paths.first() {
+            path.counters.prefetch();
+            if let Some(lease) = path.pick(self.shard, |lane| lane.idle) {
+                prefetch::all(&self.leases[lease]);
+            }
+        }
+        if let Some(course) = site.resting {
+            prefetch::all(&self.order.leaves[self.courses[course].leaf as usize]);
+        }
+    }
+}
