@@ -305,7 +305,7 @@ impl Shard {
     fn step(&mut self, now: Now, out: &mut Effects) -> bool {
         let mut moved = false;
         while !self.inbox.is_empty() {
-            self.prefetch_parcels();
+            self.prefetch_notes();
             for _ in 0..AHEAD_MAX {
                 let Some(note) = self.inbox.pop_front() else { break };
                 self.noted(now, self.id, note, out);

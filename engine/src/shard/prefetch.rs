@@ -12,13 +12,19 @@ pub(super) const AHEAD_MAX: usize = 16;
 type Sites = SmallVec<[u32; AHEAD_MAX]>;
 
 impl Shard {
-    /// Fetches what the first parcels of the inbox need.
-    pub(super) fn prefetch_parcels(&self) {
+    /// Fetches what the first notes of the inbox need: work its session, parcels their sites.
+    pub(super) fn prefetch_notes(&self) {
+        let notes = || self.inbox.iter().take(AHEAD_MAX);
+        let session = |note: &Note| match note {
+            Note::Work { lease, .. } => self.sending.key_of(*lease),
+            _ => None,
+        };
+        notes().filter_map(session).for_each(|key| self.sending.prefetch(key));
         let seat = |note: &Note| match note {
             Note::Deliver { parcel, .. } => Some(parcel.bearing.target.seat.hint()),
             _ => None,
         };
-        let sites: Sites = self.inbox.iter().take(AHEAD_MAX).filter_map(seat).collect();
+        let sites: Sites = notes().filter_map(seat).collect();
         self.scheduler.prefetch_sites(&sites);
     }
 

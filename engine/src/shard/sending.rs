@@ -74,6 +74,11 @@ impl Sending {
         self.sessions.get(key).map(prefetch::all);
     }
 
+    /// The session that works under a lease.
+    pub(super) fn key_of(&self, lease: LeaseId) -> Option<usize> {
+        self.by_lease.get(&lease).copied()
+    }
+
     pub(super) fn lease_of(&self, key: usize) -> Option<LeaseId> {
         self.sessions.get(key).map(|one| one.lease)
     }
@@ -131,7 +136,7 @@ impl Shard {
     }
 
     pub(super) fn work(&mut self, now: Now, lease: LeaseId, delivery: Delivery, out: &mut Effects) {
-        let Some(key) = self.sending.by_lease.get(&lease).copied() else {
+        let Some(key) = self.sending.key_of(lease) else {
             return self.refuse_work(lease, &delivery, out);
         };
         self.sending.sessions[key].homes.push((delivery.message, delivery.home));
@@ -174,7 +179,7 @@ impl Shard {
         record: Option<RecordInMemory>,
         out: &mut Effects,
     ) {
-        let Some(key) = self.sending.by_lease.get(&lease).copied() else { return };
+        let Some(key) = self.sending.key_of(lease) else { return };
         let fetching = &mut self.sending.sessions[key].fetching;
         let Some(index) = fetching.iter().position(|waiting| waiting.place == place) else {
             return self.chunk_fetched(now, key, place, record, out);
@@ -222,8 +227,8 @@ impl Shard {
     }
 
     pub(super) fn egress_time(&mut self, now: Now, lease: LeaseId, out: &mut Effects) {
-        if let Some(key) = self.sending.by_lease.get(&lease) {
-            self.sending.sessions[*key].armed = Mono::NEVER;
+        if let Some(key) = self.sending.key_of(lease) {
+            self.sending.sessions[key].armed = Mono::NEVER;
         }
         self.with_lease(now, lease, out, |session| session.handle_time(now));
     }
@@ -235,7 +240,7 @@ impl Shard {
         out: &mut Effects,
         act: impl FnOnce(&mut Session),
     ) {
-        let Some(key) = self.sending.by_lease.get(&lease).copied() else { return };
+        let Some(key) = self.sending.key_of(lease) else { return };
         act(&mut self.sending.sessions[key].session);
         self.egress_orders(now, key, out);
     }
