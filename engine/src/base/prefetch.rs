@@ -3,14 +3,13 @@
 
 /// What a processor fetches at once.
 const LINE_BYTES: usize = 64;
+/// Of many things side by side no more is fetched ahead: they would push each other out.
+const ROW_BYTES_MAX: usize = 8 * LINE_BYTES;
 
 /// Fetches the first `bytes` of a value, or all of it where it is shorter.
 #[inline]
 pub fn start<T>(value: &T, bytes: usize) {
-    let first = std::ptr::from_ref(value).cast::<i8>();
-    for at in (0..bytes.min(size_of::<T>())).step_by(LINE_BYTES) {
-        line(first.wrapping_add(at));
-    }
+    lines(std::ptr::from_ref(value).cast(), bytes.min(size_of::<T>()));
 }
 
 /// Fetches a value.
@@ -19,7 +18,22 @@ pub fn all<T>(value: &T) {
     start(value, size_of::<T>());
 }
 
+/// Fetches what lies side by side.
+#[inline]
+pub fn row<T>(values: &[T]) {
+    lines(values.as_ptr().cast(), size_of_val(values).min(ROW_BYTES_MAX));
+}
+
+#[inline]
+fn lines(first: *const i8, bytes: usize) {
+    let skew = first.addr() % LINE_BYTES;
+    for at in (0..bytes + skew).step_by(LINE_BYTES) {
+        line(first.wrapping_sub(skew).wrapping_add(at));
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
+#[inline]
 fn line(at: *const i8) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     // SAFETY: a prefetch reads nothing into the program, and faults nowhere, whatever the address.
@@ -27,4 +41,5 @@ fn line(at: *const i8) {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
+#[inline]
 fn line(_: *const i8) {}

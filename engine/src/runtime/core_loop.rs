@@ -21,7 +21,7 @@ use crate::model::connection::{Conn, ShardId};
 use crate::model::note::Note;
 use crate::model::route::Question;
 use crate::report::counters::Counters;
-use crate::shard::{AskedId, Effect, Effects, Event, Fact, QuestionId, Shard};
+use crate::shard::{AHEAD_MAX, AskedId, Effect, Effects, Event, Fact, QuestionId, Shard};
 
 /// Notes and control words taken in one turn, so that a flood cannot starve the ring.
 const NOTES_PER_TURN_MAX: usize = 1024;
@@ -53,6 +53,8 @@ pub(super) struct CoreLoop {
     driver: Driver,
     services: Services,
     effects: Effects,
+    /// Taken from the mailbox, to be handled together.
+    notes: Vec<(ShardId, Note)>,
     /// Notes whose mailbox was full, by shard. Bounded by what notes speak of: each live delivery and
     /// each lease has a few of them under way at most, and `intake` bounds the deliveries.
     outboxes: Vec<VecDeque<Note>>,
@@ -108,6 +110,7 @@ impl CoreLoop {
             driver,
             services,
             effects: Effects::default(),
+            notes: Vec::with_capacity(AHEAD_MAX),
             outboxes: (0..shards).map(|_| VecDeque::new()).collect(),
             questions: VecDeque::new(),
             segment_orders: 0,
@@ -173,11 +176,21 @@ impl CoreLoop {
     }
 
     fn take_notes(&mut self, now: Now) -> usize {
-        for taken in 0..NOTES_PER_TURN_MAX {
-            let Some((from, note)) = self.services.mesh.take_note(self.id) else { return taken };
-            self.shard.handle(now, Event::Noted { from, note }, &mut self.effects);
+        let mut taken = 0;
+        while taken < NOTES_PER_TURN_MAX {
+            let mesh = &self.services.mesh;
+            let next = std::iter::from_fn(|| mesh.take_note(self.id));
+            self.notes.extend(next.take(AHEAD_MAX));
+            if self.notes.is_empty() {
+                break;
+            }
+            taken += self.notes.len();
+            self.shard.prefetch_notes(self.notes.iter().map(|(_, note)| note));
+            for (from, note) in self.notes.drain(..) {
+                self.shard.handle(now, Event::Noted { from, note }, &mut self.effects);
+            }
         }
-        NOTES_PER_TURN_MAX
+        taken
     }
 
     fn take_control(&mut self, now: Now) -> usize {
@@ -228,16 +241,21 @@ impl CoreLoop {
         let mut list = std::mem::take(&mut self.effects.list);
         let bytes = std::mem::take(&mut self.effects.bytes);
         let (mut quiet, mut performed) = (false, false);
-        for effect in list.drain(..) {
-            match self.driver.perform(effect, &bytes, now.mono) {
-                None => performed = true,
-                Some(Effect::Stopped) => quiet = true,
-                Some(other) => {
-                    performed = true;
-                    self.serve(other);
+        let mut left = list.drain(..);
+        while !left.as_slice().is_empty() {
+            self.driver.prefetch(left.as_slice().iter().take(AHEAD_MAX));
+            for effect in left.by_ref().take(AHEAD_MAX) {
+                match self.driver.perform(effect, &bytes, now.mono) {
+                    None => performed = true,
+                    Some(Effect::Stopped) => quiet = true,
+                    Some(other) => {
+                        performed = true;
+                        self.serve(other);
+                    }
                 }
             }
         }
+        drop(left);
         self.effects = Effects { list, bytes };
         self.effects.clear();
         self.say_quiet(quiet);

@@ -68,7 +68,7 @@ pub(super) struct Leaf {
     /// The one it was made for; its campaign's name is that of all.
     flow: Arc<Flow>,
     seat: Seat,
-    by_home: SmallVec<[List; 1]>,
+    by_home: SmallVec<[List; 2]>,
     pub(super) ready: u32,
     courses: u32,
     pub(super) blocked: Blocked,
@@ -152,9 +152,11 @@ impl Order {
         }
     }
 
-    /// Fetches the branch of a leaf into the cache.
-    pub(super) fn prefetch_branch(&self, leaf: u32) {
-        prefetch::all(&self.branches[self.leaves[leaf as usize].branch as usize]);
+    /// Fetches what a leaf names into the cache: its branch and its lists.
+    pub(super) fn prefetch_around(&self, leaf: u32) {
+        let leaf = &self.leaves[leaf as usize];
+        prefetch::all(&self.branches[leaf.branch as usize]);
+        prefetch::row(&leaf.by_home);
     }
 
     pub(super) fn add_trunk(&mut self, site: u32, pool: u16) -> u32 {

@@ -37,7 +37,7 @@ pub(super) struct Path {
     pub(super) session: SessionLimit,
     pub(super) control: Control,
     /// By shard; as many as were needed so far.
-    lanes: SmallVec<[Lane; 1]>,
+    lanes: SmallVec<[Lane; 2]>,
     /// Provider, source, source × provider: where a cap or a rate is set. In this order they are
     /// taken.
     pub(super) cells: Vec<Arc<Cell>>,
@@ -100,8 +100,8 @@ impl Path {
         &mut self.lanes[index]
     }
 
-    pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.iter()
+    pub(super) fn lanes(&self) -> &[Lane] {
+        &self.lanes
     }
 
     /// Leases with work.

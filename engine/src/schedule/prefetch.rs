@@ -24,11 +24,13 @@ impl Scheduler {
         sites().for_each(|site| self.prefetch_named_by(site));
         sites().for_each(|site| self.prefetch_beyond(site));
         let resting = sites().filter_map(|site| site.resting);
-        resting.for_each(|course| self.order.prefetch_branch(self.courses[course].leaf));
+        resting.for_each(|course| self.order.prefetch_around(self.courses[course].leaf));
     }
 
     /// What a site names.
     fn prefetch_named_by(&self, site: &Site) {
+        prefetch::all(&*site.target);
+        prefetch::row(site.lanes());
         if let Some(path) = site.paths.first() {
             prefetch::all(path);
         }
@@ -42,8 +44,10 @@ impl Scheduler {
 
     /// What is named by what a site names.
     fn prefetch_beyond(&self, site: &Site) {
+        prefetch::row(site.key().name().as_bytes());
         if let Some(path) = site.paths.first() {
             path.counters.prefetch();
+            prefetch::row(path.lanes());
             if let Some(lease) = path.pick(self.shard, |lane| lane.idle) {
                 prefetch::all(&self.leases[lease]);
             }

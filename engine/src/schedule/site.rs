@@ -54,7 +54,7 @@ pub(super) struct Site {
     /// Policies of its domains: number, and how many domains fall under it.
     pub(super) policies: SmallVec<[(usize, u32); 1]>,
     /// By shard; as many as were needed so far.
-    lanes: SmallVec<[Lane; 1]>,
+    lanes: SmallVec<[Lane; 2]>,
     /// One for each pool with a course here.
     pub(super) trunks: SmallVec<[u32; 2]>,
     /// What it belongs to.
@@ -175,6 +175,10 @@ impl Site {
             self.lanes.resize(index + 1, Lane::default());
         }
         &mut self.lanes[index]
+    }
+
+    pub(super) fn lanes(&self) -> &[Lane] {
+        &self.lanes
     }
 
     /// A lane as it is, for looking only.

@@ -42,7 +42,7 @@ use crate::spool::{Spool, SpoolOptions};
 use dispatch::{Routing, Waiting};
 use flows::Flows;
 use orders::Orders;
-use prefetch::AHEAD_MAX;
+pub use prefetch::AHEAD_MAX;
 use reading::Reads;
 pub use reception::TURNED_AWAY_MAX;
 use reception::{Incoming, Reception};
@@ -305,7 +305,7 @@ impl Shard {
     fn step(&mut self, now: Now, out: &mut Effects) -> bool {
         let mut moved = false;
         while !self.inbox.is_empty() {
-            self.prefetch_notes();
+            self.prefetch_notes(self.inbox.iter());
             for _ in 0..AHEAD_MAX {
                 let Some(note) = self.inbox.pop_front() else { break };
                 self.noted(now, self.id, note, out);

@@ -3,29 +3,41 @@
 use smallvec::SmallVec;
 
 use super::{Role, Shard};
+use crate::base::prefetch;
 use crate::model::note::Note;
 
 /// So many are looked through together: what they need stays in the nearest caches until its turn.
-pub(super) const AHEAD_MAX: usize = 16;
+pub const AHEAD_MAX: usize = 16;
 
 /// Numbers of sites, as the scheduler has them.
 type Sites = SmallVec<[u32; AHEAD_MAX]>;
 
 impl Shard {
-    /// Fetches what the first notes of the inbox need: work its session, parcels their sites.
-    pub(super) fn prefetch_notes(&self) {
-        let notes = || self.inbox.iter().take(AHEAD_MAX);
-        let session = |note: &Note| match note {
+    /// Fetches what the first of these notes need: work its session, parcels and outcomes their sites.
+    pub fn prefetch_notes<'a>(&self, notes: impl Iterator<Item = &'a Note> + Clone) {
+        let notes = || notes.clone().take(AHEAD_MAX);
+        // What comes from another shard lies in the caches of another core.
+        notes().for_each(prefetch_parts);
+        notes().filter_map(|note| self.session_for(note)).for_each(|key| {
+            self.sending.prefetch(key);
+        });
+        let sites: Sites = notes().filter_map(|note| self.site_for(note)).collect();
+        self.scheduler.prefetch_sites(&sites);
+    }
+
+    fn session_for(&self, note: &Note) -> Option<usize> {
+        match note {
             Note::Work { lease, .. } => self.sending.key_of(*lease),
             _ => None,
-        };
-        notes().filter_map(session).for_each(|key| self.sending.prefetch(key));
-        let seat = |note: &Note| match note {
+        }
+    }
+
+    fn site_for(&self, note: &Note) -> Option<u32> {
+        match note {
             Note::Deliver { parcel, .. } => Some(parcel.bearing.target.seat.hint()),
+            Note::Done { lease, .. } => self.scheduler.prefetch_lease(*lease),
             _ => None,
-        };
-        let sites: Sites = notes().filter_map(seat).collect();
-        self.scheduler.prefetch_sites(&sites);
+        }
     }
 
     /// Fetches what replies on these connections need, of those that carry mail out.
@@ -40,5 +52,14 @@ impl Shard {
         let sites: Sites =
             leases.filter_map(|lease| self.scheduler.prefetch_lease(lease)).collect();
         self.scheduler.prefetch_sites(&sites);
+    }
+}
+
+fn prefetch_parts(note: &Note) {
+    match note {
+        Note::Deliver { parcel, .. } => prefetch::all(&**parcel),
+        Note::Work { delivery, .. } => prefetch::all(&**delivery),
+        Note::Done { done, .. } => prefetch::all(&**done),
+        _ => {}
     }
 }

@@ -27,7 +27,7 @@ use super::outcomes::{EntryResult, OutcomeEntry, entries};
 use super::record::Kind;
 use super::recovery::Groups;
 use super::replies::Spot;
-use crate::base::map::Map;
+use crate::base::index::Index;
 use crate::base::time::Wall;
 use crate::model::message::{MessageId, Place, SegmentSeq};
 use crate::wire::envelope::{Labels, labels_of};
@@ -50,7 +50,8 @@ pub(super) struct FooterBuilder {
     ends: Vec<u8>,
     names: Vec<u8>,
     outcomes: Vec<u8>,
-    domains: Map<Box<str>, u32>,
+    /// The domains by their names.
+    numbers: Index,
 }
 
 impl FooterBuilder {
@@ -149,15 +150,24 @@ impl FooterBuilder {
     }
 
     fn domain(&mut self, name: &str) -> u32 {
-        if let Some(domain) = self.domains.get(name) {
-            return *domain;
+        let Self { numbers, ends, names, .. } = self;
+        if let Some(domain) = numbers.find(&name.as_bytes(), |domain| name_of(names, ends, domain))
+        {
+            return domain;
         }
-        let domain = len32(self.domains.len());
-        self.domains.insert(name.into(), domain);
-        self.names.extend_from_slice(name.as_bytes());
-        self.ends.extend_from_slice(&len32(self.names.len()).to_le_bytes());
+        let domain = len32(ends.len() / DOMAIN_BYTES);
+        names.extend_from_slice(name.as_bytes());
+        ends.extend_from_slice(&len32(names.len()).to_le_bytes());
+        numbers.insert(domain, |domain| name_of(names, ends, domain));
         domain
     }
+}
+
+/// The name of a domain that was added.
+fn name_of<'a>(names: &'a [u8], ends: &[u8], domain: u32) -> &'a [u8] {
+    let end_of = |domain: u32| u32_at(ends, domain as usize * DOMAIN_BYTES).unwrap_or(0) as usize;
+    let start = domain.checked_sub(1).map_or(0, end_of);
+    &names[start..end_of(domain)]
 }
 
 /// Where a message tells whether its flow is named.

@@ -12,9 +12,10 @@ use super::secure::Handshakes;
 use super::socket::{Phase, Socket};
 use super::submit::{Completion, Ring};
 use super::token::{Op, Token};
+use crate::base::prefetch;
 use crate::base::time::Mono;
 use crate::model::connection::Conn;
-use crate::shard::{Effect, Event};
+use crate::shard::{AHEAD_MAX, Effect, Event};
 use crate::spool::files::FileId;
 
 /// Completions taken in one turn, so that a flood starves neither timers nor replies: at one or two
@@ -310,6 +311,20 @@ impl Driver {
         }
     }
 
+    /// Fetches what these effects will need.
+    pub(crate) fn prefetch<'a>(&self, effects: impl Iterator<Item = &'a Effect> + Clone) {
+        self.prefetch_sockets(effects.filter_map(|effect| match effect {
+            Effect::Send { conn, .. } | Effect::SendSlice { conn, .. } => Some(conn.slot),
+            _ => None,
+        }));
+    }
+
+    fn prefetch_sockets(&self, slots: impl Iterator<Item = u32> + Clone) {
+        let sockets = || slots.clone().filter_map(|slot| self.sockets.get(slot as usize));
+        sockets().for_each(prefetch::all);
+        sockets().for_each(|socket| prefetch::all(&socket.lent.outbox));
+    }
+
     /// The slot of a connection, unless the name is of an older user of it.
     pub(super) fn socket(&mut self, conn: Conn) -> Option<&mut Socket> {
         self.sockets.get_mut(conn.slot as usize).filter(|socket| socket.is(conn))
@@ -363,12 +378,18 @@ impl Driver {
     fn complete_batch(&mut self, core: &mut impl Core) -> usize {
         let mut batch = std::mem::take(&mut self.batch);
         let taken = batch.len();
-        let received = batch.iter().filter(|one| one.token.op == Op::Receive);
-        core.prefetch(received.map(|one| one.token.slot));
-        for completion in batch.drain(..) {
-            self.complete(core, completion);
-            self.tell(core);
+        let mut left = batch.drain(..);
+        while !left.as_slice().is_empty() {
+            let next = left.as_slice().iter().take(AHEAD_MAX).map(|one| one.token);
+            let of = |op| next.clone().filter(move |token| token.op == op).map(|token| token.slot);
+            self.prefetch_sockets(of(Op::Receive).chain(of(Op::Send)));
+            core.prefetch(of(Op::Receive));
+            for completion in left.by_ref().take(AHEAD_MAX) {
+                self.complete(core, completion);
+                self.tell(core);
+            }
         }
+        drop(left);
         self.batch = batch;
         taken
     }

@@ -432,7 +432,7 @@ impl World {
             if self.scheduler.may_send(self.now, site, (path.source, Some(path)), bytes).is_err() {
                 continue;
             }
-            let idle = path.lanes().any(|lane| !lane.idle.is_empty());
+            let idle = path.lanes().iter().any(|lane| !lane.idle.is_empty());
             assert!(!idle, "a connection is idle while mail waits");
             let open = self.scheduler.may_open(self.now, site, Some(path));
             assert!(open.is_err(), "mail waits for no reason");
