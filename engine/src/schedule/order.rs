@@ -68,7 +68,7 @@ pub(super) struct Leaf {
     /// The one it was made for; its campaign's name is that of all.
     flow: Arc<Flow>,
     seat: Seat,
-    by_home: SmallVec<[List; 2]>,
+    by_home: SmallVec<[List; 1]>,
     pub(super) ready: u32,
     courses: u32,
     pub(super) blocked: Blocked,

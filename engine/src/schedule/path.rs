@@ -37,7 +37,7 @@ pub(super) struct Path {
     pub(super) session: SessionLimit,
     pub(super) control: Control,
     /// By shard; as many as were needed so far.
-    lanes: SmallVec<[Lane; 2]>,
+    lanes: SmallVec<[Lane; 1]>,
     /// Provider, source, source × provider: where a cap or a rate is set. In this order they are
     /// taken.
     pub(super) cells: Vec<Arc<Cell>>,

@@ -54,7 +54,7 @@ pub(super) struct Site {
     /// Policies of its domains: number, and how many domains fall under it.
     pub(super) policies: SmallVec<[(usize, u32); 1]>,
     /// By shard; as many as were needed so far.
-    lanes: SmallVec<[Lane; 2]>,
+    lanes: SmallVec<[Lane; 1]>,
     /// One for each pool with a course here.
     pub(super) trunks: SmallVec<[u32; 2]>,
     /// What it belongs to.
