@@ -183,7 +183,7 @@ fn send_run(slice: &Slice, from: u32, to: u32, out: &mut Outbox) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conversations::{letter, slice};
+    use super::super::conversations::letters::{letter, slice};
     use super::*;
 
     /// Sends `content` cut into these parts, and returns the bytes with their end.

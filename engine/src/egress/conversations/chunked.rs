@@ -1,7 +1,9 @@
 //! Messages that go as one chunk, and those that do not.
 
-use super::{EgressOptions, MINUTE, Talk, letter, options, slice, with_chunks};
+use super::letters::{letter, slice, with_chunks};
+use super::talk::{MINUTE, Talk, options};
 use crate::egress::letter::{BodyPart, Letter};
+use crate::egress::session::EgressOptions;
 use crate::model::connection::End;
 use crate::model::settings::{OutcomeDurability, SiteSettings};
 

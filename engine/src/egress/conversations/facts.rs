@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FULL, PLAIN, SECOND, TLS, Talk, letter, options};
+use super::letters::letter;
+use super::talk::{FULL, PLAIN, SECOND, TLS, Talk, options};
 use crate::base::time::Mono;
 use crate::egress::order::Order;
 use crate::model::connection::{ConnectError, End, ShardId, TlsFacts};

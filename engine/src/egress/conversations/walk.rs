@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{FULL, PLAIN, TLS, Talk, letter, options, slice, with_chunks};
+use super::letters::{letter, slice, with_chunks};
+use super::talk::{FULL, PLAIN, TLS, Talk, options};
 use crate::base::prng::Prng;
 use crate::base::time::Mono;
 use crate::egress::order::Order;
