@@ -2,16 +2,16 @@
 //!
 //! A [`CellTable`] gives out [`Cell`]s by name; in each, [`PermitsCell`] counts what is open at one
 //! time and [`SharedRate`]s pace what passes. [`Day`]s count what a source in its warm-up has sent, a
-//! [`Seat`] tells where to look first.
+//! [`LastSlot`] tells where to look first.
 //! Nothing here sends, waits or knows a clock: what a shard must be told is returned as a value, so
 //! one thread can drive several shards in any order.
 //! `cargo loom` looks through the orders in which two and three threads can meet (`models.rs`).
 
 mod budget;
 mod day;
+mod last_slot;
 mod permits;
 mod rates;
-mod seat;
 mod table;
 mod waiters;
 
@@ -24,9 +24,9 @@ mod schedules;
 
 pub use budget::Budget;
 pub use day::{DATE_MAX, Day, DayCount, DayKey, Receiver, Refused, STEP_MAX, Tally};
+pub use last_slot::LastSlot;
 pub use permits::{Answer, CAP_MAX, Grant, Permit, PermitsCell};
 pub use rates::SharedRate;
-pub use seat::Seat;
 pub use table::{
     Cell, CellId, CellKey, CellTable, DAYS_MAX, Days, Measure, PASSING_CELLS_MAX, TableFull,
 };

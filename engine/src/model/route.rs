@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::cell::Seat;
+use crate::base::cell::LastSlot;
 use crate::base::map::stable_hash;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
@@ -91,7 +91,7 @@ impl SiteKey {
 pub struct Target {
     pub fresh_until: Mono,
     /// Where its owner keeps the site.
-    pub seat: Seat,
+    pub last_slot: LastSlot,
     pub way: Way,
     pub site: SiteKey,
 }
@@ -99,7 +99,7 @@ pub struct Target {
 impl Target {
     #[must_use]
     pub fn new(site: SiteKey, way: Way, fresh_until: Mono) -> Self {
-        Self { site, way, fresh_until, seat: Seat::default() }
+        Self { site, way, fresh_until, last_slot: LastSlot::default() }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::base::prefetch;
 use crate::model::delivery::LeaseId;
 
 impl Scheduler {
-    /// Fetches a lease; the number of its site.
+    /// Fetches a lease, and gives the number of its site.
     #[must_use]
     pub fn prefetch_lease(&self, lease: LeaseId) -> Option<u32> {
         let lease = &self.leases[self.leases.find(lease)?];
@@ -17,14 +17,14 @@ impl Scheduler {
         Some(lease.site)
     }
 
-    /// Fetches what these sites have, those that there are. Each step looks where the one before fetched.
+    /// Fetches what these sites have, as far as there are any with these numbers. Each pass looks only at
+    /// what the one before it fetched.
     pub fn prefetch_sites(&self, sites: &[u32]) {
         let sites = || sites.iter().filter_map(|site| self.sites.get(*site));
         sites().for_each(|site| prefetch::start(site, offset_of!(Site, by_source)));
         sites().for_each(|site| self.prefetch_named_by(site));
         sites().for_each(|site| self.prefetch_beyond(site));
-        let resting = sites().filter_map(|site| site.resting);
-        resting.for_each(|course| self.order.prefetch_around(self.courses[course].leaf));
+        sites().for_each(|site| self.prefetch_around_leaf(site));
     }
 
     /// What a site names.
@@ -42,7 +42,7 @@ impl Scheduler {
         }
     }
 
-    /// What is named by what a site names.
+    /// What is named by what a site names, the leaf of its course among it.
     fn prefetch_beyond(&self, site: &Site) {
         prefetch::row(site.key().name().as_bytes());
         if let Some(path) = site.paths.first() {
@@ -54,6 +54,12 @@ impl Scheduler {
         }
         if let Some(course) = site.resting {
             prefetch::all(&self.order.leaves[self.courses[course].leaf as usize]);
+        }
+    }
+
+    fn prefetch_around_leaf(&self, site: &Site) {
+        if let Some(course) = site.resting {
+            self.order.prefetch_around(self.courses[course].leaf);
         }
     }
 }

@@ -335,7 +335,7 @@ impl Sites {
 
     /// The site of a target, where it was found the last time if it is still there.
     pub(super) fn find_target(&self, target: &Arc<Target>) -> Option<u32> {
-        let hint = target.seat.hint();
+        let hint = target.last_slot.get();
         let hinted = self
             .slots
             .get(hint as usize)
@@ -344,7 +344,7 @@ impl Sites {
             return Some(hint);
         }
         let found = self.find(&target.site)?;
-        target.seat.note(found);
+        target.last_slot.note(found);
         Some(found)
     }
 
@@ -369,7 +369,7 @@ impl Sites {
         let number = u32::try_from(number).unwrap_or(NONE);
         assert!(number != NONE, "sites are fewer than deliveries");
         self.by_key.insert(number, |number| self.slots[number as usize].key());
-        self.slots[number as usize].target.seat.note(number);
+        self.slots[number as usize].target.last_slot.note(number);
         number
     }
 

@@ -21,7 +21,7 @@ impl Shard {
         notes().filter_map(|note| self.session_for(note)).for_each(|key| {
             self.sending.prefetch(key);
         });
-        let sites: Sites = notes().filter_map(|note| self.site_for(note)).collect();
+        let sites: Sites = notes().filter_map(|note| self.prefetch_way_to_site(note)).collect();
         self.scheduler.prefetch_sites(&sites);
     }
 
@@ -32,9 +32,10 @@ impl Shard {
         }
     }
 
-    fn site_for(&self, note: &Note) -> Option<u32> {
+    /// The site that a note is about; a lease is fetched that has to be asked for it.
+    fn prefetch_way_to_site(&self, note: &Note) -> Option<u32> {
         match note {
-            Note::Deliver { parcel, .. } => Some(parcel.bearing.target.seat.hint()),
+            Note::Deliver { parcel, .. } => Some(parcel.bearing.target.last_slot.get()),
             Note::Done { lease, .. } => self.scheduler.prefetch_lease(*lease),
             _ => None,
         }

@@ -151,8 +151,8 @@ impl FooterBuilder {
 
     fn domain(&mut self, name: &str) -> u32 {
         let Self { numbers, ends, names, .. } = self;
-        if let Some(domain) = numbers.find(&name.as_bytes(), |domain| name_of(names, ends, domain))
-        {
+        let added = numbers.find(&Some(name.as_bytes()), |domain| name_of(names, ends, domain));
+        if let Some(domain) = added {
             return domain;
         }
         let domain = len32(ends.len() / DOMAIN_BYTES);
@@ -163,11 +163,11 @@ impl FooterBuilder {
     }
 }
 
-/// The name of a domain that was added.
-fn name_of<'a>(names: &'a [u8], ends: &[u8], domain: u32) -> &'a [u8] {
-    let end_of = |domain: u32| u32_at(ends, domain as usize * DOMAIN_BYTES).unwrap_or(0) as usize;
-    let start = domain.checked_sub(1).map_or(0, end_of);
-    &names[start..end_of(domain)]
+/// The name of a domain, which begins where that of the one before it ends; `None` where there is none.
+fn name_of<'a>(names: &'a [u8], ends: &[u8], domain: u32) -> Option<&'a [u8]> {
+    let end_of = |domain: u32| Some(u32_at(ends, domain as usize * DOMAIN_BYTES)? as usize);
+    let start = domain.checked_sub(1).map_or(Some(0), end_of)?;
+    names.get(start..end_of(domain)?)
 }
 
 /// Where a message tells whether its flow is named.
@@ -262,14 +262,11 @@ impl<'a> FooterView<'a> {
 
     /// The domains by their numbers, which many messages share.
     pub(super) fn domains(&self) -> Option<Vec<Arc<str>>> {
-        let mut start = 0;
-        let name = |end: &[u8]| {
-            let end = u32_at(end, 0)? as usize;
-            let name = self.names.get(start..end)?;
-            start = end;
+        let name = |domain| {
+            let name = name_of(self.names, self.ends, domain)?;
             std::str::from_utf8(name).ok().map(Into::into)
         };
-        self.ends.chunks_exact(DOMAIN_BYTES).map(name).collect()
+        (0..len32(self.ends.len() / DOMAIN_BYTES)).map(name).collect()
     }
 
     /// The messages of the segment; `None` in place of one that is not well formed.

@@ -110,21 +110,21 @@ fn a_hint_to_where_another_site_lies_by_now_is_not_gone_by() {
         Arc::new(Target::new(SiteKey::MxSet(name.into()), hosts, Mono::NEVER))
     };
     let (first, second) = (target("mx.first"), target("mx.second"));
-    let seat = world.scheduler.site_for(world.now, &first, DOMAIN);
-    assert_eq!(first.seat.hint(), seat);
-    world.scheduler.sites.remove(seat);
+    let slot = world.scheduler.site_for(world.now, &first, DOMAIN);
+    assert_eq!(first.last_slot.get(), slot);
+    world.scheduler.sites.remove(slot);
     assert_eq!(
         world.scheduler.site_for(world.now, &second, DOMAIN),
-        seat,
+        slot,
         "the slot is free again"
     );
     let anew = world.scheduler.site_for(world.now, &first, DOMAIN);
-    assert_ne!(anew, seat);
-    assert_eq!((first.seat.hint(), second.seat.hint()), (anew, seat));
+    assert_ne!(anew, slot);
+    assert_eq!((first.last_slot.get(), second.last_slot.get()), (anew, slot));
     // Another target of the same site, as other domains have it, is found without a search too.
-    second.seat.note(anew);
+    second.last_slot.note(anew);
     let same = target("mx.first");
-    same.seat.note(anew);
+    same.last_slot.note(anew);
     assert_eq!(world.scheduler.sites.find_target(&same), Some(anew));
-    assert_eq!(world.scheduler.sites.find_target(&second), Some(seat));
+    assert_eq!(world.scheduler.sites.find_target(&second), Some(slot));
 }

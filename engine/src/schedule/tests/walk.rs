@@ -22,13 +22,15 @@ struct Walk {
     shards: u16,
     world: World,
     aside: usize,
+    /// All that there were.
+    leases: Vec<LeaseId>,
 }
 
 impl Walk {
     fn new(seed: u64) -> Self {
         let mut prng = Prng::new(seed);
         let shards = u16::try_from(1 + prng.below(3)).unwrap();
-        Self { prng, shards, world: World::new(shards, settings()), aside: 0 }
+        Self { prng, shards, world: World::new(shards, settings()), aside: 0, leases: Vec::new() }
     }
 
     fn pick(&mut self, bound: u64) -> usize {
@@ -41,6 +43,7 @@ impl Walk {
     }
 
     fn step(&mut self) {
+        self.look_ahead();
         match self.pick(12) {
             0..5 => self.send(),
             5..9 if !self.world.connections.is_empty() => self.answer(),
@@ -50,6 +53,22 @@ impl Walk {
                 self.world.pass(wait);
             }
             _ => self.change_settings(),
+        }
+    }
+
+    /// What is fetched ahead of time may have gone, or never have been.
+    fn look_ahead(&mut self) {
+        let sites: Vec<u32> =
+            (0..self.pick(8)).map(|number| u32::try_from(number).unwrap()).collect();
+        self.world.scheduler.prefetch_sites(&sites);
+        self.world.scheduler.prefetch_sites(&[u32::MAX]);
+        let leases = self.world.connections.iter().map(|one| one.lease);
+        let new = leases.filter(|lease| !self.leases.contains(lease)).collect::<Vec<_>>();
+        self.leases.extend(new);
+        for lease in &self.leases {
+            let site = self.world.scheduler.prefetch_lease(*lease);
+            let is_held = self.world.connections.iter().any(|one| one.lease == *lease);
+            assert_eq!(site.is_some(), is_held, "{lease:?}");
         }
     }
 

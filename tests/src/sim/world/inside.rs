@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider_engine::model::connection::{ConnectError, ShardId};
 use postrider_engine::model::message::MessageId;
 use postrider_engine::model::route::Question;
-use postrider_engine::shard::{Effect, Event, Fact, QuestionId, turn};
+use postrider_engine::shard::{Effect, Event, Fact, QuestionId, Shard, turn};
 
 use super::{World, wrong};
 use crate::sim::agenda::Due;
@@ -13,7 +13,7 @@ use crate::sim::bounds::Of;
 use crate::sim::checkers::{Seen, Violation};
 use crate::sim::clock::{MS, SECOND, US};
 use crate::sim::ledger::parse_id;
-use crate::sim::net::{Far, LinkId, Told, Word};
+use crate::sim::net::{Far, Lent, LinkId, Told, Word};
 use crate::sim::spooled;
 use crate::sim::trap::{Armed, Mode};
 
@@ -21,6 +21,19 @@ use crate::sim::trap::{Armed, Mode};
 const STOP_GRACE: u64 = 120 * SECOND;
 /// At one moment in so many others are slow to take a shard's notes, and it must not take up its backlog.
 const HELD_BACK_ONE_IN: u64 = 3;
+
+/// What is fetched ahead of time may be another's, or gone, when its turn comes.
+fn look_ahead(shard: &Shard, events: &[Lent]) {
+    let notes = events.iter().filter_map(|event| match event {
+        Lent::Whole(Some(Event::Noted { note, .. })) => Some(note),
+        _ => None,
+    });
+    shard.prefetch_notes(notes);
+    shard.prefetch_replies(events.iter().filter_map(|event| match event {
+        Lent::Bytes(conn, _) => Some(conn.slot),
+        _ => None,
+    }));
+}
 
 impl World {
     /// Puts a word into the inbox of a link's shard, if its run still lasts.
@@ -71,6 +84,7 @@ impl World {
         let core = &mut engine.cores[shard];
         core.is_quiet = false;
         core.shard.hold_back(at.is_multiple_of(HELD_BACK_ONE_IN));
+        look_ahead(&core.shard, &told.events);
         let events = told.events.iter_mut().filter_map(|lent| lent.event());
         let wake = turn(&mut core.shard, now, events, &mut core.effects);
         let is_more = !core.inbox.is_empty();
@@ -105,7 +119,7 @@ impl World {
         };
         let peer = ([10, 200, 0, client], 40_000).into();
         let accepted = Event::Accepted { conn, listener: 0, peer };
-        told.events.push(crate::sim::net::Lent::Whole(Some(accepted)));
+        told.events.push(Lent::Whole(Some(accepted)));
         self.net.tell(&mut self.agenda, at, Word::Look(link), told);
     }
 

@@ -5,11 +5,11 @@ use super::atomics::{Ordering, Place};
 /// A number to look at first. Whoever finds something else there looks for the name; two names that
 /// differ in nothing but this are the same.
 #[derive(Debug, Default)]
-pub struct Seat(Place);
+pub struct LastSlot(Place);
 
-impl Seat {
+impl LastSlot {
     #[must_use]
-    pub fn hint(&self) -> u32 {
+    pub fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 
@@ -18,16 +18,16 @@ impl Seat {
     }
 }
 
-impl Clone for Seat {
+impl Clone for LastSlot {
     fn clone(&self) -> Self {
-        Self(Place::new(self.hint()))
+        Self(Place::new(self.get()))
     }
 }
 
-impl PartialEq for Seat {
+impl PartialEq for LastSlot {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Seat {}
+impl Eq for LastSlot {}
