@@ -311,7 +311,7 @@ impl Driver {
         }
     }
 
-    /// Fetches what these effects will need.
+    /// Fetches what these effects will need, of connections that may have ended.
     pub(crate) fn prefetch<'a>(&self, effects: impl Iterator<Item = &'a Effect> + Clone) {
         self.prefetch_sockets(effects.filter_map(|effect| match effect {
             Effect::Send { conn, .. } | Effect::SendSlice { conn, .. } => Some(conn.slot),

@@ -124,6 +124,7 @@ impl World {
         let happened = self.driver.turn(&mut self.core, now()).unwrap();
         let effects = &mut self.core.effects;
         self.performed.extend(effects.list.drain(..));
+        self.driver.prefetch(self.performed.iter());
         for effect in self.performed.drain(..) {
             assert!(self.driver.perform(effect, &effects.bytes, now()).is_none());
         }
@@ -165,6 +166,7 @@ impl World {
     }
 
     pub(super) fn perform(&mut self, effect: Effect) {
+        self.driver.prefetch(std::iter::once(&effect));
         assert!(self.driver.perform(effect, &[], now()).is_none());
     }
 
