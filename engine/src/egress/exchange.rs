@@ -24,6 +24,8 @@ mod writing;
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use super::letter::Letter;
 use super::transaction::{Step, Transaction, Word};
 use crate::base::time::{Mono, Now};
@@ -94,7 +96,8 @@ pub(super) struct Exchange {
     messages_max: u32,
     capabilities: Capabilities,
     expected: VecDeque<Expect>,
-    work: VecDeque<Transaction>,
+    /// Apart, so that a connection without mail keeps no memory for it.
+    work: SmallVec<[Box<Transaction>; WORK_AHEAD_MAX]>,
     ground: Ground,
     /// Transactions begun on this connection.
     opened: u32,
@@ -130,7 +133,7 @@ impl Exchange {
             messages_max: messages_max.max(1),
             capabilities: Capabilities::default(),
             expected: VecDeque::new(),
-            work: VecDeque::new(),
+            work: SmallVec::new(),
             ground: Ground::Clear,
             opened: 0,
             completed: 0,
@@ -161,7 +164,7 @@ impl Exchange {
         if self.work.len() >= WORK_AHEAD_MAX {
             return Err(letter);
         }
-        self.work.push_back(Transaction::new(letter));
+        self.work.push(Box::new(Transaction::new(letter)));
         Ok(())
     }
 
@@ -176,7 +179,7 @@ impl Exchange {
 
     /// Whether nothing is under way: work may wait, but none was begun.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.expected.is_empty() && !self.work.iter().any(Transaction::is_started)
+        self.expected.is_empty() && !self.work.iter().any(|one| one.is_started())
     }
 
     /// Whether this connection has carried as many messages as it may.
@@ -214,7 +217,19 @@ impl Exchange {
         self.expected.push_back(what);
     }
 
+    fn front(&self) -> Option<&Transaction> {
+        self.work.first().map(|front| &**front)
+    }
+
+    fn front_mut(&mut self) -> Option<&mut Transaction> {
+        self.work.first_mut().map(|front| &mut **front)
+    }
+
     fn front_step(&self) -> Option<&Step> {
-        self.work.front().map(|transaction| &transaction.step)
+        self.front().map(|transaction| &transaction.step)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Box<Transaction>> {
+        (at < self.work.len()).then(|| self.work.remove(at))
     }
 }

@@ -38,6 +38,10 @@ pub enum Order {
 /// Memory for commands kept between turns; larger texts (dot-stuffed bodies) are given back.
 const TEXT_KEPT_BYTES: usize = 4096;
 
+/// Memory for orders and their text, lent to one session after the other: none has any between its turns.
+#[derive(Debug, Default)]
+pub struct Memory(Outbox);
+
 /// Orders and the text they speak of. Neighbouring texts become one send.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -46,6 +50,20 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Goes on with this memory.
+    pub(super) fn lend(&mut self, memory: Memory) {
+        assert!(self.orders.is_empty(), "all orders are polled before the next event");
+        *self = memory.0;
+    }
+
+    /// The memory, without what was in it.
+    pub(super) fn take_back(&mut self) -> Memory {
+        let mut out = std::mem::take(self);
+        out.orders.clear();
+        out.forget_text();
+        Memory(out)
+    }
+
     pub(super) fn push(&mut self, order: Order) {
         self.orders.push_back(order);
     }
@@ -71,10 +89,14 @@ impl Outbox {
     pub(super) fn poll(&mut self) -> Option<Order> {
         let order = self.orders.pop_front();
         if order.is_none() {
-            self.text.clear();
-            self.text.shrink_to(TEXT_KEPT_BYTES);
+            self.forget_text();
         }
         order
+    }
+
+    fn forget_text(&mut self) {
+        self.text.clear();
+        self.text.shrink_to(TEXT_KEPT_BYTES);
     }
 
     pub(super) fn text(&self, range: Range<usize>) -> &[u8] {

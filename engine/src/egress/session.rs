@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::exchange::{Awaited, Exchange};
 use super::itinerary::{Hop, Itinerary};
 use super::letter::Letter;
-use super::order::{Order, Outbox};
+use super::order::{Memory, Order, Outbox};
 use crate::base::time::{Mono, Now};
 use crate::model::connection::{Close, ConnectError, End, TlsError, TlsFacts};
 use crate::model::delivery::{Delivery, LeaseId};
@@ -340,6 +340,16 @@ impl Session {
             Phase::Closing(_) => self.out.push(Order::Close(Close::Abort)),
             Phase::Asking(_) | Phase::Connecting | Phase::Resting(_) | Phase::Over => {}
         }
+    }
+
+    /// Lends the session memory for the orders of its next event; without, it gets its own.
+    pub fn lend(&mut self, memory: Memory) {
+        self.out.lend(memory);
+    }
+
+    /// The memory back, once the orders are polled.
+    pub fn take_back(&mut self) -> Memory {
+        self.out.take_back()
     }
 
     /// The next thing to be done; to be polled until `None` after every event.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::remotes::{Counted, Freed, Remotes};
 use super::{Effect, Effects, Role, Shard, Timer, Way};
@@ -14,8 +15,8 @@ use crate::base::planted::{Bug, planted};
 use crate::base::prefetch;
 use crate::base::time::{Mono, Now};
 use crate::egress::letter::{BodyPart, Letter};
-use crate::egress::order::Order;
-use crate::egress::session::{EgressOptions, Session};
+use crate::egress::order::{Memory, Order};
+use crate::egress::session::{EgressOptions, Session, WORK_AHEAD_MAX};
 use crate::model::connection::{Conn, ConnectError, End, ShardId, TlsError, TlsFacts};
 use crate::model::delivery::{Delivery, LeaseId, RecordInMemory};
 use crate::model::message::{MessageId, Place, Slice};
@@ -31,6 +32,8 @@ use super::storage::opened;
 /// All egress sessions, by key and by the lease they run under.
 pub(super) struct Sending {
     sessions: Slab<Outgoing>,
+    /// Lent to each session in its turn.
+    memory: Memory,
     by_lease: Map<LeaseId, usize>,
     options: Arc<EgressOptions>,
     /// Slots in use for outgoing connections, until the driver has let go of them.
@@ -47,7 +50,7 @@ struct Outgoing {
     /// Deliveries given, whose record is being read again; the scheduler's work-ahead bounds them.
     fetching: VecDeque<Delivery>,
     /// Whose spool holds what was given and is not done.
-    homes: Vec<(MessageId, ShardId)>,
+    homes: SmallVec<[(MessageId, ShardId); WORK_AHEAD_MAX]>,
     /// When the timer that stands for this session fires.
     armed: Mono,
 }
@@ -56,6 +59,7 @@ impl Sending {
     pub(super) fn new(settings: &Settings, remotes: Remotes) -> Self {
         Self {
             sessions: Slab::new(),
+            memory: Memory::default(),
             by_lease: Map::default(),
             options: options(settings),
             connections: 0,
@@ -127,7 +131,7 @@ impl Shard {
             conn: None,
             counted: Counted::default(),
             fetching: VecDeque::new(),
-            homes: Vec::new(),
+            homes: SmallVec::new(),
             armed: Mono::NEVER,
         };
         let key = self.sending.sessions.insert(outgoing);
@@ -162,12 +166,10 @@ impl Shard {
         record: &RecordInMemory,
         out: &mut Effects,
     ) {
-        let session = &mut self.sending.sessions[key].session;
-        match letter(&delivery, record) {
+        self.with_session(now, key, out, |session| match letter(&delivery, record) {
             Some(letter) => session.handle_work(now, letter),
             None => session.handle_unreadable(now, &delivery),
-        }
-        self.egress_orders(now, key, out);
+        });
     }
 
     /// A record, or a chunk of one, was read again, or could not be.
@@ -188,10 +190,9 @@ impl Shard {
         delivery.record.clone_from(&record);
         match record {
             Some(record) => self.work_with(now, key, delivery, &record, out),
-            None => {
-                self.sending.sessions[key].session.handle_unreadable(now, &delivery);
-                self.egress_orders(now, key, out);
-            }
+            None => self.with_session(now, key, out, |session| {
+                session.handle_unreadable(now, &delivery);
+            }),
         }
     }
 
@@ -204,8 +205,9 @@ impl Shard {
         out: &mut Effects,
     ) {
         let chunk = record.as_ref().and_then(chunk_content);
-        self.sending.sessions[key].session.handle_chunk(now, place, chunk.as_ref());
-        self.egress_orders(now, key, out);
+        self.with_session(now, key, out, |session| {
+            session.handle_chunk(now, place, chunk.as_ref());
+        });
     }
 
     pub(super) fn close_lease(&mut self, now: Now, lease: LeaseId, out: &mut Effects) {
@@ -241,8 +243,7 @@ impl Shard {
         act: impl FnOnce(&mut Session),
     ) {
         let Some(key) = self.sending.key_of(lease) else { return };
-        act(&mut self.sending.sessions[key].session);
-        self.egress_orders(now, key, out);
+        self.with_session(now, key, out, act);
     }
 
     fn with_conn(
@@ -254,7 +255,20 @@ impl Shard {
     ) {
         let Some(Role::Egress(key)) = self.role(conn) else { return };
         let key = *key;
-        act(&mut self.sending.sessions[key].session);
+        self.with_session(now, key, out, act);
+    }
+
+    /// One event of a session, and what it asks for.
+    fn with_session(
+        &mut self,
+        now: Now,
+        key: usize,
+        out: &mut Effects,
+        act: impl FnOnce(&mut Session),
+    ) {
+        let session = &mut self.sending.sessions[key].session;
+        session.lend(std::mem::take(&mut self.sending.memory));
+        act(session);
         self.egress_orders(now, key, out);
     }
 
@@ -282,10 +296,8 @@ impl Shard {
     ) {
         let Some(role) = self.role(conn) else { return };
         let Role::Egress(key) = std::mem::replace(role, Role::Retiring(Way::Out)) else { return };
-        let outgoing = &mut self.sending.sessions[key];
-        outgoing.conn = None;
-        outgoing.session.handle_connected(now, result);
-        self.egress_orders(now, key, out);
+        self.sending.sessions[key].conn = None;
+        self.with_session(now, key, out, |session| session.handle_connected(now, result));
     }
 
     pub(super) fn egress_received(
@@ -295,8 +307,7 @@ impl Shard {
         bytes: &[u8],
         out: &mut Effects,
     ) {
-        self.sending.sessions[key].session.handle_bytes(now, bytes);
-        self.egress_orders(now, key, out);
+        self.with_session(now, key, out, |session| session.handle_bytes(now, bytes));
     }
 
     pub(super) fn drained(&mut self, now: Now, conn: Conn, out: &mut Effects) {
@@ -324,8 +335,7 @@ impl Shard {
         if let Some(conn) = outgoing.conn.take() {
             self.roles[conn.slot as usize] = Role::Retiring(Way::Out);
         }
-        self.sending.sessions[key].session.handle_ended(now, how);
-        self.egress_orders(now, key, out);
+        self.with_session(now, key, out, |session| session.handle_ended(now, how));
     }
 
     /// Carries out what a session asks for, until it waits for the world again.
@@ -333,6 +343,7 @@ impl Shard {
         while let Some(order) = self.sending.sessions[key].session.poll() {
             if let Order::Ended(why) = order {
                 let mut outgoing = self.sending.sessions.remove(key);
+                self.sending.memory = outgoing.session.take_back();
                 self.sending.by_lease.remove(&outgoing.lease);
                 self.leave_conn(outgoing.conn);
                 let freed = outgoing.counted.leave();
@@ -342,6 +353,7 @@ impl Shard {
             }
             self.egress_order(now, key, order, out);
         }
+        self.sending.memory = self.sending.sessions[key].session.take_back();
         self.arm_egress(key);
     }
 

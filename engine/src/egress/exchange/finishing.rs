@@ -14,7 +14,7 @@ impl Exchange {
     /// else is an attempt of any message.
     pub(in crate::egress) fn turn_down(&mut self, word: Word, out: &mut Outbox) {
         self.expected.clear();
-        if self.work.front().is_some_and(Transaction::is_started) {
+        if self.front().is_some_and(Transaction::is_started) {
             self.finish(0, word, out);
         }
         self.give_back(out);
@@ -27,14 +27,13 @@ impl Exchange {
         self.expected.clear();
         let had_its_turn =
             |front: &Transaction| front.is_started() && (front.heard > 0 || self.completed == 0);
-        if planted(Bug::LossTakenForDelivery) && self.work.front().is_some_and(Transaction::is_sent)
-        {
+        if planted(Bug::LossTakenForDelivery) && self.front().is_some_and(Transaction::is_sent) {
             let word = Word { verdict: Verdict::Accepted, cause: Cause::None, reply };
             return self.finish_front(word, out);
         }
-        if self.work.front().is_some_and(had_its_turn) {
+        if self.front().is_some_and(had_its_turn) {
             self.finish_front(Word::of_trouble(reply), out);
-        } else if self.work.front().is_some_and(Transaction::is_sent) {
+        } else if self.front().is_some_and(Transaction::is_sent) {
             // As one chunk, with no word before it.
             self.give_back_front(Attempt::Unheard, out);
         }
@@ -57,13 +56,13 @@ impl Exchange {
     }
 
     fn give_back_front(&mut self, result: Attempt, out: &mut Outbox) {
-        if let Some(front) = self.work.pop_front() {
+        if let Some(front) = self.take(0) {
             out.push(Order::Done(self.connection.done(&front.letter.delivery, result)));
         }
     }
 
     pub(super) fn set_aside(&mut self, at: usize, out: &mut Outbox) {
-        if let Some(transaction) = self.work.remove(at) {
+        if let Some(transaction) = self.take(at) {
             let delivery = &transaction.letter.delivery;
             out.push(Order::Done(self.connection.done(delivery, Attempt::Unreadable)));
         }
@@ -84,7 +83,7 @@ impl Exchange {
     }
 
     pub(super) fn finish(&mut self, at: usize, word: Word, out: &mut Outbox) {
-        let Some(transaction) = self.work.remove(at) else { return };
+        let Some(transaction) = self.take(at) else { return };
         let done = self.connection.done(&transaction.letter.delivery, Attempt::NotTried);
         let Phases { mail, rcpt, data, dot, .. } = transaction.phases;
         let accepted_first = transaction.accepted_first;

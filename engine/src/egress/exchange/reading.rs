@@ -29,7 +29,7 @@ impl Exchange {
             let refusal = read(Stage::Mail, reader)?;
             return refusal.map_or(Ok(()), |word| Err(Break::OutOfStep(word.reply)));
         }
-        let Some(front) = self.work.front_mut() else {
+        let Some(front) = self.front_mut() else {
             return Err(Break::OutOfStep(reader.to_reply()));
         };
         front.heard += 1;
@@ -59,7 +59,7 @@ impl Exchange {
     /// final dot alone (RFC 2920 §3.1).
     fn handle_go(&mut self, reader: &ReplyReader, out: &mut Outbox) -> Result<(), Break> {
         let refusal = read(Stage::Data, reader)?;
-        let Some(front) = self.work.front_mut() else { return Ok(()) };
+        let Some(front) = self.front_mut() else { return Ok(()) };
         match refusal {
             None if front.is_refused() => front.step = Step::Dot(b".\r\n"),
             None => front.step = Step::Body(BodyCursor::new()),
@@ -73,7 +73,7 @@ impl Exchange {
 
     fn handle_verdict(&mut self, reader: &ReplyReader, out: &mut Outbox) -> Result<(), Break> {
         let refusal = read(Stage::Dot, reader)?;
-        if self.work.front().is_some_and(Transaction::is_refused) {
+        if self.front().is_some_and(Transaction::is_refused) {
             // A lone dot: whatever it was answered, the refusals stand.
             self.ground = Ground::Littered;
         }
@@ -89,7 +89,7 @@ impl Exchange {
         reader: &ReplyReader,
         out: &mut Outbox,
     ) -> Result<(), Break> {
-        let is_refused = self.work.front().is_some_and(Transaction::is_refused);
+        let is_refused = self.front().is_some_and(Transaction::is_refused);
         if !is_refused && matches!(reader.code(), 500..=504) {
             return Err(Break::OutOfStep(reader.to_reply()));
         }
@@ -106,14 +106,14 @@ impl Exchange {
         chunk: Option<&Slice>,
         out: &mut Outbox,
     ) -> Result<(), Break> {
-        let Some(front) = self.work.front_mut() else { return Ok(()) };
+        let Some(front) = self.front_mut() else { return Ok(()) };
         let Step::Body(cursor) = &mut front.step else { return Ok(()) };
         cursor.handle_chunk(place, chunk, &front.letter, out).map_err(|_| Break::Unreadable)
     }
 
     /// The kernel has taken all that was queued.
     pub(in crate::egress) fn handle_drained(&mut self, now: Now) {
-        let Some(front) = self.work.front_mut() else { return };
+        let Some(front) = self.front_mut() else { return };
         match &mut front.step {
             Step::Body(cursor) => cursor.handle_drained(),
             step @ Step::Flushing => {
