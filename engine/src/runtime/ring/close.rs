@@ -102,8 +102,10 @@ impl Driver {
         let socket = &mut self.sockets[conn.slot as usize];
         socket.phase = Phase::Closing;
         socket.kept = super::socket::Kept::default();
-        socket.outbox().drop_queued();
-        let sending = socket.outbox().is_sending();
+        let sending = socket.outbox.as_mut().is_some_and(|outbox| {
+            outbox.drop_queued();
+            outbox.is_sending()
+        });
         let transport = std::mem::replace(&mut socket.transport, Transport::Mute);
         match socket.receiving {
             Receiving::Armed => self.cancel_receive(conn),
@@ -134,9 +136,9 @@ impl Driver {
     /// those that have are closed when it is sent.
     pub(super) fn finish_ended(&mut self) {
         while let Some(conn) = self.finishing.pop() {
-            let over = self.socket(conn).is_some_and(|socket| {
-                socket.phase == Phase::Finishing && socket.outbox().is_drained()
-            });
+            let over = self
+                .socket(conn)
+                .is_some_and(|socket| socket.phase == Phase::Finishing && socket.is_drained());
             if over {
                 self.begin_closing(conn);
             }
@@ -191,7 +193,7 @@ impl Driver {
             Receiving::Stopping => socket.receiving = Receiving::Resuming,
             Receiving::Armed | Receiving::Parked | Receiving::Resuming => {}
         }
-        if self.sockets[conn.slot as usize].outbox().is_drained() {
+        if self.sockets[conn.slot as usize].is_drained() {
             self.send_our_end(conn);
         }
         if self.sockets[conn.slot as usize].phase == Phase::Draining {

@@ -8,6 +8,7 @@ use io_uring::types::Timespec;
 
 use super::disk::{Commit, Disk, FileMode, Wanted};
 use super::listen::Listener;
+use super::outbox::Outbox;
 use super::secure::Handshakes;
 use super::socket::{Phase, Socket};
 use super::submit::{Completion, Ring};
@@ -110,6 +111,12 @@ pub(crate) struct Driver {
     pub(super) replaying: VecDeque<Conn>,
     /// Connections whose end was told in the last turn.
     pub(super) finishing: Vec<Conn>,
+    /// Of connections with nothing to send.
+    #[expect(
+        clippy::vec_box,
+        reason = "they are handed on, and not moved: the kernel reads in them"
+    )]
+    pub(super) spare_outboxes: Vec<Box<Outbox>>,
     pub(super) draining_until: VecDeque<(Mono, Conn)>,
     pub(super) lingering_until: VecDeque<(Mono, Conn)>,
     /// Wire bytes on their way from a TLS stream to an outbox.
@@ -164,6 +171,7 @@ impl Driver {
             starved: VecDeque::new(),
             replaying: VecDeque::new(),
             finishing: Vec::new(),
+            spare_outboxes: Vec::new(),
             draining_until: VecDeque::new(),
             lingering_until: VecDeque::new(),
             scratch: Vec::new(),
@@ -322,7 +330,7 @@ impl Driver {
     fn prefetch_sockets(&self, slots: impl Iterator<Item = u32> + Clone) {
         let sockets = || slots.clone().filter_map(|slot| self.sockets.get(slot as usize));
         sockets().for_each(prefetch::all);
-        sockets().for_each(|socket| prefetch::all(&socket.lent.outbox));
+        sockets().filter_map(|socket| socket.outbox.as_deref()).for_each(prefetch::all);
     }
 
     /// The slot of a connection, unless the name is of an older user of it.

@@ -90,7 +90,7 @@ struct Flight {
 }
 
 impl Outbox {
-    pub(super) fn new() -> Self {
+    pub(super) fn boxed() -> Box<Self> {
         let flight = Flight {
             text: Vec::new(),
             text_sent: 0,
@@ -98,7 +98,8 @@ impl Outbox {
             iovecs: Vec::new(),
             message: empty_message(),
         };
-        Self { queue: Queue::default(), flight, state: State::Idle, owed: Owed::Nothing }
+        let queue = Queue::default();
+        Box::new(Self { queue, flight, state: State::Idle, owed: Owed::Nothing })
     }
 
     /// Queues a copy of `bytes`; false if too much waits already.
@@ -227,6 +228,7 @@ impl Queue {
     fn reset(&mut self) {
         self.pieces.clear();
         self.wire.clear();
+        self.wire.shrink_to(KEPT_CAPACITY);
         self.text.clear();
         self.text.shrink_to(KEPT_CAPACITY);
         self.loaded = 0;
@@ -407,7 +409,7 @@ mod tests {
     #[test]
     fn any_short_send_keeps_the_order() {
         for step in 1..40 {
-            let mut outbox = Outbox::new();
+            let mut outbox = Outbox::boxed();
             assert!(outbox.push_text(b"MAIL FROM:<a>\r\n"));
             outbox.push_slice(slice(b"body one "));
             outbox.push_slice(slice(b"body two"));
@@ -430,7 +432,7 @@ mod tests {
 
     #[test]
     fn a_queue_without_end_is_refused() {
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::boxed();
         assert!(outbox.push_text(&vec![b'x'; QUEUED_TEXT_MAX]));
         assert!(!outbox.push_text(b"x"));
         outbox.drop_queued();

@@ -1,7 +1,7 @@
 //! Sending: one send in flight per connection, started once per turn.
 
 use super::driver::Driver;
-use super::outbox::Sent;
+use super::outbox::{Outbox, Sent};
 use super::receive::secured;
 use super::socket::{Outlet, Phase, Receiving, Transport, end_of};
 use super::token::{Op, Token};
@@ -9,12 +9,15 @@ use crate::model::connection::{Conn, End, TlsError};
 use crate::model::message::Slice;
 use crate::shard::Event;
 
+/// Outboxes kept while no connection needs them; the last one put back is used first.
+const SPARE_OUTBOXES_MAX: usize = 128;
+
 impl Driver {
     pub(super) fn send_text(&mut self, conn: Conn, bytes: &[u8]) {
         if !self.may_queue(conn) {
             return;
         }
-        if self.sockets[conn.slot as usize].outbox().push_text(bytes) {
+        if self.outbox(conn).push_text(bytes) {
             self.to_send.push(conn);
         } else {
             self.break_off(conn);
@@ -23,7 +26,7 @@ impl Driver {
 
     pub(super) fn send_slice(&mut self, conn: Conn, slice: Slice) {
         if self.may_queue(conn) {
-            self.sockets[conn.slot as usize].outbox().push_slice(slice);
+            self.outbox(conn).push_slice(slice);
             self.to_send.push(conn);
         }
     }
@@ -36,7 +39,7 @@ impl Driver {
         if socket.outlet != Outlet::Working || wire.is_empty() {
             return;
         }
-        if socket.outbox().push_wire(wire) {
+        if self.outbox(conn).push_wire(wire) {
             self.to_send.push(conn);
         } else {
             self.break_off(conn);
@@ -60,7 +63,7 @@ impl Driver {
         let socket = &mut self.sockets[conn.slot as usize];
         assert!(socket.is(conn), "a slot outlives its sends");
         if socket.phase == Phase::Closing || socket.outlet != Outlet::Working {
-            socket.outbox().failed();
+            socket.fail_outbox();
             self.operation_over(conn);
             return;
         }
@@ -95,24 +98,44 @@ impl Driver {
         else {
             return Ok(());
         };
-        if !socket.lent.outbox.wants_to_send() || socket.phase == Phase::Closing {
+        let Some(outbox) = &mut socket.outbox else { return Ok(()) };
+        if !outbox.wants_to_send() || socket.phase == Phase::Closing {
             return Ok(());
         }
         let tls = match &mut socket.transport {
             Transport::Tls(tls) => Some(&mut **tls),
             _ => None,
         };
-        let wanted = socket.lent.outbox.launch(tls)?;
+        let wanted = outbox.launch(tls)?;
         socket.in_flight += 1;
         // SAFETY: message, iovecs and text lie in the boxed outbox, which touches none of them
-        // until `sent` or `failed`, called at the completion; slices are held by its flight. The
-        // slot is reset only when nothing is in flight, and the table is leaked if that never comes.
+        // until `sent` or `failed`, called at the completion; slices are held by its flight. The box
+        // leaves its socket only when it is drained, or the slot is reset, both of which happen only
+        // when no send is in flight; the table is leaked if that never comes.
         unsafe { self.ring.send(socket.fd(), wanted, Token::of(Op::Send, conn)) };
         Ok(())
     }
 
+    /// Where a connection queues what it has to send.
+    fn outbox(&mut self, conn: Conn) -> &mut Outbox {
+        let Self { sockets, spare_outboxes, .. } = self;
+        let outbox = &mut sockets[conn.slot as usize].outbox;
+        outbox.get_or_insert_with(|| spare_outboxes.pop().unwrap_or_else(Outbox::boxed))
+    }
+
+    /// A connection has nothing to send: others may use the memory. Whether the core is to hear of it.
+    fn put_back_outbox(&mut self, conn: Conn) -> bool {
+        let Some(mut outbox) = self.sockets[conn.slot as usize].outbox.take() else { return false };
+        let is_owed = outbox.take_drained();
+        outbox.drop_queued();
+        if self.spare_outboxes.len() < SPARE_OUTBOXES_MAX {
+            self.spare_outboxes.push(outbox);
+        }
+        is_owed
+    }
+
     fn advance(&mut self, conn: Conn, bytes: usize) {
-        let outbox = self.sockets[conn.slot as usize].outbox();
+        let Some(outbox) = &mut self.sockets[conn.slot as usize].outbox else { return };
         self.counters.short_sends += u64::from(bytes < outbox.in_flight_bytes());
         match outbox.sent(bytes) {
             Sent::More => self.to_send.push(conn),
@@ -121,12 +144,9 @@ impl Driver {
     }
 
     fn handle_drained(&mut self, conn: Conn) {
-        let socket = &mut self.sockets[conn.slot as usize];
-        match socket.phase {
-            Phase::Open => {
-                let drained = socket.outbox().take_drained().then_some(Event::Drained { conn });
-                self.ready.extend(drained);
-            }
+        let is_owed = self.put_back_outbox(conn);
+        match self.sockets[conn.slot as usize].phase {
+            Phase::Open if is_owed => self.ready.push_back(Event::Drained { conn }),
             Phase::Draining => self.send_our_end(conn),
             Phase::Finishing => self.begin_closing(conn),
             _ => {}
@@ -137,7 +157,7 @@ impl Driver {
     /// reads, that tells the end. The shutdown makes sure that there is one to read.
     fn fail_send(&mut self, conn: Conn, how: End) {
         let socket = &mut self.sockets[conn.slot as usize];
-        socket.outbox().failed();
+        socket.fail_outbox();
         socket.outlet = Outlet::Broken(how);
         socket.tell_kernel(|socket| socket.shutdown(std::net::Shutdown::Both));
         match socket.receiving {

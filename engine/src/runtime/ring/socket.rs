@@ -25,6 +25,9 @@ pub(super) struct Socket {
     /// Operations of this connection whose last completion has not been seen.
     pub in_flight: u8,
     pub kept: Kept,
+    /// None while there is nothing to send: its memory serves other connections then. Boxed, since the
+    /// kernel reads it during a send.
+    pub outbox: Option<Box<Outbox>>,
     pub lent: Box<Lent>,
 }
 
@@ -94,7 +97,6 @@ pub(super) struct Kept {
 
 /// Memory the kernel reads while an operation is in flight: boxed, so that it never moves.
 pub(super) struct Lent {
-    pub outbox: Outbox,
     pub connect_to: SockAddr,
     pub connect_limit: Timespec,
 }
@@ -111,11 +113,8 @@ impl Socket {
             fd: None,
             in_flight: 0,
             kept: Kept::default(),
-            lent: Box::new(Lent {
-                outbox: Outbox::new(),
-                connect_to: nowhere.into(),
-                connect_limit: Timespec::new(),
-            }),
+            outbox: None,
+            lent: Box::new(Lent { connect_to: nowhere.into(), connect_limit: Timespec::new() }),
         }
     }
 
@@ -123,8 +122,16 @@ impl Socket {
         self.generation == conn.generation && self.phase != Phase::Free
     }
 
-    pub(super) fn outbox(&mut self) -> &mut Outbox {
-        &mut self.lent.outbox
+    /// Whether nothing is queued, and nothing in flight.
+    pub(super) fn is_drained(&self) -> bool {
+        self.outbox.as_ref().is_none_or(|outbox| outbox.is_drained())
+    }
+
+    /// The send in flight failed, and nothing that is queued will ever go out.
+    pub(super) fn fail_outbox(&mut self) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.failed();
+        }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -144,7 +151,7 @@ impl Socket {
         self.receiving == Receiving::Armed
     }
 
-    /// Empties the slot for its next user; the buffers keep a small capacity.
+    /// Empties the slot for its next user.
     pub(super) fn reset(&mut self) {
         assert_eq!(self.in_flight, 0, "a slot is reused only after its last completion");
         self.fd = None;
@@ -153,7 +160,7 @@ impl Socket {
         self.transport = Transport::Plain;
         self.outlet = Outlet::Working;
         self.kept = Kept::default();
-        self.outbox().failed();
+        self.outbox = None;
     }
 }
 
