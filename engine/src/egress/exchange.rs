@@ -22,8 +22,6 @@ mod finishing;
 mod reading;
 mod writing;
 
-use std::collections::VecDeque;
-
 use smallvec::SmallVec;
 
 use super::letter::Letter;
@@ -95,7 +93,8 @@ pub(super) struct Exchange {
     outcomes: OutcomeDurability,
     messages_max: u32,
     capabilities: Capabilities,
-    expected: VecDeque<Expect>,
+    /// Oldest first; more than lie here are owed to mail for many recipients alone.
+    expected: SmallVec<[Expect; 4]>,
     /// Apart, so that a connection without mail keeps no memory for it.
     work: SmallVec<[Box<Transaction>; WORK_AHEAD_MAX]>,
     ground: Ground,
@@ -132,7 +131,7 @@ impl Exchange {
             outcomes,
             messages_max: messages_max.max(1),
             capabilities: Capabilities::default(),
-            expected: VecDeque::new(),
+            expected: SmallVec::new(),
             work: SmallVec::new(),
             ground: Ground::Clear,
             opened: 0,
@@ -198,7 +197,7 @@ impl Exchange {
     }
 
     pub(super) fn awaited(&self) -> Awaited {
-        let what = match (self.expected.front(), self.front_step()) {
+        let what = match (self.expected.first(), self.front_step()) {
             (Some(Expect::Dot | Expect::Chunk), Some(Step::Flushing)) => Await::Body,
             (Some(Expect::Dot | Expect::Chunk), _) => Await::Dot,
             (Some(Expect::Data), _) => Await::Data,
@@ -214,7 +213,7 @@ impl Exchange {
         if self.expected.is_empty() {
             self.since = now.mono;
         }
-        self.expected.push_back(what);
+        self.expected.push(what);
     }
 
     fn front(&self) -> Option<&Transaction> {

@@ -19,9 +19,10 @@ impl Exchange {
         now: Now,
         out: &mut Outbox,
     ) -> Result<(), Break> {
-        let Some(expect) = self.expected.pop_front() else {
+        if self.expected.is_empty() {
             return Err(Break::OutOfStep(reader.to_reply()));
-        };
+        }
+        let expect = self.expected.remove(0);
         self.heard += 1;
         let took = Took::between(std::mem::replace(&mut self.since, now.mono), now.mono);
         if expect == Expect::Rset {

@@ -30,7 +30,7 @@ impl Exchange {
     }
 
     fn may_write(&self) -> bool {
-        self.expected.len() < self.expected_most() && self.expected.back() != Some(&Expect::Chunk)
+        self.expected.len() < self.expected_most() && self.expected.last() != Some(&Expect::Chunk)
     }
 
     fn expected_most(&self) -> usize {
@@ -88,7 +88,7 @@ impl Exchange {
         let Some(addresses) = transaction.letter.addresses() else { return false };
         while next < end && self.expected.len() < most {
             if out.write(|text| write_rcpt(text, addresses.recipient(next))).is_ok() {
-                self.expected.push_back(Expect::Rcpt(next));
+                self.expected.push(Expect::Rcpt(next));
             } else {
                 let reply = Reply::local(553, Enhanced(5, 1, 3), "it holds a control byte");
                 let word = Word { verdict: Verdict::Failed, cause: Cause::Recipient, reply };
