@@ -54,6 +54,10 @@ impl Scheduler {
             Hindrance::Connection => {
                 plain("connecting", "a connection is being opened, or its end awaited".to_owned())
             }
+            Hindrance::InUse { until: at } => Binding {
+                until_seconds: until(at),
+                ..plain("in_use", "a connection in use may be free sooner than another".to_owned())
+            },
             Hindrance::Shared { cap } => self.shared_binding(path, cap),
             Hindrance::WarmUp { until: at } => {
                 Binding { until_seconds: until(at), ..self.warm_up_binding(now, site, path) }

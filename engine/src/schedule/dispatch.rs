@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::alarm::Kind;
 use super::caps::{Held, InHand};
 use super::control::{Control, Door};
+use super::feedback::At;
 use super::limits::{Hindrance, connections_max, skipped};
 use super::pacing::Bound;
 use super::path::Path;
@@ -42,7 +43,8 @@ const GIVEN_MAX: u32 = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Offer {
     Idle(u32),
-    Open,
+    /// Another connection, from then on.
+    Open(Mono),
     Busy(u32),
 }
 
@@ -79,9 +81,16 @@ impl Scheduler {
         let bytes = self.entries[oldest].bytes();
         let near = self.feeding_shard(&self.sites[number], home);
         let (source, offer) = self.best_offer(now, trunk, near, bytes)?;
-        if offer == Offer::Open && self.is_paced_from(now, number, source) {
-            self.open(now, number, source, None);
-            return None;
+        if let Offer::Open(from) = offer {
+            let path = self.path_from(now, number, source);
+            if from > now.mono {
+                self.wait_for_reply((number, path), from);
+                return None;
+            }
+            if self.is_paced_on(now, (number, path)) {
+                self.open(now, number, source, None);
+                return None;
+            }
         }
         // Refused by its tenant's cap, this one is out of line: the next may go.
         let Some(held) = self.admit_tenant(now, leaf, bytes) else { return Some(()) };
@@ -95,10 +104,9 @@ impl Scheduler {
 
     /// Whether mail from a source is given only to a connection that is ready for it: until then no
     /// rate is taken.
-    fn is_paced_from(&mut self, now: Now, number: u32, source: u16) -> bool {
-        let path = usize::from(self.path_from(now, number, source));
+    fn is_paced_on(&self, now: Now, (number, path): At) -> bool {
         let site = &self.sites[number];
-        self.is_paced(now, site, Some(&site.paths[path]))
+        self.is_paced(now, site, Some(&site.paths[usize::from(path)]))
     }
 
     /// The lease of an offer, with the rates of one message taken.
@@ -111,7 +119,7 @@ impl Scheduler {
     ) -> Option<(u32, Counted)> {
         let lease = match offer {
             Offer::Idle(lease) | Offer::Busy(lease) => lease,
-            Offer::Open => self.open(now, number, source, None)?,
+            Offer::Open(_) => self.open(now, number, source, None)?,
         };
         let path = self.leases[lease].path;
         if let Some(counted) = self.take_message(now, number, path, bytes) {
@@ -187,7 +195,7 @@ impl Scheduler {
         let path = site.path_of(source);
         self.may_send(now, site, (source, path), bytes)?;
         let Some(path) = path else {
-            return self.may_open(now, site, None).map(|()| Offer::Open);
+            return self.may_open(now, site, None).map(|()| Offer::Open(now.mono));
         };
         let probing = matches!(path.control.door(), Door::Probing { .. });
         if let Some(lease) = path.pick(near, |lane| lane.idle) {
@@ -195,7 +203,7 @@ impl Scheduler {
         }
         let is_paced = self.is_paced(now, site, Some(path));
         let hindrance = match self.may_open(now, site, Some(path)) {
-            Ok(()) => return Ok(Offer::Open),
+            Ok(()) => return Ok(Offer::Open(self.opens_from(now, site, path))),
             Err(hindrance) => hindrance,
         };
         let busy = path.pick(near, |lane| lane.busy).filter(|_| !probing && !is_paced);
@@ -373,6 +381,7 @@ impl Scheduler {
         let site = &mut self.sites[number];
         site.in_flight += 1;
         site.path(path).in_flight += 1;
+        site.path(path).waits_until = None;
         site.count_given(shard);
         site.count_given_to(path, GIVEN_MAX);
         self.in_flight += 1;

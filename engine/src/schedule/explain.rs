@@ -90,7 +90,10 @@ impl Scheduler {
     pub(super) fn path_hindrance(&self, now: Now, site: &Site, path: &Path) -> Option<Hindrance> {
         let bytes = self.next_bytes(site, path.source);
         let sent = self.may_send(now, site, (path.source, Some(path)), bytes);
-        sent.and_then(|()| self.may_open(now, site, Some(path))).err()
+        let opened = sent.and_then(|()| self.may_open(now, site, Some(path)));
+        let from = self.opens_from(now, site, path);
+        let in_use = || (from > now.mono).then_some(Hindrance::InUse { until: from });
+        opened.err().or_else(in_use)
     }
 
     /// The size of what goes next from a source: of the pools it serves the smallest, which a rate of

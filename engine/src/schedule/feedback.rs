@@ -30,6 +30,7 @@ impl Scheduler {
 
     /// How long the phases of an attempt took.
     pub(super) fn learn_phases(&mut self, now: Now, at: At, phases: &Phases) {
+        self.learn_opening(at, phases);
         let load = self.load(now, at);
         let control = &mut self.sites[at.0].path(at.1).control;
         let took = [(Phase::Greeting, phases.greeting), (Phase::Dot, phases.dot)];

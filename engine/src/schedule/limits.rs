@@ -37,6 +37,8 @@ pub enum Hindrance {
     WarmUp { until: Mono },
     /// A connection that is being opened, or whose end is awaited.
     Connection,
+    /// A connection in use that may be free soon: until then no other is opened.
+    InUse { until: Mono },
 }
 
 impl Hindrance {
@@ -44,6 +46,7 @@ impl Hindrance {
     pub(super) fn rank(&self) -> (u8, Mono) {
         match self {
             Self::Connection => (0, Mono::default()),
+            Self::InUse { until } => (0, *until),
             Self::Connections { .. } => (1, Mono::default()),
             Self::Rate { until, .. } | Self::WarmUp { until } => (2, *until),
             Self::Shared { .. } => (3, Mono::default()),

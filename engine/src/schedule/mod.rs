@@ -48,6 +48,7 @@ mod saved;
 mod session;
 mod settle;
 mod site;
+mod sparing;
 mod steer;
 mod sweep;
 mod tick;

@@ -13,6 +13,7 @@ use crate::base::cell::{Cell, CellId, Day};
 use crate::base::gcra::Gcra;
 use crate::base::time::Mono;
 use crate::model::connection::ShardId;
+use crate::model::note::Took;
 
 /// Source × site. In the order in which they lie, as in [`Site`](super::site::Site).
 #[derive(Debug)]
@@ -43,6 +44,10 @@ pub(super) struct Path {
     pub(super) cells: Vec<Arc<Cell>>,
     /// What its source has sent to the receiver today, if it warms up; `None` then: nobody can count it.
     pub(super) day: Option<Arc<Day>>,
+    /// How long it took to open a connection the last time.
+    pub(super) opening_took: Took,
+    /// Since its last delivery was given out: until when the next waits for a connection in use.
+    pub(super) waits_until: Option<Mono>,
     /// When the alarm of its door, or of an effect that ends, rings.
     pub(super) armed: Mono,
     /// Paces by the rate that was learned, or that a rule sets.
@@ -86,6 +91,8 @@ impl Path {
             parked: None,
             cells: Vec::new(),
             day: None,
+            opening_took: Took::NOT,
+            waits_until: None,
             armed: Mono::NEVER,
             saved: Saved::default(),
             lanes: SmallVec::new(),

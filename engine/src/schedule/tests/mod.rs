@@ -8,6 +8,7 @@ mod replies;
 mod rest;
 mod restored;
 mod ruling;
+mod sparing;
 mod steering;
 mod walk;
 mod warm_up;
@@ -24,7 +25,7 @@ use crate::base::time::Wall;
 use crate::model::delivery::RecordInMemory;
 use crate::model::message::{MessageId, Place, SegmentSeq};
 use crate::model::note::{
-    Attempt, Cause, Class, Complaint, Done, LeaseEnd, RecipientResult, Trouble,
+    Attempt, Cause, Class, Complaint, Done, LeaseEnd, Phases, RecipientResult, Took, Trouble,
 };
 use crate::model::outcome::{Enhanced, RangeOutcome};
 use crate::model::route::{Bearing, MailHost, SiteKey};
@@ -70,6 +71,8 @@ struct World {
     relocated: Vec<(Mono, MessageId)>,
     facts: Vec<Fact>,
     way: Way,
+    /// What connections tell of their phases.
+    phases: Phases,
     /// Deliveries handed to each shard.
     worked: [usize; 4],
     /// What is to outlive the process, in order.
@@ -165,6 +168,7 @@ impl World {
             relocated: Vec::new(),
             facts: Vec::new(),
             way: hosts(),
+            phases: Phases::default(),
             worked: [0; 4],
             remembered: Vec::new(),
             over: Vec::new(),
@@ -327,7 +331,7 @@ impl World {
     fn done(&mut self, at: usize, result: impl FnOnce(&Delivery) -> Attempt) {
         let connection = &mut self.connections[at];
         let delivery = connection.work.pop_front().unwrap();
-        let done = Done::new(&delivery, result(&delivery));
+        let done = Done { phases: self.phases, ..Done::new(&delivery, result(&delivery)) };
         let lease = connection.lease;
         self.scheduler.handle_done(self.now, lease, done);
         self.carry_out();
@@ -435,7 +439,9 @@ impl World {
             let idle = path.lanes().iter().any(|lane| !lane.idle.is_empty());
             assert!(!idle, "a connection is idle while mail waits");
             let open = self.scheduler.may_open(self.now, site, Some(path));
-            assert!(open.is_err(), "mail waits for no reason");
+            let from = self.scheduler.opens_from(self.now, site, path);
+            let is_woken = site.alarms.pace <= from;
+            assert!(open.is_err() || from > self.now.mono && is_woken, "mail waits for no reason");
         }
     }
 

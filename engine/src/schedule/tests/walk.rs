@@ -90,6 +90,8 @@ impl Walk {
             return;
         }
         let (kind, mask) = (self.pick(10), self.pick(1 << 8));
+        let took = Duration::from_millis(1 << self.pick(12));
+        self.world.phases.greeting = Took::between(START.mono, START.mono.plus(took));
         self.aside += usize::from(kind == 0);
         self.world.done(at, |delivery| match kind {
             0 => Attempt::Unreadable,
